@@ -1,0 +1,42 @@
+"""``/health`` and ``/ready``, for whatever watches the process."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from agenthub.api.hub import HUB, Hub
+from agenthub.dialects import jsontext
+from agenthub.errors import AgentHubError
+from agenthub.middleware import Backend
+
+
+async def health(http_request: web.Request) -> web.Response:
+    """The process is up."""
+    return _json({"status": "ok"})
+
+
+async def ready(http_request: web.Request) -> web.Response:
+    """200 if at least one backend answers, else 503; either way it says of each backend what it answers."""
+    hub = http_request.app[HUB]
+    backends = list(hub.router.backends.values())
+    problems = await asyncio.gather(*(_problem(hub, backend) for backend in backends))
+    states = {backend.name: problem or "ok" for backend, problem in zip(backends, problems, strict=True)}
+    is_ready = not all(problems)
+    return _json({"status": "ready" if is_ready else "unavailable", "backends": states}, 200 if is_ready else 503)
+
+
+async def _problem(hub: Hub, backend: Backend) -> str:
+    try:
+        async with asyncio.timeout(hub.settings.health.ping_timeout_s or None):
+            await hub.router.adapter(backend).ping()
+    except AgentHubError as error:
+        return str(error)
+    except TimeoutError:
+        return "did not answer in time"
+    return ""
+
+
+def _json(value: object, status: int = 200) -> web.Response:
+    return web.Response(body=jsontext.dumps(value), status=status, content_type="application/json")

@@ -1,0 +1,29 @@
+"""The hub as the handlers see it: what the composition root put together."""
+
+from __future__ import annotations
+
+import attrs
+from aiohttp import web
+
+from agenthub.dispatch import Dispatcher
+from agenthub.plugins import Plugins
+from agenthub.routing import Router
+from agenthub.settings import Settings
+
+
+@attrs.define
+class Hub:
+    """Everything that lives as long as the application."""
+
+    settings: Settings
+    plugins: Plugins
+    router: Router
+    dispatcher: Dispatcher
+
+    @property
+    def forwards_authorization(self) -> bool:
+        """True where any backend is to see the client's own Authorization header."""
+        return any(backend.forward_authorization for backend in self.settings.backends.values())
+
+
+HUB: web.AppKey[Hub] = web.AppKey("hub", Hub)

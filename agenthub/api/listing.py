@@ -1,0 +1,19 @@
+"""What both dialects list: the union of the backends' models, fresh where a backend answers."""
+
+from __future__ import annotations
+
+from agenthub.api.hub import Hub
+from agenthub.canonical import ModelInfo
+
+
+async def listed_models(hub: Hub) -> list[ModelInfo]:
+    """Return all models, asked for anew, so that one that was pulled a second ago is in it.
+
+    A backend that does not answer keeps its last list; raises its UpstreamError only where nothing is known at all.
+    """
+    await hub.router.refresh()
+    models = hub.router.models()
+    errors = [error for backend in hub.router.backends.values() if (error := hub.router.error(backend)) is not None]
+    if not models and errors and len(errors) == len(hub.router.backends):
+        raise errors[0]
+    return models

@@ -1,0 +1,79 @@
+"""``/`` and ``/api/*``: what Ollama's API offers beside asking a model something."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from agenthub.api.hub import HUB, Hub
+from agenthub.api.listing import listed_models
+from agenthub.api.streaming import answer
+from agenthub.canonical import JSON, RawFrames, RelayRequest
+from agenthub.dialects.ollama import fields, listing
+from agenthub.errors import AgentHubError
+from agenthub.middleware import Backend
+
+COMPATIBLE_VERSION = "0.9.3"
+"""The version of Ollama that the hub claims to be where no upstream tells one; editors refuse a server without."""
+
+
+async def root(http_request: web.Request) -> web.Response:
+    """Say what Ollama says; clients and health checks look for these words."""
+    return web.Response(text="Ollama is running")
+
+
+async def version(http_request: web.Request) -> web.Response:
+    """Answer with the version of the default backend, or of the first that tells one."""
+    hub = http_request.app[HUB]
+    default = hub.router.default
+    backends = sorted(hub.router.backends.values(), key=lambda backend: backend is not default)
+    for backend in backends:
+        try:
+            return _json(listing.render_version(listing.parse_version(await _relay(hub, backend, "version"))))
+        except AgentHubError:
+            continue
+    return _json(listing.render_version(COMPATIBLE_VERSION))
+
+
+async def tags(http_request: web.Request) -> web.Response:
+    """List the models of all backends."""
+    return _json(listing.render_tags(await listed_models(http_request.app[HUB])))
+
+
+async def ps(http_request: web.Request) -> web.Response:
+    """List what the backends hold in memory; those that do not answer are left out, unless none does."""
+    hub = http_request.app[HUB]
+    backends = list(hub.router.backends.values())
+    results = await asyncio.gather(*(_running(hub, backend) for backend in backends), return_exceptions=True)
+    entries = [entry for result in results if isinstance(result, list) for entry in result]
+    failures = [result for result in results if isinstance(result, BaseException)]
+    if failures and len(failures) == len(results):
+        raise failures[0]
+    return _json(listing.render_running(entries))
+
+
+async def show(http_request: web.Request) -> web.StreamResponse:
+    """Show a model, as the backend that has it describes it."""
+    return await answer(http_request, listing.SHOW_CODEC, listing.parse_show_request(await http_request.read()))
+
+
+async def _running(hub: Hub, backend: Backend) -> list[Mapping[str, JSON]]:
+    return listing.parse_running(await _relay(hub, backend, "ps"))
+
+
+async def _relay(hub: Hub, backend: Backend, verb: str) -> bytes:
+    adapter = hub.router.adapter(backend)
+    if verb not in adapter.operations:
+        raise AgentHubError(f"backend {backend.name} has no {verb}")
+    try:
+        async with asyncio.timeout(hub.settings.health.ping_timeout_s or None):
+            batches = [batch async for batch in adapter.relay(RelayRequest(verb=verb, model=""))]
+    except TimeoutError as error:
+        raise AgentHubError(f"backend {backend.name} did not answer in time") from error
+    return b"".join(event.data for batch in batches for event in batch if isinstance(event, RawFrames))
+
+
+def _json(body: bytes) -> web.Response:
+    return web.Response(body=body, headers={"Content-Type": fields.WHOLE_TYPE})

@@ -1,0 +1,29 @@
+"""``/v1/*``: what the OpenAI API offers beside asking a model something."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from agenthub.api.hub import HUB
+from agenthub.api.listing import listed_models
+from agenthub.dialects.openai import fields, listing
+from agenthub.errors import UnknownModel
+
+
+async def models(http_request: web.Request) -> web.Response:
+    """List the models of all backends."""
+    return _json(listing.render_models(await listed_models(http_request.app[HUB])))
+
+
+async def model(http_request: web.Request) -> web.Response:
+    """Describe one model; its id may hold slashes, encoded or not, and is echoed as it was asked for."""
+    name = http_request.match_info["id"]
+    await listed_models(http_request.app[HUB])
+    found = http_request.app[HUB].router.find(name)
+    if found is None:
+        raise UnknownModel(name)
+    return _json(listing.render_model(found, name))
+
+
+def _json(body: bytes) -> web.Response:
+    return web.Response(body=body, headers={"Content-Type": fields.WHOLE_TYPE})

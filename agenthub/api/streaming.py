@@ -1,0 +1,114 @@
+"""Answers a request for a model: pulls the first batch, then sends headers, then one write a batch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, suppress
+
+import attrs
+from aiohttp import web
+
+from agenthub.api.context import CALLER
+from agenthub.api.hub import HUB
+from agenthub.canonical import Batch, Event, Finished, RawFrames, Request, Started, assemble
+from agenthub.dialects import Codec
+from agenthub.errors import AgentHubError, UpstreamProtocol
+from agenthub.middleware import Dispatch
+
+
+async def answer(http_request: web.Request, codec: Codec, request: Request) -> web.StreamResponse:
+    """Dispatch ``request`` and answer as ``codec`` renders it; raises AgentHubError before the first byte."""
+    hub = http_request.app[HUB]
+    if hub.forwards_authorization and (authorization := http_request.headers.get("Authorization")):
+        request = attrs.evolve(request, authorization=authorization)
+    dispatch = await hub.dispatcher.dispatch(request, http_request[CALLER])
+    async with aclosing(hub.dispatcher.run(dispatch)) as batches:
+        if request.wants_stream:
+            return await _stream(http_request, codec, dispatch, batches)
+        return await _whole(codec, dispatch, batches)
+
+
+async def _whole(codec: Codec, dispatch: Dispatch, batches: AsyncGenerator[Batch, None]) -> web.Response:
+    events: list[Event] = []
+    body: bytes | None = None
+    async for batch in batches:
+        events += batch
+        if type(batch[-1]) is Finished:
+            body = _render_whole(codec, dispatch, events)
+            dispatch.status = 200
+        dispatch.sent(batch, len(body or b""))
+    if body is None:
+        raise UpstreamProtocol("the upstream ended its answer too early")
+    headers = make_headers(dispatch, events[0])
+    headers["Content-Type"] = codec.whole_type
+    return web.Response(body=body, headers=headers)
+
+
+def _render_whole(codec: Codec, dispatch: Dispatch, events: list[Event]) -> bytes:
+    started = events[0]
+    if isinstance(started, Started) and started.raw_path == codec.path and not started.streamed:
+        return b"".join(event.data for event in events if type(event) is RawFrames)
+    return codec.render_whole(dispatch.request, assemble(events))
+
+
+async def _stream(
+    http_request: web.Request, codec: Codec, dispatch: Dispatch, batches: AsyncGenerator[Batch, None]
+) -> web.StreamResponse:
+    # Until the first batch is there, a failure keeps its own status.
+    first = await anext(batches)
+    headers = make_headers(dispatch, first[0])
+    headers |= {"Content-Type": codec.stream_type, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    response = web.StreamResponse(headers=headers)
+    dispatch.status = 200
+    render = _renderer(codec, dispatch, first[0])
+    # A client that left is no error of ours: the upstream is closed, and there is nobody to tell.
+    with suppress(ConnectionResetError):
+        await response.prepare(http_request)
+        try:
+            await _send(response, dispatch, first, render(first))
+            async for batch in batches:
+                await _send(response, dispatch, batch, render(batch))
+        except AgentHubError as error:
+            await response.write(codec.render_stream_error(error))
+        await response.write_eof()
+    return response
+
+
+async def _send(response: web.StreamResponse, dispatch: Dispatch, batch: Batch, data: bytes) -> None:
+    if data:
+        await response.write(data)
+    dispatch.sent(batch, len(data))
+
+
+def _renderer(codec: Codec, dispatch: Dispatch, started: Event) -> Callable[[Batch], bytes]:
+    if isinstance(started, Started) and started.raw_path == codec.path and started.streamed:
+        return _raw_frames
+    return codec.make_renderer(dispatch.request).render
+
+
+def _raw_frames(batch: Batch) -> bytes:
+    return b"".join([event.data for event in batch if type(event) is RawFrames])
+
+
+def make_headers(dispatch: Dispatch, started: Event) -> dict[str, str]:
+    """Return what the hub tells about a dispatch, and what the upstream may tell its client."""
+    headers = dict(started.headers) if isinstance(started, Started) else {}
+    headers |= {
+        "X-Request-Id": dispatch.caller.request_id,
+        "X-AgentHub-Cache": dispatch.cache,
+        "Server-Timing": _timing(dispatch),
+    }
+    if dispatch.backend is not None:
+        headers |= {"X-AgentHub-Backend": dispatch.backend.name, "X-AgentHub-Api-Mode": dispatch.api_mode}
+    if dispatch.losses:
+        headers["X-AgentHub-Dropped"] = ",".join(loss.field for loss in dispatch.losses)
+    return headers
+
+
+def _timing(dispatch: Dispatch) -> str:
+    now = time.perf_counter()
+    first = dispatch.first_event_at or now
+    upstream = first - dispatch.asked_at if dispatch.asked_at is not None else 0.0
+    total = now - dispatch.started_at
+    return f"hub;dur={1000 * (total - upstream):.2f}, upstream;dur={1000 * upstream:.2f}"

@@ -1,0 +1,107 @@
+"""Composition root: from settings to an application that can be served."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, suppress
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from agenthub.api import add_routes
+from agenthub.api.context import bind_context
+from agenthub.api.errors import render_errors
+from agenthub.api.hub import HUB, Hub
+from agenthub.dispatch import Dispatcher
+from agenthub.errors import ConfigError
+from agenthub.middleware import Backend, Middleware, MiddlewareContext
+from agenthub.plugins import Plugins, make_plugins
+from agenthub.routing import Router
+from agenthub.settings import Settings
+
+_log = structlog.get_logger("agenthub")
+# aiohttp's type insists on the parameter name ``request``, which is another thing here.
+WEB_MIDDLEWARE: Any = (bind_context, render_errors)
+
+
+def make_app(
+    settings: Settings, *, plugins: Plugins | None = None, clock: Callable[[], float] = time.monotonic
+) -> web.Application:
+    """Return the application; raises ConfigError or PluginError. ``clock`` is monotonic time in seconds.
+
+    Serve it with ``handler_cancellation=True``, so that a client that leaves stops its request.
+    """
+    hub = make_hub(settings, plugins or make_plugins(settings.plugins), clock)
+    app = web.Application(client_max_size=settings.max_body_bytes, middlewares=WEB_MIDDLEWARE)
+    app[HUB] = hub
+    add_routes(app)
+    app.cleanup_ctx.append(_open_backends)
+    return app
+
+
+def make_hub(settings: Settings, plugins: Plugins, clock: Callable[[], float] = time.monotonic) -> Hub:
+    """Return the hub with its backends not yet open; raises ConfigError."""
+    check_modes(settings, plugins)
+    context = MiddlewareContext(settings, clock, plugins.notify)
+    middleware = make_middleware(settings, plugins, context)
+    backends = {
+        name: Backend(name, backend, {kind: found.make(name, backend) for kind, found in plugins.adapters.items()})
+        for name, backend in settings.backends.items()
+    }
+    router = Router(settings, backends)
+    dispatcher = Dispatcher(router, plugins, settings.strict, middleware)
+    return Hub(settings, plugins, router, dispatcher)
+
+
+def make_middleware(settings: Settings, plugins: Plugins, context: MiddlewareContext) -> list[Middleware]:
+    """Return the middleware in the order of the setting; raises ConfigError for one that no plugin brings."""
+    known = ", ".join(plugins.middleware)
+    for name in settings.middleware:
+        if name not in plugins.middleware:
+            raise ConfigError(f"middleware: {name!r} is not brought by any plugin: use some of {known}")
+    return [plugins.middleware[name].make(context) for name in settings.middleware]
+
+
+def check_modes(settings: Settings, plugins: Plugins) -> None:
+    """Raise ConfigError for an api mode that no installed adapter has."""
+    if not plugins.adapters:
+        raise ConfigError("no adapter is installed: pip install agenthub-adapter-native agenthub-adapter-openai")
+    wishes = {"api_mode": settings.api_mode}
+    for table in ("backends", "models", "clients"):
+        for name, entry in getattr(settings, table).items():
+            wishes[f"{table}.{name}.api_mode"] = entry.api_mode
+    for key, mode in wishes.items():
+        if mode and mode not in plugins.adapters:
+            known = ", ".join(plugins.adapters)
+            raise ConfigError(
+                f"{settings.sources.get(key, 'default')}: {key}: {mode!r} is no installed adapter: {known}"
+            )
+
+
+async def _open_backends(app: web.Application) -> AsyncIterator[None]:
+    hub = app[HUB]
+    async with AsyncExitStack() as stack:
+        for backend in hub.router.backends.values():
+            for adapter in backend.adapters.values():
+                await stack.enter_async_context(adapter)
+            mode = hub.router.api_mode(backend)
+            title = hub.plugins.adapters[mode].title
+            _log.info(f"Using {title}", backend=backend.name, url=backend.settings.url, api_mode=mode)
+        refreshing = asyncio.create_task(_keep_fresh(hub.router, hub.settings.health.models_refresh_s))
+        yield
+        refreshing.cancel()
+        with suppress(asyncio.CancelledError):
+            await refreshing
+
+
+async def _keep_fresh(router: Router, every_s: float) -> None:
+    await router.refresh()
+    while every_s:
+        await asyncio.sleep(every_s)
+        try:
+            await router.refresh()
+        except Exception:
+            _log.exception("agenthub.refresh_failed")

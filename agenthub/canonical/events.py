@@ -1,0 +1,155 @@
+"""The closed union of events that every answer consists of, whole or streamed; match on the class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeAlias
+
+import attrs
+
+from agenthub.canonical.requests import JSON, ToolCall
+
+
+@attrs.frozen
+class Started:
+    """The upstream accepted; always the first event.
+
+    ``streamed`` says how the upstream answers, whatever was asked for. ``raw_path`` is the endpoint whose raw frames
+    follow, empty when there are none. ``headers`` may be shown to the client.
+    """
+
+    streamed: bool = False
+    raw_path: str = ""
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+
+
+@attrs.frozen
+class RawFrames:
+    """The upstream's own bytes, cut at frame ends, beside the events that they were parsed into."""
+
+    data: bytes = attrs.field(repr=False)
+
+
+@attrs.frozen
+class TextDelta:
+    """A piece of the answer."""
+
+    text: str
+
+
+@attrs.frozen
+class ReasoningDelta:
+    """A piece of what the model thinks aloud."""
+
+    text: str
+
+
+@attrs.frozen
+class ToolCallDelta:
+    """A tool call or a piece of one.
+
+    Pieces of equal ``index`` belong together; ``id`` and ``name`` come with the first.
+    """
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+@attrs.frozen
+class LogprobsDelta:
+    """Log-probabilities of the text beside it: ``token``, ``logprob``, maybe ``bytes`` and ``top_logprobs`` each."""
+
+    items: tuple[JSON, ...]
+
+
+@attrs.frozen
+class Embeddings:
+    """One vector for each input, in order."""
+
+    vectors: tuple[Sequence[float], ...]
+
+
+@attrs.frozen
+class Usage:
+    """Tokens as the upstream counted them; ``prompt`` includes ``cached``."""
+
+    prompt: int = 0
+    completion: int = 0
+    cached: int | None = None
+
+
+@attrs.frozen
+class Timings:
+    """Where the time went, in seconds."""
+
+    total_s: float = 0.0
+    load_s: float = 0.0
+    prompt_s: float = 0.0
+    completion_s: float = 0.0
+
+
+@attrs.frozen
+class Finished:
+    """The last event; a stream that ends without it was cut.
+
+    ``reason`` is stop (also when tools are called), length, load, unload, content_filter or the upstream's own word.
+    ``context`` is Ollama's deprecated token memory of generate.
+    """
+
+    reason: str = "stop"
+    usage: Usage | None = None
+    timings: Timings | None = None
+    context: tuple[int, ...] = ()
+
+
+Event: TypeAlias = (
+    Started | RawFrames | TextDelta | ReasoningDelta | ToolCallDelta | LogprobsDelta | Embeddings | Finished
+)
+Batch: TypeAlias = tuple[Event, ...]
+"""The events that arrived together in one read of the upstream's socket."""
+
+
+@attrs.define
+class Answer:
+    """The same events, assembled."""
+
+    text: str = ""
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    logprobs: tuple[JSON, ...] = ()
+    vectors: tuple[Sequence[float], ...] = ()
+    finished: Finished | None = None
+
+
+def assemble(events: Iterable[Event]) -> Answer:
+    """Put a whole stream's events together; ``finished`` stays None for a stream that was cut."""
+    answer = Answer()
+    text: list[str] = []
+    reasoning: list[str] = []
+    calls: dict[int, list[ToolCallDelta]] = {}
+    for event in events:
+        match event:
+            case TextDelta():
+                text.append(event.text)
+            case ReasoningDelta():
+                reasoning.append(event.text)
+            case ToolCallDelta():
+                calls.setdefault(event.index, []).append(event)
+            case LogprobsDelta():
+                answer.logprobs += event.items
+            case Embeddings():
+                answer.vectors += event.vectors
+            case Finished():
+                answer.finished = event
+            case Started() | RawFrames():
+                pass
+    answer.text, answer.reasoning = "".join(text), "".join(reasoning)
+    answer.tool_calls = tuple(_joined(pieces) for pieces in calls.values())
+    return answer
+
+
+def _joined(pieces: Sequence[ToolCallDelta]) -> ToolCall:
+    arguments = "".join(piece.arguments for piece in pieces)
+    return ToolCall(id=pieces[0].id, name=pieces[0].name, arguments=arguments or "{}")

@@ -1,0 +1,199 @@
+"""Frozen requests: what a client asks for, whatever dialect it speaks.
+
+Names of sampling options are Ollama's (``num_predict``, ``num_ctx``), the larger of the two vocabularies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import attrs
+
+JSON: TypeAlias = Any
+"""What ``json.loads`` may return."""
+
+
+@attrs.frozen
+class Loss:
+    """A field that the other side cannot carry.
+
+    ``rejected`` losses would make the answer wrong, so the request is refused; the others are dropped and noted.
+    """
+
+    field: str
+    rejected: bool = False
+    reason: str = ""
+
+
+@attrs.frozen
+class Source:
+    """The client's own bytes, which an adapter of the same dialect sends on as they are."""
+
+    dialect: str
+    path: str
+    body: bytes = attrs.field(repr=False)
+
+
+@attrs.frozen
+class ToolCall:
+    """A call as it stands in the history; ``arguments`` is the JSON text of an object, in its own spelling."""
+
+    name: str
+    arguments: str = "{}"
+    id: str = ""
+
+
+@attrs.frozen
+class Message:
+    """One turn. ``images`` are plain base64, without ``data:``; ``reasoning`` is what the model thought aloud."""
+
+    role: str
+    content: str = ""
+    images: tuple[str, ...] = ()
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+    tool_name: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class BaseRequest:
+    """What every request carries.
+
+    ``extras`` are the fields of the client's body that the canonical request has no name for, under their own names.
+    ``unmapped`` are the losses found in parsing: they count as soon as the request leaves its own dialect.
+    ``upstream_model`` is the upstream's name where an alias was used, else empty; ``defaults`` are the options that the
+    alias added to ``options``. ``authorization`` is the client's header, where a backend is to see it.
+    """
+
+    model: str
+    upstream_model: str = ""
+    stream: bool = False
+    options: Mapping[str, JSON] = attrs.field(factory=dict)
+    keep_alive: JSON = None
+    extras: Mapping[str, JSON] = attrs.field(factory=dict)
+    unmapped: tuple[Loss, ...] = ()
+    defaults: Mapping[str, JSON] = attrs.field(factory=dict, eq=False)
+    authorization: str = attrs.field(default="", eq=False, repr=False)
+    source: Source | None = attrs.field(default=None, eq=False, repr=False)
+
+    @property
+    def operation(self) -> str:
+        """chat, generate, embed or a management verb."""
+        raise NotImplementedError
+
+    @property
+    def target(self) -> str:
+        """The upstream's name of the model."""
+        return self.upstream_model or self.model
+
+    @property
+    def loads_only(self) -> bool:
+        """True when Ollama would only load or unload the model: there is nothing to answer."""
+        return False
+
+    @property
+    def wants_stream(self) -> bool:
+        """True when the answer is to be streamed; a load is one object even to a client that asked for a stream."""
+        return self.stream and not self.loads_only
+
+    @property
+    def wants_usage(self) -> bool:
+        """False only for a client that would not be shown token counts."""
+        return True
+
+
+@attrs.frozen(kw_only=True)
+class TextRequest(BaseRequest):
+    """What chat and generate have in common.
+
+    ``format`` is None, ``"json"`` or a JSON schema; ``think`` is None when unset, a bool or a level;
+    ``include_usage`` is OpenAI's ``stream_options.include_usage``.
+    """
+
+    format: JSON = None
+    think: bool | str | None = None
+    logprobs: bool = False
+    top_logprobs: int = 0
+    include_usage: bool = True
+
+    @property
+    def wants_usage(self) -> bool:
+        return not self.stream or self.include_usage
+
+
+@attrs.frozen(kw_only=True)
+class ChatRequest(TextRequest):
+    """A conversation. ``tools`` are the raw definitions; ``tool_choice`` is OpenAI's, None when unset."""
+
+    messages: tuple[Message, ...] = ()
+    tools: tuple[JSON, ...] = ()
+    tool_choice: JSON = None
+
+    @property
+    def operation(self) -> str:
+        return "chat"
+
+    @property
+    def loads_only(self) -> bool:
+        return not self.messages
+
+
+@attrs.frozen(kw_only=True)
+class GenerateRequest(TextRequest):
+    """A single prompt; ``raw`` means that no template is applied to it."""
+
+    prompt: str = ""
+    system: str | None = None
+    suffix: str = ""
+    template: str | None = None
+    context: tuple[int, ...] = ()
+    raw: bool = False
+    images: tuple[str, ...] = ()
+
+    @property
+    def operation(self) -> str:
+        return "generate"
+
+    @property
+    def loads_only(self) -> bool:
+        return not self.prompt and not self.images
+
+
+@attrs.frozen(kw_only=True)
+class EmbedRequest(BaseRequest):
+    """Texts to embed. ``normalised`` is False for Ollama's legacy endpoint; ``encoding`` is ``float`` or ``base64``."""
+
+    inputs: tuple[str, ...] = ()
+    dimensions: int | None = None
+    truncate: bool | None = None
+    normalised: bool = True
+    encoding: str = "float"
+
+    @property
+    def operation(self) -> str:
+        return "embed"
+
+    @property
+    def loads_only(self) -> bool:
+        return not self.inputs
+
+    @property
+    def wants_usage(self) -> bool:
+        return self.normalised
+
+
+@attrs.frozen(kw_only=True)
+class RelayRequest(BaseRequest):
+    """A management verb that only some upstreams have (show, ps); ``arguments`` is the parsed body."""
+
+    verb: str
+    arguments: Mapping[str, JSON] = attrs.field(factory=dict)
+
+    @property
+    def operation(self) -> str:
+        return self.verb
+
+
+Request: TypeAlias = ChatRequest | GenerateRequest | EmbedRequest | RelayRequest

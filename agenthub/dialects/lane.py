@@ -1,0 +1,39 @@
+"""Which way a request takes to an upstream: its own bytes where both sides speak one dialect, else a rendered body."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from agenthub.canonical import Request
+from agenthub.dialects import jsontext
+from agenthub.dialects.codec import Codec
+
+
+@attrs.frozen
+class Lane:
+    """The endpoint to ask and the body to send; ``raw`` asks for the upstream's bytes beside the events.
+
+    ``rename`` is what the model is to be called in those bytes, None where the upstream's name is the client's.
+    """
+
+    codec: Codec
+    body: bytes = attrs.field(repr=False)
+    raw: bool = False
+    rename: str | None = None
+
+
+def make_lane(request: Request, codecs: Mapping[str, Codec], default: Codec) -> Lane:
+    """Return the lane to an upstream whose endpoints are ``codecs``; ``default`` is for requests of another dialect."""
+    source = request.source
+    codec = codecs.get(source.path) if source is not None else None
+    if source is None or codec is None:
+        return Lane(default, default.render_request(request, request.target))
+    body, rename = source.body, None
+    if request.upstream_model:
+        body, rename = jsontext.replace_top_level(body, "model", request.upstream_model), request.model
+    if request.defaults:
+        for key, value in codec.render_defaults(request).items():
+            body = jsontext.set_top_level(body, key, value)
+    return Lane(codec, body, raw=True, rename=rename)

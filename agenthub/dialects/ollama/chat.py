@@ -1,0 +1,171 @@
+"""POST /api/chat. Source: Ollama docs/api.md "Generate a chat completion"."""
+
+from __future__ import annotations
+
+import attrs
+
+from agenthub.canonical import (
+    JSON,
+    Answer,
+    Batch,
+    ChatRequest,
+    Event,
+    Finished,
+    LogprobsDelta,
+    RawFrames,
+    ReasoningDelta,
+    Source,
+    Started,
+    TextDelta,
+    ToolCallDelta,
+    assemble,
+)
+from agenthub.dialects import jsontext
+from agenthub.dialects.body import parse_fields
+from agenthub.dialects.codec import Codec
+from agenthub.dialects.framing import LineFramer
+from agenthub.dialects.ollama import fields as common
+from agenthub.dialects.ollama.messages import parse_arguments, parse_message, render_message, render_tool_call
+from agenthub.dialects.toolcalls import make_call_id
+from agenthub.errors import InvalidRequest, UpstreamProtocol
+
+DIALECT = "ollama"
+PATH = "/api/chat"
+
+
+def parse_request(body: bytes) -> ChatRequest:
+    """Return the canonical request; raises InvalidRequest in Ollama's words."""
+    fields = parse_fields(body, "ChatRequest")
+    shared = common.parse_common(fields)
+    if not shared["model"]:
+        raise InvalidRequest("model is required", param="model")
+    return ChatRequest(
+        **shared,
+        messages=tuple(parse_message(message) for message in fields.array("messages", "api.Message")),
+        tools=tuple(fields.array("tools", "api.Tool")),
+        tool_choice=fields.take("tool_choice"),
+        extras=fields.rest(),
+        source=Source(DIALECT, PATH, body),
+    )
+
+
+def render_request(request: ChatRequest, model: str) -> bytes:
+    """Return the body for an Ollama upstream."""
+    body = common.render_common(request, model)
+    body["messages"] = [render_message(message) for message in request.messages]
+    if request.tools and request.tool_choice != "none":
+        body["tools"] = list(request.tools)
+    return jsontext.dumps(body)
+
+
+@attrs.define
+class ChatParser:
+    """Lines of a stream; calls are numbered over the whole answer, since upstreams repeat ``index`` 0."""
+
+    _calls: int = 0
+    _done: bool = False
+
+    def parse(self, payload: bytes, events: list[Event]) -> None:
+        if not self._done:
+            self.parse_line(jsontext.loads(payload), events)
+
+    def parse_line(self, line: JSON, events: list[Event]) -> None:
+        message = line.get("message")
+        if message is None:
+            common.raise_error(line)
+            raise UpstreamProtocol("the upstream sent a line without a message")
+        if thinking := message.get("thinking"):
+            events.append(ReasoningDelta(thinking))
+        if content := message.get("content"):
+            events.append(TextDelta(content))
+        for call in message.get("tool_calls") or ():
+            function = call["function"]
+            arguments = parse_arguments(function.get("arguments"))
+            events.append(ToolCallDelta(self._calls, call.get("id") or make_call_id(), function["name"], arguments))
+            self._calls += 1
+        events.extend(common.parse_logprobs(line))
+        if line.get("done"):
+            self._done = True
+            events.append(common.parse_finished(line))
+
+    def close(self, events: list[Event]) -> None:
+        if not self._done:
+            raise UpstreamProtocol("the upstream ended the stream without done")
+
+
+def parse_whole(body: bytes) -> list[Event]:
+    """Return the events of an answer with ``stream: false``; raises UpstreamProtocol for one that was cut."""
+    parser, events = ChatParser(), list[Event]()
+    parser.parse(body, events)
+    parser.close(events)
+    return events
+
+
+def render_whole(request: ChatRequest, answer: Answer) -> bytes:
+    """Return the single object of an answer with ``stream: false``."""
+    message: dict[str, JSON] = {"role": "assistant", "content": answer.text}
+    if answer.reasoning:
+        message["thinking"] = answer.reasoning
+    if answer.tool_calls:
+        message["tool_calls"] = [render_tool_call(call, index) for index, call in enumerate(answer.tool_calls)]
+    body = {"model": request.model, "created_at": common.timestamp(), "message": message}
+    if answer.logprobs:
+        body["logprobs"] = list(answer.logprobs)
+    return jsontext.dumps(body | common.render_finished(answer.finished or Finished()))
+
+
+@attrs.define
+class ChatRenderer:
+    """Lines of a stream. Calls are held back until they are whole, since this dialect has no fragments of calls."""
+
+    request: ChatRequest
+    _model: bytes = attrs.field(init=False)
+    _calls: list[ToolCallDelta] = attrs.field(factory=list)
+
+    def __attrs_post_init__(self) -> None:
+        self._model = b'{"model":' + jsontext.dumps(self.request.model) + b',"created_at":"'
+
+    def render(self, batch: Batch) -> bytes:
+        head = self._model + common.timestamp().encode() + b'","message":{"role":"assistant","content":'
+        lines: list[bytes] = []
+        for event in batch:
+            match event:
+                case TextDelta():
+                    lines.append(head + jsontext.dumps(event.text) + b'},"done":false}\n')
+                case ReasoningDelta():
+                    lines.append(head + b'"","thinking":' + jsontext.dumps(event.text) + b'},"done":false}\n')
+                case ToolCallDelta():
+                    self._calls.append(event)
+                case LogprobsDelta():
+                    lines.append(head + b'""},"done":false,"logprobs":' + jsontext.dumps(list(event.items)) + b"}\n")
+                case Finished():
+                    lines += self._end(head, event)
+                case Started() | RawFrames():
+                    pass
+        return b"".join(lines)
+
+    def _end(self, head: bytes, finished: Finished) -> list[bytes]:
+        lines = []
+        if self._calls:
+            calls = assemble(self._calls).tool_calls
+            rendered = [render_tool_call(call, index) for index, call in enumerate(calls)]
+            lines.append(head + b'"","tool_calls":' + jsontext.dumps(rendered) + b'},"done":false}\n')
+        last = jsontext.dumps(common.render_finished(finished))
+        return [*lines, head + b'""},' + last[1:] + b"\n"]
+
+
+CODEC = Codec(
+    dialect=DIALECT,
+    path=PATH,
+    parse_request=parse_request,
+    render_request=render_request,
+    render_defaults=common.render_defaults,
+    parse_whole=parse_whole,
+    render_whole=render_whole,
+    make_parser=ChatParser,
+    make_framer=LineFramer,
+    make_renderer=ChatRenderer,
+    render_stream_error=common.render_stream_error,
+    stream_type=common.STREAM_TYPE,
+    whole_type=common.WHOLE_TYPE,
+)

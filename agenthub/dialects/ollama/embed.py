@@ -1,0 +1,142 @@
+"""POST /api/embed and its predecessor /api/embeddings. Source: Ollama docs/api.md "Generate Embeddings"."""
+
+from __future__ import annotations
+
+import attrs
+
+from agenthub.canonical import JSON, Answer, Embeddings, EmbedRequest, Event, Finished, Source, Usage
+from agenthub.dialects import jsontext
+from agenthub.dialects.body import parse_fields
+from agenthub.dialects.codec import Codec
+from agenthub.dialects.framing import LineFramer
+from agenthub.dialects.ollama import fields as common
+from agenthub.dialects.whole import NoFrames
+from agenthub.errors import InvalidRequest, UnknownModel
+
+DIALECT = "ollama"
+PATH = "/api/embed"
+LEGACY_PATH = "/api/embeddings"
+
+
+def parse_request(body: bytes) -> EmbedRequest:
+    """Return the canonical request; raises InvalidRequest or UnknownModel in Ollama's words."""
+    fields = parse_fields(body, "EmbedRequest")
+    model = fields.text("model")
+    if not model:
+        raise UnknownModel("")
+    return EmbedRequest(
+        model=model,
+        inputs=parse_inputs(fields.take("input")),
+        dimensions=fields.integer("dimensions") or None,
+        truncate=fields.take("truncate"),
+        options=common.parse_options(fields),
+        keep_alive=common.parse_keep_alive(fields.take("keep_alive")),
+        extras=fields.rest(),
+        source=Source(DIALECT, PATH, body),
+    )
+
+
+def parse_inputs(value: JSON) -> tuple[str, ...]:
+    """Return the texts; missing, null and "" all mean none (the model is only loaded)."""
+    if value is None or value == "":
+        return ()
+    inputs = [value] if isinstance(value, str) else value
+    if not isinstance(inputs, list) or not all(isinstance(item, str) for item in inputs):
+        raise InvalidRequest("invalid input type", param="input")
+    return tuple(inputs)
+
+
+def parse_legacy_request(body: bytes) -> EmbedRequest:
+    """Return the canonical request of /api/embeddings, which embeds one ``prompt`` and does not normalise."""
+    fields = parse_fields(body, "EmbeddingRequest")
+    model = fields.text("model")
+    if not model:
+        raise InvalidRequest("model is required", param="model")
+    prompt = fields.text("prompt")
+    return EmbedRequest(
+        model=model,
+        inputs=(prompt,) if prompt else (),
+        normalised=False,
+        options=common.parse_options(fields),
+        keep_alive=common.parse_keep_alive(fields.take("keep_alive")),
+        extras=fields.rest(),
+        source=Source(DIALECT, LEGACY_PATH, body),
+    )
+
+
+def render_request(request: EmbedRequest, model: str) -> bytes:
+    """Return the body of /api/embed."""
+    optional: dict[str, JSON] = {
+        "dimensions": request.dimensions,
+        "truncate": request.truncate,
+        "options": dict(request.options) or None,
+        "keep_alive": request.keep_alive,
+    }
+    body = {"model": model, "input": list(request.inputs)}
+    return jsontext.dumps(body | {name: value for name, value in optional.items() if value is not None})
+
+
+def render_legacy_request(request: EmbedRequest, model: str) -> bytes:
+    """Return the body of /api/embeddings, for one text at most."""
+    body: dict[str, JSON] = {"model": model, "prompt": "".join(request.inputs[:1])}
+    if request.options:
+        body["options"] = dict(request.options)
+    if request.keep_alive is not None:
+        body["keep_alive"] = request.keep_alive
+    return jsontext.dumps(body)
+
+
+def parse_whole(body: bytes) -> list[Event]:
+    """Return the vectors and the counts of /api/embed."""
+    answer = jsontext.loads(body)
+    common.raise_error(answer)
+    finished = common.parse_finished(answer)
+    if finished.usage is None:
+        finished = attrs.evolve(finished, usage=Usage())
+    return [Embeddings(tuple(answer["embeddings"])), finished]
+
+
+def parse_legacy_whole(body: bytes) -> list[Event]:
+    """Return the vector of /api/embeddings, which reports no counts."""
+    answer = jsontext.loads(body)
+    common.raise_error(answer)
+    vector = answer["embedding"]
+    return [Embeddings((vector,) if vector else ()), Finished()]
+
+
+def render_whole(request: EmbedRequest, answer: Answer) -> bytes:
+    """Return the answer of /api/embed."""
+    body: dict[str, JSON] = {"model": request.model, "embeddings": list(answer.vectors)}
+    members = common.render_finished(answer.finished or Finished())
+    kept = ("total_duration", "load_duration", "prompt_eval_count")
+    return jsontext.dumps(body | {name: members[name] for name in kept if name in members})
+
+
+def render_legacy_whole(request: EmbedRequest, answer: Answer) -> bytes:
+    """Return the answer of /api/embeddings."""
+    return jsontext.dumps({"embedding": answer.vectors[0] if answer.vectors else []})
+
+
+CODEC = Codec(
+    dialect=DIALECT,
+    path=PATH,
+    parse_request=parse_request,
+    render_request=render_request,
+    render_defaults=common.render_defaults,
+    parse_whole=parse_whole,
+    render_whole=render_whole,
+    make_parser=NoFrames,
+    make_framer=LineFramer,
+    make_renderer=NoFrames,
+    render_stream_error=common.render_stream_error,
+    stream_type=common.STREAM_TYPE,
+    whole_type=common.WHOLE_TYPE,
+)
+LEGACY_CODEC = attrs.evolve(
+    CODEC,
+    path=LEGACY_PATH,
+    parse_request=parse_legacy_request,
+    render_request=render_legacy_request,
+    parse_whole=parse_legacy_whole,
+    render_whole=render_legacy_whole,
+)

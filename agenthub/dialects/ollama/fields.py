@@ -1,0 +1,163 @@
+"""Fields that several of Ollama's endpoints share: what a request asks of the model, what the last object reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from agenthub.canonical import JSON, BaseRequest, Finished, LogprobsDelta, TextRequest, Timings, Usage
+from agenthub.dialects import jsontext
+from agenthub.dialects.body import Fields
+from agenthub.errors import AgentHubError, InvalidRequest, UpstreamError, UpstreamStatus
+
+STREAM_TYPE = "application/x-ndjson"
+WHOLE_TYPE = "application/json; charset=utf-8"
+_NANO = 1_000_000_000
+_LEVELS = ("high", "medium", "low", "max")
+
+
+def parse_common(fields: Fields) -> dict[str, Any]:
+    """Take what chat and generate share, as arguments of a TextRequest; ``stream`` is true by default."""
+    top = fields.integer("top_logprobs") or 0
+    if not 0 <= top <= 20:
+        raise InvalidRequest("top_logprobs must be between 0 and 20", param="top_logprobs")
+    return {
+        "model": fields.text("model"),
+        "stream": fields.flag("stream", True),
+        "options": parse_options(fields),
+        "keep_alive": parse_keep_alive(fields.take("keep_alive")),
+        "format": parse_format(fields.take("format")),
+        "think": parse_think(fields.take("think")),
+        "logprobs": fields.flag("logprobs"),
+        "top_logprobs": top,
+    }
+
+
+def parse_options(fields: Fields) -> dict[str, JSON]:
+    """Take the options without nulls; a null option is an absent one."""
+    return {name: value for name, value in fields.object("options").items() if value is not None}
+
+
+def parse_keep_alive(value: JSON) -> JSON:
+    """Return seconds or a Go duration; raises InvalidRequest for other types."""
+    if isinstance(value, bool | dict | list):
+        raise InvalidRequest(f"Unsupported type: '{type(value).__name__}'", param="keep_alive")
+    return value
+
+
+def parse_format(value: JSON) -> JSON:
+    """Return None, ``"json"`` or a JSON schema."""
+    if value is None or value == "":
+        return None
+    if value == "json" or isinstance(value, dict):
+        return value
+    shown = jsontext.dumps(value).decode()
+    raise InvalidRequest(f'invalid format: {shown}; expected "json" or a valid JSON Schema object', param="format")
+
+
+def parse_think(value: JSON) -> bool | str | None:
+    """Return None, a bool or a level."""
+    if value is None or isinstance(value, bool):
+        return value
+    if value == "" or value in _LEVELS:
+        return value or None
+    shown = value if isinstance(value, str) else jsontext.dumps(value).decode()
+    allowed = '"high", "medium", "low", "max", true, or false'
+    raise InvalidRequest(f'invalid think value: "{shown}" (must be {allowed})', param="think")
+
+
+def render_common(request: TextRequest, model: str) -> dict[str, JSON]:
+    """Return what chat and generate share of a request body."""
+    body: dict[str, JSON] = {"model": model, "stream": request.stream}
+    if request.options:
+        body["options"] = dict(request.options)
+    if request.keep_alive is not None:
+        body["keep_alive"] = request.keep_alive
+    if request.format is not None:
+        body["format"] = request.format
+    if request.think is not None:
+        body["think"] = request.think
+    if request.logprobs:
+        body["logprobs"] = True
+    if request.top_logprobs:
+        body["top_logprobs"] = request.top_logprobs
+    return body
+
+
+def render_defaults(request: BaseRequest) -> dict[str, JSON]:
+    """Return the member that carries the options an alias added: all options, the client's own among them."""
+    return {"options": dict(request.options)}
+
+
+def parse_finished(line: Mapping[str, JSON]) -> Finished:
+    """Return what the object with ``done: true`` reports; durations are nanoseconds there."""
+    counted = "eval_count" in line or "prompt_eval_count" in line
+    usage = Usage(
+        prompt=line.get("prompt_eval_count", 0),
+        completion=line.get("eval_count", 0),
+        cached=line.get("prompt_eval_cached_count"),
+    )
+    timings = Timings(
+        total_s=line.get("total_duration", 0) / _NANO,
+        load_s=line.get("load_duration", 0) / _NANO,
+        prompt_s=line.get("prompt_eval_duration", 0) / _NANO,
+        completion_s=line.get("eval_duration", 0) / _NANO,
+    )
+    return Finished(
+        reason=line.get("done_reason") or "stop",
+        usage=usage if counted else None,
+        timings=timings if "total_duration" in line else None,
+        context=tuple(line.get("context") or ()),
+    )
+
+
+def render_finished(finished: Finished) -> dict[str, JSON]:
+    """Return the members that only the last object has; durations are never 0, since clients divide by them."""
+    members: dict[str, JSON] = {"done": True, "done_reason": finished.reason}
+    if finished.context:
+        members["context"] = list(finished.context)
+    timings, usage = finished.timings, finished.usage
+    if timings is not None:
+        members |= {"total_duration": _nanoseconds(timings.total_s), "load_duration": _nanoseconds(timings.load_s)}
+    if usage is not None:
+        members["prompt_eval_count"] = usage.prompt
+    if timings is not None:
+        members["prompt_eval_duration"] = _nanoseconds(timings.prompt_s)
+    if usage is not None:
+        members["eval_count"] = usage.completion
+    if timings is not None:
+        members["eval_duration"] = _nanoseconds(timings.completion_s)
+    return members
+
+
+def _nanoseconds(seconds: float) -> int:
+    return max(1, round(seconds * _NANO))
+
+
+def parse_logprobs(line: Mapping[str, JSON]) -> list[LogprobsDelta]:
+    """Return the log-probabilities that a line carries, if any."""
+    items = line.get("logprobs")
+    return [LogprobsDelta(tuple(items))] if items else []
+
+
+def timestamp() -> str:
+    """Return now as Ollama writes it: RFC 3339, UTC, ``Z``."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def raise_error(line: Mapping[str, JSON]) -> None:
+    """Raise the error that a line reports in place of an event."""
+    if (message := line.get("error")) is not None:
+        raise UpstreamError(message if isinstance(message, str) else jsontext.dumps(message).decode())
+
+
+def render_stream_error(error: AgentHubError) -> bytes:
+    """Return the last line of a stream that broke."""
+    return render_error(error) + b"\n"
+
+
+def render_error(error: AgentHubError) -> bytes:
+    """Return ``{"error": "text"}``."""
+    fields = error.fields if isinstance(error, UpstreamStatus) else {}
+    return jsontext.dumps({"error": str(error), **fields})

@@ -1,0 +1,160 @@
+"""POST /api/generate. Source: Ollama docs/api.md "Generate a completion"."""
+
+from __future__ import annotations
+
+import attrs
+
+from agenthub.canonical import (
+    JSON,
+    Answer,
+    Batch,
+    Embeddings,
+    Event,
+    Finished,
+    GenerateRequest,
+    LogprobsDelta,
+    RawFrames,
+    ReasoningDelta,
+    Source,
+    Started,
+    TextDelta,
+    ToolCallDelta,
+)
+from agenthub.dialects import jsontext
+from agenthub.dialects.body import parse_fields
+from agenthub.dialects.codec import Codec
+from agenthub.dialects.framing import LineFramer
+from agenthub.dialects.ollama import fields as common
+from agenthub.errors import InvalidRequest, UnknownModel, UpstreamProtocol
+
+DIALECT = "ollama"
+PATH = "/api/generate"
+
+
+def parse_request(body: bytes) -> GenerateRequest:
+    """Return the canonical request; raises InvalidRequest or UnknownModel in Ollama's words."""
+    fields = parse_fields(body, "GenerateRequest")
+    shared = common.parse_common(fields)
+    if not shared["model"]:
+        raise UnknownModel("")
+    request = GenerateRequest(
+        **shared,
+        prompt=fields.text("prompt"),
+        system=fields.text("system") or None,
+        suffix=fields.text("suffix"),
+        template=fields.text("template") or None,
+        context=tuple(fields.array("context", "int")),
+        raw=fields.flag("raw"),
+        images=fields.strings("images"),
+        extras=fields.rest(),
+        source=Source(DIALECT, PATH, body),
+    )
+    if request.raw and (request.template or request.system or request.context):
+        raise InvalidRequest("raw mode does not support template, system, or context", param="raw")
+    return request
+
+
+def render_request(request: GenerateRequest, model: str) -> bytes:
+    """Return the body for an Ollama upstream."""
+    body = common.render_common(request, model)
+    body["prompt"] = request.prompt
+    optional: dict[str, JSON] = {
+        "system": request.system,
+        "suffix": request.suffix,
+        "template": request.template,
+        "context": list(request.context),
+        "raw": request.raw,
+        "images": list(request.images),
+    }
+    return jsontext.dumps(body | {name: value for name, value in optional.items() if value})
+
+
+@attrs.define
+class GenerateParser:
+    """Lines of a stream."""
+
+    _done: bool = False
+
+    def parse(self, payload: bytes, events: list[Event]) -> None:
+        if self._done:
+            return
+        line = jsontext.loads(payload)
+        response = line.get("response")
+        if response is None:
+            common.raise_error(line)
+            raise UpstreamProtocol("the upstream sent a line without a response")
+        if thinking := line.get("thinking"):
+            events.append(ReasoningDelta(thinking))
+        if response:
+            events.append(TextDelta(response))
+        events.extend(common.parse_logprobs(line))
+        if line.get("done"):
+            self._done = True
+            events.append(common.parse_finished(line))
+
+    def close(self, events: list[Event]) -> None:
+        if not self._done:
+            raise UpstreamProtocol("the upstream ended the stream without done")
+
+
+def parse_whole(body: bytes) -> list[Event]:
+    """Return the events of an answer with ``stream: false``; raises UpstreamProtocol for one that was cut."""
+    parser, events = GenerateParser(), list[Event]()
+    parser.parse(body, events)
+    parser.close(events)
+    return events
+
+
+def render_whole(request: GenerateRequest, answer: Answer) -> bytes:
+    """Return the single object of an answer with ``stream: false``."""
+    body: dict[str, JSON] = {"model": request.model, "created_at": common.timestamp(), "response": answer.text}
+    if answer.reasoning:
+        body["thinking"] = answer.reasoning
+    if answer.logprobs:
+        body["logprobs"] = list(answer.logprobs)
+    return jsontext.dumps(body | common.render_finished(answer.finished or Finished()))
+
+
+@attrs.define
+class GenerateRenderer:
+    """Lines of a stream."""
+
+    request: GenerateRequest
+    _model: bytes = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._model = b'{"model":' + jsontext.dumps(self.request.model) + b',"created_at":"'
+
+    def render(self, batch: Batch) -> bytes:
+        head = self._model + common.timestamp().encode() + b'","response":'
+        lines: list[bytes] = []
+        for event in batch:
+            match event:
+                case TextDelta():
+                    lines.append(head + jsontext.dumps(event.text) + b',"done":false}\n')
+                case ReasoningDelta():
+                    lines.append(head + b'"","thinking":' + jsontext.dumps(event.text) + b',"done":false}\n')
+                case LogprobsDelta():
+                    lines.append(head + b'"","done":false,"logprobs":' + jsontext.dumps(list(event.items)) + b"}\n")
+                case Finished():
+                    lines.append(head + b'"",' + jsontext.dumps(common.render_finished(event))[1:] + b"\n")
+                case Started() | RawFrames() | ToolCallDelta() | Embeddings():
+                    pass
+        return b"".join(lines)
+
+
+CODEC = Codec(
+    dialect=DIALECT,
+    path=PATH,
+    parse_request=parse_request,
+    render_request=render_request,
+    render_defaults=common.render_defaults,
+    parse_whole=parse_whole,
+    render_whole=render_whole,
+    make_parser=GenerateParser,
+    make_framer=LineFramer,
+    make_renderer=GenerateRenderer,
+    render_stream_error=common.render_stream_error,
+    stream_type=common.STREAM_TYPE,
+    whole_type=common.WHOLE_TYPE,
+)

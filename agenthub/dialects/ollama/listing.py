@@ -1,0 +1,149 @@
+"""GET /api/tags, /api/ps, /api/version and POST /api/show.
+
+Source: Ollama docs/api.md "List Local Models", "List Running Models", "Show Model Information".
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+
+from agenthub.canonical import JSON, Answer, Finished, ModelInfo, RelayRequest, Source
+from agenthub.dialects import jsontext
+from agenthub.dialects.body import parse_fields
+from agenthub.dialects.codec import Codec
+from agenthub.dialects.framing import LineFramer
+from agenthub.dialects.ollama import fields as common
+from agenthub.dialects.whole import NoFrames
+from agenthub.errors import InvalidRequest, UpstreamProtocol
+
+DIALECT = "ollama"
+TAGS_PATH = "/api/tags"
+PS_PATH = "/api/ps"
+SHOW_PATH = "/api/show"
+VERSION_PATH = "/api/version"
+
+
+def parse_tags(body: bytes) -> list[ModelInfo]:
+    """Return what /api/tags lists; raises UpstreamProtocol if it is no list of models."""
+    try:
+        entries = jsontext.loads(body)["models"] or []
+        return [ModelInfo(entry["name"], DIALECT, entry) for entry in entries]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UpstreamProtocol("the upstream's /api/tags is not a list of models") from error
+
+
+def render_tags(models: Iterable[ModelInfo]) -> bytes:
+    """Return the body of /api/tags."""
+    return jsontext.dumps({"models": [render_entry(model) for model in models]})
+
+
+def render_entry(model: ModelInfo) -> dict[str, JSON]:
+    """Return one model as /api/tags shows it; one of another dialect gets what can be known of it."""
+    if model.dialect == DIALECT:
+        return {**model.entry, "name": model.name, "model": model.name}
+    created = model.entry.get("created")
+    meta = model.entry.get("meta")
+    return {
+        "name": model.name,
+        "model": model.name,
+        "modified_at": _timestamp(created if isinstance(created, int | float) else 0),
+        "size": meta.get("size", 0) if isinstance(meta, Mapping) else 0,
+        "digest": hashlib.sha256(model.name.encode()).hexdigest(),
+        "details": render_details(model),
+    }
+
+
+def render_details(model: ModelInfo) -> dict[str, JSON]:
+    """Return the ``details`` object of a model that no Ollama described."""
+    family = str(model.entry.get("owned_by") or "")
+    return {
+        "parent_model": "",
+        "format": "",
+        "family": family,
+        "families": None,
+        "parameter_size": "",
+        "quantization_level": "",
+    }
+
+
+def _timestamp(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def render_show(model: ModelInfo) -> bytes:
+    """Return a body of /api/show made of what an OpenAI-compatible server lists; ollama-python needs ``model_info``."""
+    entry = model.entry
+    meta = entry.get("meta")
+    trained = meta.get("n_ctx_train") if isinstance(meta, Mapping) else None
+    details = render_details(model)
+    family = details["family"] or "unknown"
+    info: dict[str, JSON] = {"general.architecture": family}
+    if (context := entry.get("max_model_len") or trained) is not None:
+        info[f"{family}.context_length"] = context
+    capabilities = entry.get("capabilities") or ["completion"]
+    body = {"modelfile": "", "license": "", "template": "", "details": details, "model_info": info}
+    return jsontext.dumps(
+        body | {"capabilities": list(capabilities), "modified_at": render_entry(model)["modified_at"]}
+    )
+
+
+def parse_show_request(body: bytes) -> RelayRequest:
+    """Return the request of /api/show; ``name`` is the old word for ``model``."""
+    fields = parse_fields(body, "ShowRequest")
+    model = fields.text("model") or fields.text("name")
+    if not model:
+        raise InvalidRequest("model is required", param="model")
+    return RelayRequest(verb="show", model=model, arguments=fields.rest(), source=Source(DIALECT, SHOW_PATH, body))
+
+
+def _render_relayed(request: RelayRequest, answer: Answer) -> bytes:
+    raise UpstreamProtocol(f"the adapter gave no answer to {request.verb}")
+
+
+def _render_request(request: RelayRequest, model: str) -> bytes:
+    return jsontext.dumps({**request.arguments, "model": model})
+
+
+SHOW_CODEC = Codec(
+    dialect=DIALECT,
+    path=SHOW_PATH,
+    parse_request=parse_show_request,
+    render_request=_render_request,
+    render_defaults=lambda request: {},
+    parse_whole=lambda body: [Finished()],
+    render_whole=_render_relayed,
+    make_parser=NoFrames,
+    make_framer=LineFramer,
+    make_renderer=NoFrames,
+    render_stream_error=common.render_stream_error,
+    stream_type=common.STREAM_TYPE,
+    whole_type=common.WHOLE_TYPE,
+)
+
+
+def parse_running(body: bytes) -> list[Mapping[str, JSON]]:
+    """Return the entries of /api/ps."""
+    try:
+        return list(jsontext.loads(body)["models"] or [])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UpstreamProtocol("the upstream's /api/ps is not a list of models") from error
+
+
+def render_running(entries: Iterable[Mapping[str, JSON]]) -> bytes:
+    """Return the body of /api/ps."""
+    return jsontext.dumps({"models": list(entries)})
+
+
+def parse_version(body: bytes) -> str:
+    """Return the version of /api/version."""
+    try:
+        return str(jsontext.loads(body)["version"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UpstreamProtocol("the upstream's /api/version holds no version") from error
+
+
+def render_version(version: str) -> bytes:
+    """Return the body of /api/version; VS Code wants numbers with dots."""
+    return jsontext.dumps({"version": version})

@@ -1,0 +1,76 @@
+"""Ollama's message object: the history of /api/chat. Source: docs/api.md "Generate a chat completion",."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from agenthub.canonical import JSON, Message, ToolCall
+from agenthub.dialects import jsontext
+from agenthub.dialects.body import Fields
+from agenthub.errors import InvalidRequest
+
+
+def parse_message(value: JSON) -> Message:
+    """Return one message; raises InvalidRequest in Go's words."""
+    if not isinstance(value, dict):
+        raise InvalidRequest("json: cannot unmarshal into Go struct field ChatRequest.messages of type api.Message")
+    fields = Fields("ChatRequest.messages", {key.lower(): item for key, item in value.items()})
+    return Message(
+        role=fields.text("role").lower(),
+        content=fields.text("content"),
+        images=fields.strings("images"),
+        reasoning=fields.text("thinking"),
+        tool_calls=tuple(parse_tool_call(call) for call in fields.array("tool_calls", "api.ToolCall")),
+        tool_call_id=fields.text("tool_call_id"),
+        tool_name=fields.text("tool_name"),
+    )
+
+
+def parse_tool_call(value: JSON) -> ToolCall:
+    """Return a call of the history; arguments that are JSON text already are taken too, as OpenAI's habit."""
+    function = value.get("function") if isinstance(value, dict) else None
+    if not isinstance(function, dict):
+        raise InvalidRequest("invalid tool call: an object with a function is expected", param="messages.tool_calls")
+    return ToolCall(
+        id=str(value.get("id") or ""),
+        name=str(function.get("name") or ""),
+        arguments=parse_arguments(function.get("arguments")),
+    )
+
+
+def parse_arguments(value: JSON) -> str:
+    """Return the JSON text of a call's arguments, given as an object or as its text."""
+    if value is None or value == "":
+        return "{}"
+    if isinstance(value, Mapping):
+        return jsontext.dumps(value).decode()
+    if isinstance(value, str):
+        try:
+            if isinstance(jsontext.loads(value.encode()), dict):
+                return value
+        except ValueError:
+            pass
+    raise InvalidRequest("invalid tool call arguments", param="messages.tool_calls")
+
+
+def render_message(message: Message) -> dict[str, JSON]:
+    """Return the object that /api/chat takes."""
+    rendered: dict[str, JSON] = {"role": message.role, "content": message.content}
+    if message.reasoning:
+        rendered["thinking"] = message.reasoning
+    if message.images:
+        rendered["images"] = list(message.images)
+    if message.tool_calls:
+        rendered["tool_calls"] = [render_tool_call(call) for call in message.tool_calls]
+    if message.tool_name:
+        rendered["tool_name"] = message.tool_name
+    if message.tool_call_id:
+        rendered["tool_call_id"] = message.tool_call_id
+    return rendered
+
+
+def render_tool_call(call: ToolCall, index: int | None = None) -> dict[str, JSON]:
+    """Return a call; ``index`` is its place in an answer, absent in the history."""
+    function: dict[str, JSON] = {} if index is None else {"index": index}
+    function |= {"name": call.name, "arguments": jsontext.fragment(call.arguments)}
+    return ({"id": call.id} if call.id else {}) | {"function": function}

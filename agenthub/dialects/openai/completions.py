@@ -1,0 +1,225 @@
+"""POST /v1/completions, the legacy endpoint. Source: API reference "Create completion"."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Sequence
+
+import attrs
+
+from agenthub.canonical import (
+    JSON,
+    Answer,
+    Batch,
+    Event,
+    Finished,
+    GenerateRequest,
+    LogprobsDelta,
+    Loss,
+    Source,
+    TextDelta,
+)
+from agenthub.dialects import jsontext
+from agenthub.dialects.body import Fields, parse_fields
+from agenthub.dialects.codec import Codec
+from agenthub.dialects.framing import EventFramer
+from agenthub.dialects.openai import fields as common
+from agenthub.dialects.openai.chat_stream import EndOfStream
+
+DIALECT = "openai"
+PATH = "/v1/completions"
+
+
+def parse_request(body: bytes) -> GenerateRequest:
+    """Return the canonical request; raises InvalidRequest."""
+    fields = parse_fields(body, "CompletionRequest", package="openai", empty="EOF")
+    shared = common.parse_common(fields)
+    prompt, losses = _parse_prompt(fields)
+    top = fields.integer("logprobs")
+    return GenerateRequest(
+        **shared,
+        prompt=prompt,
+        suffix=fields.text("suffix"),
+        logprobs=top is not None,
+        top_logprobs=top or 0,
+        extras=fields.rest(),
+        unmapped=losses,
+        source=Source(DIALECT, PATH, body),
+    )
+
+
+def _parse_prompt(fields: Fields) -> tuple[str, tuple[Loss, ...]]:
+    value = fields.take("prompt")
+    if value is None or isinstance(value, str):
+        return value or "", ()
+    if not isinstance(value, list):
+        fields.refuse("prompt", value, "string")
+    if len(value) == 1 and isinstance(value[0], str):
+        return value[0], ()
+    if all(isinstance(item, str) for item in value):
+        return "\n".join(value), (Loss("prompt", rejected=True, reason="one prompt a request is supported"),)
+    return "tokens", (Loss("prompt", rejected=True, reason="token arrays are not supported"),)
+
+
+def render_request(request: GenerateRequest, model: str) -> bytes:
+    """Return the body for an OpenAI-compatible upstream: for raw prompts and for prompts with a suffix."""
+    body: dict[str, JSON] = {"model": model, "prompt": request.prompt}
+    body |= common.render_options(request) | common.render_stream_options(request)
+    if request.suffix:
+        body["suffix"] = request.suffix
+    if request.logprobs:
+        body["logprobs"] = request.top_logprobs
+    return jsontext.dumps(body)
+
+
+def _parse_choice(choice: JSON, events: list[Event]) -> None:
+    if text := choice.get("text"):
+        events.append(TextDelta(text))
+    if items := _parse_logprobs(choice.get("logprobs")):
+        events.append(LogprobsDelta(items))
+
+
+def _parse_logprobs(value: JSON) -> tuple[JSON, ...]:
+    if not value or not value.get("tokens"):
+        return ()
+    tokens = value["tokens"]
+    tops = value.get("top_logprobs") or [None] * len(tokens)
+    return tuple(
+        {
+            "token": token,
+            "logprob": logprob,
+            "top_logprobs": [{"token": t, "logprob": p} for t, p in (top or {}).items()],
+        }
+        for token, logprob, top in zip(tokens, value["token_logprobs"], tops, strict=True)
+    )
+
+
+def parse_whole(body: bytes) -> list[Event]:
+    """Return the events of an answer that was not streamed; only the first choice counts."""
+    answer = jsontext.loads(body)
+    common.raise_error(answer)
+    choice = answer["choices"][0]
+    events: list[Event] = []
+    _parse_choice(choice, events)
+    reason = common.parse_reason(choice.get("finish_reason") or "stop")
+    return [*events, Finished(reason, common.parse_usage(answer.get("usage")))]
+
+
+@attrs.define
+class CompletionParser:
+    """Chunks of a stream."""
+
+    _end: EndOfStream = attrs.field(factory=EndOfStream)
+
+    def parse(self, payload: bytes, events: list[Event]) -> None:
+        if self._end.done:
+            return
+        if payload == b"[DONE]":
+            self._end.done = True
+            events.append(self._end.finish())
+            return
+        frame = jsontext.loads(payload)
+        common.raise_error(frame)
+        self._end.see(frame)
+        for choice in frame.get("choices") or ():
+            if choice.get("index", 0) == 0:
+                _parse_choice(choice, events)
+                self._end.reason = common.parse_reason(choice.get("finish_reason") or "") or self._end.reason
+
+    def close(self, events: list[Event]) -> None:
+        if not self._end.done:
+            events.append(self._end.finish())
+
+
+def _shared(request: GenerateRequest) -> dict[str, JSON]:
+    return {
+        "id": f"cmpl-{uuid.uuid4().hex}",
+        "object": "text_completion",
+        "created": int(time.time()),
+        "model": request.model,
+        "system_fingerprint": common.FINGERPRINT,
+    }
+
+
+def render_whole(request: GenerateRequest, answer: Answer) -> bytes:
+    """Return the answer to a request that was not streamed."""
+    finished = answer.finished or Finished()
+    choice = {
+        "text": answer.text,
+        "index": 0,
+        "logprobs": _render_logprobs(answer.logprobs, 0) if answer.logprobs else None,
+        "finish_reason": common.render_reason(finished.reason, False),
+    }
+    return jsontext.dumps(_shared(request) | {"choices": [choice], "usage": common.render_usage(finished.usage)})
+
+
+def _render_logprobs(items: Sequence[JSON], start: int) -> dict[str, JSON]:
+    offsets = [start]
+    for item in items:
+        offsets.append(offsets[-1] + len(item["token"]))
+    return {
+        "tokens": [item["token"] for item in items],
+        "token_logprobs": [item["logprob"] for item in items],
+        "top_logprobs": [{top["token"]: top["logprob"] for top in item.get("top_logprobs") or ()} for item in items],
+        "text_offset": offsets[:-1],
+    }
+
+
+@attrs.define
+class CompletionRenderer:
+    """Chunks of a stream. What a model thinks aloud has no place in this endpoint and is left out."""
+
+    request: GenerateRequest
+    _head: bytes = attrs.field(init=False)
+    _tail: bytes = attrs.field(init=False)
+    _offset: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        self._head = b"data: " + jsontext.dumps(_shared(self.request))[:-1] + b',"choices":['
+        self._tail = b'],"usage":null}\n\n' if self.request.include_usage else b"]}\n\n"
+
+    def render(self, batch: Batch) -> bytes:
+        frames: list[bytes] = []
+        for event in batch:
+            match event:
+                case TextDelta():
+                    frames.append(self._chunk(jsontext.dumps(event.text)))
+                case LogprobsDelta():
+                    rendered = _render_logprobs(event.items, self._offset)
+                    self._offset += sum(len(token) for token in rendered["tokens"])
+                    frames.append(self._chunk(b'""', logprobs=jsontext.dumps(rendered)))
+                case Finished():
+                    frames += self._finish(event)
+                case _:
+                    pass
+        return b"".join(frames)
+
+    def _chunk(self, text: bytes, logprobs: bytes = b"null", reason: bytes = b"null") -> bytes:
+        middle = b'{"text":' + text + b',"index":0,"logprobs":' + logprobs + b',"finish_reason":' + reason + b"}"
+        return self._head + middle + self._tail
+
+    def _finish(self, finished: Finished) -> list[bytes]:
+        reason = common.render_reason(finished.reason, False).encode()
+        frames = [self._chunk(b'""', reason=b'"' + reason + b'"')]
+        if self.request.include_usage:
+            usage = jsontext.dumps(common.render_usage(finished.usage))
+            frames.append(self._head + b'],"usage":' + usage + b"}\n\n")
+        return [*frames, common.DONE]
+
+
+CODEC = Codec(
+    dialect=DIALECT,
+    path=PATH,
+    parse_request=parse_request,
+    render_request=render_request,
+    render_defaults=common.render_defaults,
+    parse_whole=parse_whole,
+    render_whole=render_whole,
+    make_parser=CompletionParser,
+    make_framer=EventFramer,
+    make_renderer=CompletionRenderer,
+    render_stream_error=common.render_stream_error,
+    stream_type=common.STREAM_TYPE,
+    whole_type=common.WHOLE_TYPE,
+)

@@ -1,0 +1,117 @@
+"""POST /v1/embeddings. Source: API reference "Create embeddings"."""
+
+from __future__ import annotations
+
+import base64
+import sys
+from array import array
+from collections.abc import Sequence
+
+from agenthub.canonical import JSON, Answer, Embeddings, EmbedRequest, Event, Finished, Loss, Source, Usage
+from agenthub.dialects import jsontext
+from agenthub.dialects.body import Fields, parse_fields
+from agenthub.dialects.codec import Codec
+from agenthub.dialects.framing import EventFramer
+from agenthub.dialects.openai import fields as common
+from agenthub.dialects.whole import NoFrames
+from agenthub.errors import InvalidRequest
+
+DIALECT = "openai"
+PATH = "/v1/embeddings"
+
+
+def parse_request(body: bytes) -> EmbedRequest:
+    """Return the canonical request; raises InvalidRequest."""
+    fields = parse_fields(body, "EmbedRequest", package="openai", empty="EOF")
+    model = fields.text("model")
+    if not model:
+        raise InvalidRequest("model is required", param="model")
+    encoding = fields.text("encoding_format", "float").lower()
+    if encoding not in ("float", "base64"):
+        message = f"Invalid value for 'encoding_format' = {encoding}. Supported values: ['float', 'base64']."
+        raise InvalidRequest(message, param="encoding_format")
+    inputs, losses = _parse_inputs(fields)
+    return EmbedRequest(
+        model=model,
+        inputs=inputs,
+        dimensions=fields.integer("dimensions"),
+        encoding=encoding,
+        options=fields.object("options"),
+        keep_alive=fields.take("keep_alive"),
+        extras=fields.rest(),
+        unmapped=losses,
+        source=Source(DIALECT, PATH, body),
+    )
+
+
+def _parse_inputs(fields: Fields) -> tuple[tuple[str, ...], tuple[Loss, ...]]:
+    value = fields.take("input")
+    inputs = [value] if isinstance(value, str) else value
+    if not isinstance(inputs, list) or not inputs:
+        raise InvalidRequest("invalid input", param="input")
+    if all(isinstance(item, str) for item in inputs):
+        return tuple(inputs), ()
+    if all(isinstance(item, int | list) and not isinstance(item, bool) for item in inputs):
+        return ("tokens",), (Loss("input", rejected=True, reason="invalid input type: token arrays are not supported"),)
+    raise InvalidRequest("invalid input type", param="input")
+
+
+def render_request(request: EmbedRequest, model: str) -> bytes:
+    """Return the body for an OpenAI-compatible upstream; floats, since not every upstream knows base64."""
+    body: dict[str, JSON] = {"model": model, "input": list(request.inputs), "encoding_format": "float"}
+    if request.dimensions is not None:
+        body["dimensions"] = request.dimensions
+    return jsontext.dumps(body)
+
+
+def parse_whole(body: bytes) -> list[Event]:
+    """Return the vectors in the order of the inputs, and the counts."""
+    answer = jsontext.loads(body)
+    common.raise_error(answer)
+    data = sorted(answer["data"], key=lambda item: item.get("index", 0))
+    usage = common.parse_usage(answer.get("usage")) or Usage()
+    return [Embeddings(tuple(_parse_vector(item["embedding"]) for item in data)), Finished("stop", usage)]
+
+
+def _parse_vector(value: JSON) -> Sequence[float]:
+    return _little_endian(array("f", base64.b64decode(value))).tolist() if isinstance(value, str) else value
+
+
+def render_whole(request: EmbedRequest, answer: Answer) -> bytes:
+    """Return the list of vectors, as floats or as base64 of little-endian float32."""
+    usage = answer.finished.usage if answer.finished and answer.finished.usage else Usage()
+    data = [
+        {"object": "embedding", "index": index, "embedding": _render_vector(vector, request.encoding)}
+        for index, vector in enumerate(answer.vectors)
+    ]
+    counts = {"prompt_tokens": usage.prompt, "total_tokens": usage.prompt}
+    return jsontext.dumps({"object": "list", "data": data, "model": request.model, "usage": counts})
+
+
+def _render_vector(vector: Sequence[float], encoding: str) -> JSON:
+    if encoding == "float":
+        return vector
+    return base64.b64encode(_little_endian(array("f", vector)).tobytes()).decode("ascii")
+
+
+def _little_endian(values: array[float]) -> array[float]:
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values
+
+
+CODEC = Codec(
+    dialect=DIALECT,
+    path=PATH,
+    parse_request=parse_request,
+    render_request=render_request,
+    render_defaults=common.render_defaults,
+    parse_whole=parse_whole,
+    render_whole=render_whole,
+    make_parser=NoFrames,
+    make_framer=EventFramer,
+    make_renderer=NoFrames,
+    render_stream_error=common.render_stream_error,
+    stream_type=common.STREAM_TYPE,
+    whole_type=common.WHOLE_TYPE,
+)

@@ -1,0 +1,57 @@
+"""GET /v1/models and /v1/models/{id}. Source: API reference "List models"."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from agenthub.canonical import JSON, ModelInfo
+from agenthub.dialects import jsontext
+from agenthub.errors import UpstreamProtocol
+
+DIALECT = "openai"
+MODELS_PATH = "/v1/models"
+
+
+def parse_models(body: bytes) -> list[ModelInfo]:
+    """Return what /v1/models lists; Ollama's ``"data": null`` is an empty list."""
+    try:
+        return [ModelInfo(entry["id"], DIALECT, entry) for entry in jsontext.loads(body)["data"] or []]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UpstreamProtocol("the upstream's /v1/models is not a list of models") from error
+
+
+def render_models(models: Iterable[ModelInfo]) -> bytes:
+    """Return the body of /v1/models."""
+    return jsontext.dumps({"object": "list", "data": [render_entry(model) for model in models]})
+
+
+def render_model(model: ModelInfo, name: str) -> bytes:
+    """Return the body of /v1/models/{id}; ``name`` is the id as it was asked for."""
+    return jsontext.dumps(render_entry(model) | {"id": name})
+
+
+def render_entry(model: ModelInfo) -> dict[str, JSON]:
+    """Return one model; of an Ollama model its time and its namespace are known."""
+    if model.dialect == DIALECT:
+        known = {"object": "model", "created": 0, "owned_by": "library"}
+        return known | {name: value for name, value in model.entry.items() if value is not None} | {"id": model.name}
+    namespace, slash, _ = model.name.rpartition("/")
+    return {
+        "id": model.name,
+        "object": "model",
+        "created": _seconds(model.entry.get("modified_at")),
+        "owned_by": namespace if slash else "library",
+    }
+
+
+def _seconds(value: JSON) -> int:
+    """Return the Unix time of an RFC 3339 text, 0 for none; Ollama writes nine digits, Python reads six."""
+    if not isinstance(value, str):
+        return 0
+    head, dot, tail = value.partition(".")
+    fraction = tail.lstrip("0123456789") if dot else ""
+    try:
+        return int(datetime.fromisoformat((head + fraction).replace("Z", "+00:00")).timestamp())
+    except (ValueError, OverflowError):
+        return 0

@@ -1,0 +1,103 @@
+"""Dispatcher: from a canonical request to the chain of middleware and the adapter at its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Sequence
+
+import attrs
+
+from agenthub.canonical import Batch, Loss, RelayRequest, Request
+from agenthub.errors import AgentHubError, Unsupported
+from agenthub.middleware import Backend, Caller, Dispatch, Handler, Middleware, build_chain
+from agenthub.middleware.watching import watch
+from agenthub.plugins import Plugins
+from agenthub.routing import Route, Router
+
+
+@attrs.define
+class Dispatcher:
+    """Selects a backend and an adapter for each request and runs the chain."""
+
+    router: Router
+    plugins: Plugins
+    strict: bool = False
+    chain: Handler = attrs.field(init=False)
+    middleware: Sequence[Middleware] = ()
+
+    def __attrs_post_init__(self) -> None:
+        self.chain = build_chain(self.middleware, ask)
+
+    async def dispatch(self, request: Request, caller: Caller) -> Dispatch:
+        """Return the dispatch, decided but not run. Only the very first waits for the backends' lists of models.
+
+        A request that cannot be sent becomes a dispatch with a ``refusal``, so that the middleware sees it too.
+        """
+        if not self.router.is_ready:
+            await self.router.refresh()
+        dispatch = Dispatch(request, caller, request.model)
+        try:
+            self._decide(dispatch)
+        except AgentHubError as error:
+            dispatch.refusal, dispatch.backend, dispatch.adapter = error, None, None
+        return dispatch
+
+    def _decide(self, dispatch: Dispatch) -> None:
+        caller, route = dispatch.caller, self.router.resolve(dispatch.request.model)
+        request = dispatch.request = apply_alias(dispatch.request, route)
+        dispatch.upstream_model = route.upstream_model
+        backend = dispatch.backend = self._select(request, route.candidates)
+        dispatch.api_mode = self.router.api_mode(backend, caller, route)
+        adapter = dispatch.adapter = backend.adapters[dispatch.api_mode]
+        if request.operation not in adapter.operations:
+            text = f"{request.operation} is not supported by backend {backend.name} through its {dispatch.api_mode} API"
+            raise Unsupported(text, status=501)
+        dispatch.losses = adapter.losses(request)
+        if dispatch.losses:
+            refuse_losses(dispatch.losses, dispatch.api_mode, strict=caller.strict or self.strict)
+
+    def _select(self, request: Request, candidates: Sequence[Backend]) -> Backend:
+        selected = self.plugins.manager.hook.agenthub_select_backend(request=request, candidates=candidates)
+        return selected  # type: ignore[no-any-return]
+
+    def run(self, dispatch: Dispatch) -> AsyncGenerator[Batch, None]:
+        """Return the answer, batch by batch; raises AgentHubError. The caller closes it, also when it breaks off."""
+        if self.plugins.observes("agenthub_dispatch_started"):
+            self.plugins.notify("agenthub_dispatch_started", dispatch=dispatch)
+        if not self.plugins.observes("agenthub_dispatch_finished"):
+            return self.chain(dispatch)
+        return watch(
+            dispatch,
+            self.chain,
+            lambda dispatch, outcome: self.plugins.notify(
+                "agenthub_dispatch_finished", dispatch=dispatch, outcome=outcome
+            ),
+        )
+
+
+def ask(dispatch: Dispatch) -> AsyncGenerator[Batch, None]:
+    """The innermost handler: ask the adapter."""
+    if dispatch.refusal is not None or dispatch.adapter is None:
+        raise dispatch.refusal or AgentHubError("no adapter")
+    dispatch.asked_at = time.perf_counter()
+    request = dispatch.request
+    operation = "relay" if isinstance(request, RelayRequest) else request.operation
+    answer: AsyncGenerator[Batch, None] = getattr(dispatch.adapter, operation)(request)
+    return answer
+
+
+def apply_alias(request: Request, route: Route) -> Request:
+    """Return the request with the upstream's name, and the alias's options under the client's own."""
+    defaults = {name: value for name, value in route.options.items() if name not in request.options}
+    if route.upstream_model == request.model and not defaults:
+        return request
+    name = "" if route.upstream_model == request.model else route.upstream_model
+    return attrs.evolve(request, upstream_model=name, options={**defaults, **request.options}, defaults=defaults)
+
+
+def refuse_losses(losses: Sequence[Loss], api_mode: str, *, strict: bool) -> None:
+    """Raise Unsupported for the first loss that may not be."""
+    for loss in losses:
+        if loss.rejected or strict:
+            text = loss.reason or f"{loss.field} is not supported by the {api_mode} API of this backend"
+            raise Unsupported(text, param=loss.field)

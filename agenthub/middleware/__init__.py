@@ -1,0 +1,122 @@
+"""Around each dispatch: what flows through the chain, and the chain."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+import attrs
+
+from agenthub.canonical import Batch, Finished, Loss, Request, Usage
+from agenthub.errors import AgentHubError
+from agenthub.settings import BackendSettings, Settings
+
+if TYPE_CHECKING:
+    from agenthub.adapter import Adapter
+
+
+@attrs.define(eq=False)
+class Backend:
+    """One configured upstream with the adapters that are open for it, by kind."""
+
+    name: str
+    settings: BackendSettings
+    adapters: Mapping[str, Adapter] = attrs.field(factory=dict, repr=False)
+
+
+@attrs.frozen
+class Caller:
+    """What the HTTP request says beside its body: who asks, and how."""
+
+    request_id: str = ""
+    client: str = ""
+    dialect: str = ""
+    api_mode: str = ""
+    strict: bool = False
+    no_cache: bool = False
+    no_store: bool = False
+
+
+@attrs.define(eq=False)
+class Dispatch:
+    """One request on its way, with what was decided about it and what became of it so far. Times are monotonic seconds.
+
+    ``refusal`` is why it cannot be sent at all: then there is no backend and no adapter, and the innermost handler
+    raises it. ``upstream_model`` is the name that the backend is asked for; ``cache`` is hit, miss or bypass.
+    """
+
+    request: Request
+    caller: Caller
+    upstream_model: str
+    api_mode: str = ""
+    backend: Backend | None = None
+    adapter: Adapter | None = None
+    losses: Sequence[Loss] = ()
+    refusal: AgentHubError | None = None
+    cache: str = "bypass"
+    started_at: float = attrs.field(factory=time.perf_counter)
+    asked_at: float | None = None
+    first_event_at: float | None = None
+    finished: Finished | None = None
+    status: int | None = None
+    bytes_sent: int = 0
+
+    def sent(self, batch: Batch, size_bytes: int) -> None:
+        """The consumer passed a batch on, as ``size_bytes`` on the wire; to be called before it pulls the next."""
+        self.bytes_sent += size_bytes
+        if self.first_event_at is None:
+            self.first_event_at = time.perf_counter()
+        last = batch[-1]
+        if type(last) is Finished:
+            self.finished = last
+
+    @property
+    def usage(self) -> Usage | None:
+        return self.finished.usage if self.finished is not None else None
+
+
+@attrs.frozen
+class Outcome:
+    """What became of a dispatch: ok, cached, rejected (the client's fault), failed or abandoned (the client left)."""
+
+    name: str
+    status: int | None
+    total_s: float
+    error: str = ""
+
+
+Handler = Callable[[Dispatch], AsyncGenerator[Batch, None]]
+"""The rest of the chain to the right of a middleware."""
+
+
+class Middleware(Protocol):
+    """Stands around each dispatch: passes batches on, may answer by itself, sees how it ends."""
+
+    def __call__(self, dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]: ...
+
+
+@attrs.frozen
+class MiddlewareContext:
+    """What a middleware is made of: the settings, monotonic time in seconds, and the observers of hooks."""
+
+    settings: Settings
+    clock: Callable[[], float] = time.monotonic
+    notify: Callable[..., None] = lambda hook, **facts: None
+
+
+@attrs.frozen
+class MiddlewareType:
+    """What a plugin registers: a name for the setting ``middleware``, and how to make it."""
+
+    name: str
+    make: Callable[[MiddlewareContext], Middleware]
+
+
+def build_chain(middleware: Sequence[Middleware], innermost: Handler) -> Handler:
+    """Return one handler: the first middleware is the outermost."""
+    handler: Any = innermost
+    for layer in reversed(middleware):
+        handler = partial(layer, handler=handler)
+    return handler  # type: ignore[no-any-return]

@@ -1,0 +1,144 @@
+"""Caching: a finished answer is kept and served again, to any dialect, whole or streamed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import attrs
+import structlog
+from aiocache.base import BaseCache
+
+from agenthub.canonical import (
+    Batch,
+    ChatRequest,
+    Embeddings,
+    EmbedRequest,
+    Event,
+    Finished,
+    GenerateRequest,
+    RawFrames,
+    ReasoningDelta,
+    Request,
+    TextDelta,
+    ToolCallDelta,
+)
+from agenthub.dialects.losses import is_representable
+from agenthub.middleware import Dispatch, Handler, MiddlewareContext
+from agenthub.middleware.cache_entry import dump_events, load_events, make_key
+from agenthub.middleware.cache_store import BoundedMemoryCache
+from agenthub.settings import CachingSettings
+
+_log = structlog.get_logger("agenthub")
+
+
+@attrs.define
+class Recording:
+    """The events of one answer so far, given up as soon as they are larger than the whole cache may be."""
+
+    max_bytes: int
+    events: list[Event] = attrs.field(factory=list)
+    size_bytes: int = 0
+
+    def add(self, batch: Batch) -> None:
+        """Take in a batch, without its raw frames."""
+        if self.size_bytes > self.max_bytes:
+            return
+        for event in batch:
+            if type(event) is not RawFrames:
+                self.events.append(event)
+                self.size_bytes += _size(event)
+        if self.size_bytes > self.max_bytes:
+            self.events.clear()
+
+    @property
+    def is_finished(self) -> bool:
+        return bool(self.events) and type(self.events[-1]) is Finished
+
+
+def _size(event: Event) -> int:
+    match event:
+        case TextDelta() | ReasoningDelta():
+            return 32 + len(event.text)
+        case ToolCallDelta():
+            return 64 + len(event.arguments)
+        case Embeddings():
+            return sum(8 * len(vector) for vector in event.vectors)
+    return 128
+
+
+@attrs.define
+class Caching:
+    """The middleware. A failure of the cache is a miss, never an error."""
+
+    settings: CachingSettings
+    store: BaseCache
+
+    def __call__(self, dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]:
+        if dispatch.refusal is not None or not is_cacheable(dispatch.request, self.settings.policy):
+            return handler(dispatch)
+        return self._cached(dispatch, handler)
+
+    async def _cached(self, dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]:
+        key = make_key(dispatch.request, dispatch.upstream_model)
+        if not (dispatch.caller.no_cache or dispatch.caller.no_store):
+            batch = await self._read(key, dispatch.request)
+            if batch is not None:
+                dispatch.cache = "hit"
+                yield batch
+                return
+            dispatch.cache = "miss"
+        recording = Recording(0 if dispatch.caller.no_store else self.settings.max_bytes or sys.maxsize)
+        async with aclosing(handler(dispatch)) as batches:
+            async for batch in batches:
+                recording.add(batch)
+                yield batch
+        if recording.is_finished:
+            await self._write(key, recording.events)
+
+    async def _read(self, key: str, request: Request) -> Batch | None:
+        try:
+            data = await self.store.get(key)
+            batch = None if data is None else load_events(data)
+        except Exception as error:
+            _log.warning("agenthub.cache_failed", operation="read", error=str(error))
+            return None
+        if batch is None or (request.wants_usage and not _counted(batch)):
+            return None
+        return batch
+
+    async def _write(self, key: str, events: list[Event]) -> None:
+        try:
+            await self.store.set(key, dump_events(events), ttl=self.settings.ttl_s or None)
+        except Exception as error:
+            _log.warning("agenthub.cache_failed", operation="write", error=str(error))
+
+
+def _counted(batch: Batch) -> bool:
+    # An OpenAI stream without include_usage was stored without its counts: good for such a stream only.
+    finished = batch[-1]
+    return isinstance(finished, Finished) and finished.usage is not None
+
+
+def is_cacheable(request: Request, policy: str) -> bool:
+    """Say whether the answer to ``request`` may be stored and served again.
+
+    ``deterministic`` takes answers that would be the same again (temperature 0, or a seed) and embeddings. An answer of
+    which the canonical events hold only a part (several choices) is never stored.
+    """
+    if policy == "off" or request.loads_only or not is_representable(request):
+        return False
+    match request:
+        case EmbedRequest():
+            return True
+        case ChatRequest() | GenerateRequest():
+            seed = request.options.get("seed")
+            return policy == "all" or request.options.get("temperature") == 0 or (seed is not None and seed != -1)
+    return False
+
+
+def make_caching(context: MiddlewareContext) -> Caching:
+    """Return the middleware for the settings, with an empty cache in memory."""
+    settings = context.settings.caching
+    return Caching(settings, BoundedMemoryCache(max_bytes=settings.max_bytes, clock=context.clock))

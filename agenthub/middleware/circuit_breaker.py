@@ -1,0 +1,137 @@
+"""Circuit breaking, one breaker a backend: after failures in a row it is left alone for a while, then probed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+
+import attrs
+import structlog
+
+from agenthub.canonical import Batch
+from agenthub.errors import BackendUnavailable, UpstreamError
+from agenthub.middleware import Dispatch, Handler, MiddlewareContext
+from agenthub.settings import CircuitBreakerSettings
+
+_log = structlog.get_logger("agenthub")
+
+CLOSED, OPEN, HALF_OPEN = "closed", "open", "half_open"
+
+
+@attrs.define
+class Breaker:
+    """closed: all pass; open: none for ``open_for_s``; half_open: ``half_open_probes`` at a time, which decide.
+
+    ``admit`` before each call, then exactly one of ``succeeded``, ``failed`` and ``released`` (no verdict) with what
+    ``admit`` returned. A verdict counts only in the state that the call was admitted in.
+    """
+
+    name: str
+    settings: CircuitBreakerSettings
+    clock: Callable[[], float] = time.monotonic
+    changed: Callable[[str, str, str], None] = lambda name, old, new: None
+    state: str = CLOSED
+    failures: int = 0
+    opened_at: float = 0.0
+    probes: int = 0
+    _epoch: int = 0
+
+    def admit(self) -> int:
+        """Return a ticket, or raise BackendUnavailable with the seconds until the next probe."""
+        if self.state == CLOSED:
+            return self._epoch
+        wait = self.opened_at + self.settings.open_for_s - self.clock()
+        if self.state == OPEN and wait <= 0:
+            self._change(HALF_OPEN)
+        if self.state == OPEN or self.probes >= self.settings.half_open_probes:
+            raise BackendUnavailable(
+                f"backend {self.name} is unavailable: its circuit breaker is open", retry_after_s=max(wait, 1.0)
+            )
+        self.probes += 1
+        return self._epoch
+
+    def succeeded(self, ticket: int) -> None:
+        """The backend answered; a probe that succeeds closes the breaker."""
+        if ticket != self._epoch:
+            return
+        self.failures = 0
+        if self.state == HALF_OPEN:
+            self._change(CLOSED)
+
+    def failed(self, ticket: int) -> None:
+        """The backend failed; a probe that fails opens the breaker again."""
+        if ticket != self._epoch:
+            return
+        self.failures += 1
+        threshold = self.settings.failure_threshold
+        if self.state == HALF_OPEN or (threshold and self.failures >= threshold):
+            self._change(OPEN)
+
+    def released(self, ticket: int) -> None:
+        """The call ended without a verdict: give its probe back."""
+        if ticket == self._epoch and self.state == HALF_OPEN:
+            self.probes -= 1
+
+    def reset(self) -> None:
+        """Close the breaker by hand."""
+        if self.state != CLOSED:
+            self._change(CLOSED)
+        self.failures = 0
+
+    def _change(self, new: str) -> None:
+        old, self.state = self.state, new
+        self._epoch += 1
+        self.probes = self.failures = 0
+        if new == OPEN:
+            self.opened_at = self.clock()
+        self.changed(self.name, old, new)
+
+
+@attrs.define
+class CircuitBreaker:
+    """The middleware: admits each dispatch to its backend and reports the verdict."""
+
+    make: Callable[[str], Breaker]
+    breakers: dict[str, Breaker] = attrs.field(factory=dict)
+
+    def breaker(self, name: str) -> Breaker:
+        """Return the breaker of a backend."""
+        breaker = self.breakers.get(name)
+        if breaker is None:
+            breaker = self.breakers[name] = self.make(name)
+        return breaker
+
+    def __call__(self, dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]:
+        if dispatch.backend is None:
+            return handler(dispatch)
+        return _guarded(self.breaker(dispatch.backend.name), dispatch, handler)
+
+
+async def _guarded(breaker: Breaker, dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]:
+    ticket = breaker.admit()
+    verdict = breaker.released
+    try:
+        async with aclosing(handler(dispatch)) as batches:
+            async for batch in batches:
+                yield batch
+        verdict = breaker.succeeded
+    except UpstreamError as error:
+        # An error below 500 is the backend doing its work: it is up.
+        verdict = breaker.failed if error.counted else breaker.succeeded
+        raise
+    finally:
+        verdict(ticket)
+
+
+def make_circuit_breaker(context: MiddlewareContext) -> CircuitBreaker:
+    """Return the middleware for the settings; each transition is logged and told to the plugins."""
+
+    def changed(backend: str, old: str, new: str) -> None:
+        _log.warning("agenthub.breaker_changed", backend=backend, old=old, new=new)
+        context.notify("agenthub_breaker_changed", backend=backend, old=old, new=new)
+
+    def make(name: str) -> Breaker:
+        return Breaker(name, context.settings.circuit_breaker, context.clock, changed)
+
+    return CircuitBreaker(make)

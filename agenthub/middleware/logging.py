@@ -1,0 +1,77 @@
+"""One canonical line for each dispatch: the event ``agenthub.dispatch_finished`` with flat fields."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import attrs
+import structlog
+
+from agenthub.canonical import Batch, assemble
+from agenthub.middleware import Dispatch, Handler, MiddlewareContext, Outcome
+from agenthub.middleware.watching import watch
+
+_log = structlog.get_logger("agenthub")
+
+
+@attrs.frozen
+class Logging:
+    """Logs each dispatch when it ended; with ``content`` the prompt and the answer too."""
+
+    content: bool = False
+
+    def __call__(self, dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]:
+        if self.content:
+            return self._with_content(dispatch, handler)
+        return watch(dispatch, handler, log_dispatch)
+
+    async def _with_content(self, dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]:
+        events: list[Any] = []
+
+        def finished(dispatch: Dispatch, outcome: Outcome) -> None:
+            log_dispatch(dispatch, outcome, request=repr(dispatch.request), answer=repr(assemble(events)))
+
+        watched = watch(dispatch, handler, finished)
+        try:
+            async for batch in watched:
+                events.extend(batch)
+                yield batch
+        finally:
+            await watched.aclose()
+
+
+def make_logging(context: MiddlewareContext) -> Logging:
+    """Return the middleware for the settings."""
+    return Logging(context.settings.log.content)
+
+
+def log_dispatch(dispatch: Dispatch, outcome: Outcome, **content: str) -> None:
+    """Write the line. Times are seconds; token counts are missing where the upstream did not count."""
+    caller = dispatch.caller
+    fields: dict[str, Any] = {
+        "request_id": caller.request_id,
+        "client": caller.client,
+        "dialect": caller.dialect,
+        "operation": dispatch.request.operation,
+        "model": dispatch.request.model,
+        "upstream_model": dispatch.upstream_model,
+        "backend": dispatch.backend.name if dispatch.backend is not None else "",
+        "api_mode": dispatch.api_mode,
+        "stream": dispatch.request.stream,
+        "cache": dispatch.cache,
+        "outcome": outcome.name,
+        "status": outcome.status,
+        "total_s": round(outcome.total_s, 6),
+        "bytes": dispatch.bytes_sent,
+    }
+    if dispatch.first_event_at is not None:
+        fields["first_event_s"] = round(dispatch.first_event_at - dispatch.started_at, 6)
+    if (usage := dispatch.usage) is not None:
+        fields |= {"prompt_tokens": usage.prompt, "completion_tokens": usage.completion}
+    if dispatch.losses:
+        fields["dropped"] = [loss.field for loss in dispatch.losses]
+    if outcome.error:
+        fields["error"] = outcome.error
+    write = _log.warning if outcome.name == "failed" else _log.info
+    write("agenthub.dispatch_finished", **fields, **content)

@@ -1,0 +1,152 @@
+"""From the name that a client wrote to the backends that can answer: aliases, the list of models, the api mode."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+
+import attrs
+import structlog
+
+from agenthub.adapter import Adapter
+from agenthub.canonical import JSON, ModelInfo
+from agenthub.errors import AgentHubError, InvalidRequest, UnknownModel
+from agenthub.middleware import Backend, Caller
+from agenthub.middleware.cache_entry import model_key
+from agenthub.settings import ModelSettings, Settings
+
+_log = structlog.get_logger("agenthub")
+
+
+@attrs.frozen
+class Route:
+    """Where a model's requests go: its name upstream, the backends that have it (best first), an alias's settings."""
+
+    upstream_model: str
+    candidates: Sequence[Backend]
+    api_mode: str = ""
+    options: Mapping[str, JSON] = attrs.field(factory=dict)
+
+
+@attrs.define
+class Router:
+    """Knows what each backend has. The lists are fetched by ``refresh``, in the background after the first time."""
+
+    settings: Settings
+    backends: Mapping[str, Backend]
+    _models: dict[str, dict[str, ModelInfo]] = attrs.field(factory=dict)
+    _errors: dict[str, AgentHubError] = attrs.field(factory=dict)
+    _refreshing: asyncio.Task[None] | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """True once each backend was asked for its list, with or without success."""
+        return len(self._models.keys() | self._errors.keys()) == len(self.backends)
+
+    async def refresh(self) -> None:
+        """Fetch all lists anew, each within ``ping_timeout_s``; callers at the same time share one fetch."""
+        if self._refreshing is None or self._refreshing.done():
+            self._refreshing = asyncio.create_task(self._refresh_all())
+        await asyncio.shield(self._refreshing)
+
+    async def _refresh_all(self) -> None:
+        await asyncio.gather(*(self._refresh(backend) for backend in self.backends.values()))
+
+    async def _refresh(self, backend: Backend) -> None:
+        # A backend that does not answer keeps its last list: its models are still its models.
+        try:
+            async with asyncio.timeout(self.settings.health.ping_timeout_s or None):
+                models = await self.adapter(backend).models()
+        except (AgentHubError, TimeoutError) as error:
+            if backend.name not in self._errors:
+                _log.warning("agenthub.backend_unreachable", backend=backend.name, error=str(error) or "timed out")
+            failure = error if isinstance(error, AgentHubError) else AgentHubError("timed out")
+            self._errors[backend.name] = failure
+            return
+        self._errors.pop(backend.name, None)
+        self._models[backend.name] = {model_key(model.name): model for model in models}
+
+    def error(self, backend: Backend) -> AgentHubError | None:
+        """Return why the backend's list could not be fetched the last time, or None."""
+        return self._errors.get(backend.name)
+
+    def models(self) -> list[ModelInfo]:
+        """Return the union of all lists without duplicates, and the aliases whose target is in it."""
+        union: dict[str, ModelInfo] = {}
+        for backend in self.backends.values():
+            for key, model in self._models.get(backend.name, {}).items():
+                if self._serves(backend, model.name):
+                    union.setdefault(key, model)
+        for alias, settings in self.settings.models.items():
+            target = union.get(model_key(settings.target))
+            if target is not None:
+                union.setdefault(model_key(alias), attrs.evolve(target, name=alias))
+        return list(union.values())
+
+    def find(self, name: str) -> ModelInfo | None:
+        """Return the model as it is listed, by its name or an alias in any case."""
+        wanted = model_key(name)
+        return next((model for model in self.models() if model_key(model.name) == wanted), None)
+
+    def resolve(self, model: str) -> Route:
+        """Return the route of a model; raise UnknownModel where no backend has it and there is no default."""
+        alias = self._alias(model)
+        target = alias.target if alias is not None else model
+        allowed = (
+            [self.backends[name] for name in alias.backends] if alias and alias.backends else self.backends.values()
+        )
+        key = model_key(target)
+        candidates = [
+            backend
+            for backend in allowed
+            if key in self._models.get(backend.name, {}) and self._serves(backend, target)
+        ]
+        if not candidates:
+            default = self.default
+            candidates = (
+                [default] if default is not None and default in allowed and self._serves(default, target) else []
+            )
+        if not candidates:
+            raise UnknownModel(model)
+        return Route(target, candidates, alias.api_mode if alias else "", alias.options if alias else {})
+
+    def _alias(self, model: str) -> ModelSettings | None:
+        alias = self.settings.models.get(model)
+        if alias is None and self.settings.models:
+            wanted = model_key(model)
+            alias = next((found for name, found in self.settings.models.items() if model_key(name) == wanted), None)
+        return alias
+
+    @property
+    def default(self) -> Backend | None:
+        """The backend for a model that none lists: the configured one, or the only one."""
+        if self.settings.default_backend:
+            return self.backends[self.settings.default_backend]
+        return next(iter(self.backends.values())) if len(self.backends) == 1 else None
+
+    def _serves(self, backend: Backend, model: str) -> bool:
+        patterns = backend.settings.models
+        if patterns == ("*",):
+            return True
+        name = model.lower()
+        spellings = {name, f"{name.removesuffix(':latest')}:latest", name.removesuffix(":latest")}
+        return any(fnmatchcase(spelling, pattern.lower()) for pattern in patterns for spelling in spellings)
+
+    def api_mode(self, backend: Backend, caller: Caller | None = None, route: Route | None = None) -> str:
+        """Return the kind of adapter to use: as the request says, else the client, the model, the backend, the hub."""
+        client = self.settings.clients.get(caller.client) if caller is not None else None
+        wishes = (
+            caller.api_mode if caller is not None else "",
+            client.api_mode if client is not None else "",
+            route.api_mode if route is not None else "",
+            backend.settings.api_mode,
+        )
+        mode = next((wish for wish in wishes if wish), self.settings.api_mode)
+        if mode not in backend.adapters:
+            raise InvalidRequest(f"api mode {mode!r} is not one of {', '.join(backend.adapters)}", param="api_mode")
+        return mode
+
+    def adapter(self, backend: Backend) -> Adapter:
+        """Return the adapter that the backend's own settings choose."""
+        return backend.adapters[self.api_mode(backend)]

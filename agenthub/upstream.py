@@ -1,0 +1,169 @@
+"""One HTTP upstream: connections, time-outs, and its failures in our words. For adapters; knows no dialect."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+import attrs
+from yarl import URL
+
+from agenthub.canonical import Batch, Started
+from agenthub.dialects import StreamParser, parse_whole
+from agenthub.dialects.lane import Lane
+from agenthub.errors import UpstreamError, UpstreamStatus, UpstreamTimeout
+from agenthub.settings import BackendSettings
+from agenthub.upstream_errors import KEPT_HEADERS, make_status_error
+
+# llama.cpp's server closes idle connections after 5 s, so a pooled one must not be older than that.
+_KEEPALIVE_S = 4.0
+
+
+@attrs.define
+class HttpUpstream:
+    """An upstream server at ``settings.url``, for the life of the hub.
+
+    ``prefix`` stands between the server's root and a path. ``callers_fault`` says of an error's text whether the
+    request was to blame, so that it does not count against the circuit breaker.
+    """
+
+    name: str
+    settings: BackendSettings
+    prefix: str = ""
+    callers_fault: Callable[[str], bool] = lambda message: False
+    _session: aiohttp.ClientSession | None = None
+    _urls: dict[str, URL] = attrs.field(factory=dict)
+
+    async def __aenter__(self) -> Self:
+        headers = {"User-Agent": "agenthub", "Accept-Encoding": "identity"}
+        if self.settings.api_key:
+            headers["Authorization"] = f"Bearer {self.settings.api_key.reveal()}"
+        headers |= {name: value.reveal() for name, value in self.settings.headers.items()}
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S),
+            # No total limit: a healthy stream may take as long as it likes.
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self.settings.connect_timeout_s or None),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers=headers,
+            read_bufsize=2**18,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def get(self, path: str, *, timeout_s: float | None = None) -> bytes:
+        """Return the body of a GET; raise UpstreamError."""
+        try:
+            async with asyncio.timeout(timeout_s or None), await self._send("GET", path) as response:
+                if response.status >= 400:
+                    raise await self._status_error(response)
+                return await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._failure(error) from error
+
+    async def post(self, path: str, body: bytes, *, authorization: str = "") -> tuple[Mapping[str, str], bytes]:
+        """Return the headers that a client may see and the body of a POST that is not streamed; raise UpstreamError."""
+        try:
+            async with (
+                asyncio.timeout(self.settings.first_event_timeout_s or None),
+                await self._send("POST", path, body, authorization) as response,
+            ):
+                if response.status >= 400:
+                    raise await self._status_error(response)
+                return _kept(response), await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._failure(error) from error
+
+    async def ask(self, lane: Lane, *, authorization: str = "") -> AsyncGenerator[Batch, None]:
+        """Yield the answer to ``lane``, whole or streamed as the upstream's Content-Type says; raise UpstreamError."""
+        try:
+            # The timer covers only our own waiting: while a batch is with the client, it is switched off.
+            async with asyncio.timeout(self.settings.first_event_timeout_s or None) as timer:
+                response = await self._send("POST", lane.codec.path, lane.body, authorization)
+                async with response, aclosing(self._batches(lane, response)) as batches:
+                    async for batch in batches:
+                        timer.reschedule(None)
+                        yield batch
+                        timer.reschedule(self._idle_deadline())
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._failure(error) from error
+
+    async def _batches(self, lane: Lane, response: aiohttp.ClientResponse) -> AsyncGenerator[Batch, None]:
+        if response.status >= 400:
+            raise await self._status_error(response)
+        streamed = response.content_type == lane.codec.stream_type
+        started = Started(streamed, lane.codec.path if lane.raw else "", _kept(response))
+        if not streamed:
+            yield (started, *parse_whole(lane.codec, await response.read(), raw=lane.raw, rename=lane.rename))
+            return
+        parser = StreamParser(lane.codec, lane.raw, lane.rename, self.settings.max_frame_bytes)
+        opening: Batch = (started,)
+        async for data in response.content.iter_any():
+            batch = parser.feed(data)
+            if batch:
+                yield opening + batch
+                opening = ()
+            if parser.error is not None:
+                raise parser.error
+        batch = parser.close()
+        if batch:
+            yield opening + batch
+        if parser.error is not None:
+            raise parser.error
+
+    def _idle_deadline(self) -> float | None:
+        idle = self.settings.idle_timeout_s
+        return asyncio.get_running_loop().time() + idle if idle else None
+
+    async def _send(
+        self, method: str, path: str, body: bytes | None = None, authorization: str = ""
+    ) -> aiohttp.ClientResponse:
+        session = self._session
+        assert session is not None, "the upstream is not open"
+        headers: dict[str, str] = {} if body is None else {"Content-Type": "application/json"}
+        if authorization and self.settings.forward_authorization:
+            headers["Authorization"] = authorization
+        url = self._url(path)
+        try:
+            return await session.request(method, url, data=body, headers=headers, allow_redirects=False)
+        except aiohttp.ServerDisconnectedError:
+            # A pooled connection that died under the request: the upstream never saw it, so it is asked once more.
+            return await session.request(method, url, data=body, headers=headers, allow_redirects=False)
+
+    def _url(self, path: str) -> URL:
+        url = self._urls.get(path)
+        if url is None:
+            url = self._urls[path] = URL(self.settings.url.rstrip("/") + self.prefix + path)
+        return url
+
+    async def _status_error(self, response: aiohttp.ClientResponse) -> UpstreamStatus:
+        return make_status_error(response.status, response.headers, await response.read(), self.callers_fault)
+
+    def _failure(self, error: Exception) -> UpstreamError:
+        match error:
+            case aiohttp.ClientConnectorError():
+                return UpstreamError(f"backend {self.name} at {self.settings.url} cannot be reached: {_reason(error)}")
+            case aiohttp.ConnectionTimeoutError():
+                return UpstreamTimeout(
+                    f"backend {self.name} at {self.settings.url} did not accept a connection in time"
+                )
+            case TimeoutError():
+                return UpstreamTimeout(f"backend {self.name} kept silent for too long")
+            case _:
+                return UpstreamError(f"backend {self.name} broke off the connection")
+
+
+def _reason(error: aiohttp.ClientConnectorError) -> str:
+    return (error.os_error.strerror if error.os_error else "") or type(error).__name__
+
+
+def _kept(response: aiohttp.ClientResponse) -> dict[str, str]:
+    return {name: value for name, value in response.headers.items() if name.lower() in KEPT_HEADERS}

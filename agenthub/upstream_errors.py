@@ -1,0 +1,52 @@
+"""An upstream's error answers, whatever shape they have: Ollama's text, OpenAI's object, HTML or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+
+from agenthub.canonical import JSON
+from agenthub.dialects import jsontext
+from agenthub.errors import UpstreamStatus
+
+KEPT_HEADERS = frozenset(
+    {"retry-after", "retry-after-ms"}
+    | {f"x-ratelimit-{what}-{of}" for what in ("limit", "remaining", "reset") for of in ("requests", "tokens")}
+)
+"""Response headers of an upstream that its client may see, in lower case."""
+
+_MAX_TEXT = 4096
+
+
+def make_status_error(
+    status: int, headers: Mapping[str, str], body: bytes, callers_fault: Callable[[str], bool]
+) -> UpstreamStatus:
+    """Return the error that an answer from 400 on stands for; the text is cut at 4 KiB."""
+    message, code, fields = _parse(body)
+    message = message[:_MAX_TEXT] or f"the upstream answered {status} {_phrase(status)}".rstrip()
+    kept = {name: value for name, value in headers.items() if name.lower() in KEPT_HEADERS}
+    fault = callers_fault(message)
+    return UpstreamStatus(status, message, code=code, headers=kept, fields=fields, callers_fault=fault)
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""
+
+
+def _parse(body: bytes) -> tuple[str, str | None, dict[str, JSON]]:
+    try:
+        value = jsontext.loads(body)
+    except ValueError:
+        return body[: 4 * _MAX_TEXT].decode("utf-8", "replace").strip(), None, {}
+    if not isinstance(value, dict):
+        return jsontext.dumps(value).decode("utf-8", "replace"), None, {}
+    error = value.get("error", value.get("message", value.get("detail", "")))
+    # Where to sign in is of use to the client (Ollama's cloud models).
+    fields = {"signin_url": value["signin_url"]} if isinstance(value.get("signin_url"), str) else {}
+    if isinstance(error, dict):
+        code = error.get("code")
+        return str(error.get("message") or ""), None if code is None else str(code), fields
+    return error if isinstance(error, str) else jsontext.dumps(error).decode("utf-8", "replace"), None, fields

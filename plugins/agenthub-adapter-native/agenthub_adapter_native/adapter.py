@@ -1,0 +1,90 @@
+"""Reaches an upstream through Ollama's own API. Source: Ollama docs/api.md."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from types import TracebackType
+from typing import Self
+
+import attrs
+
+from agenthub import (
+    BackendSettings,
+    Batch,
+    ChatRequest,
+    EmbedRequest,
+    Finished,
+    GenerateRequest,
+    HttpUpstream,
+    Loss,
+    ModelInfo,
+    RawFrames,
+    RelayRequest,
+    Request,
+    Started,
+)
+from agenthub.dialects import Codec, ollama
+from agenthub.dialects.lane import make_lane
+from agenthub.dialects.losses import losses_to_native
+
+_OPERATIONS = frozenset({"chat", "generate", "embed", "show", "ps", "version"})
+_GET = {"ps": ollama.listing.PS_PATH, "version": ollama.listing.VERSION_PATH}
+
+
+def make_adapter(name: str, settings: BackendSettings) -> NativeAdapter:
+    """Return the adapter of the backend ``name``."""
+    return NativeAdapter(HttpUpstream(name, settings, callers_fault=callers_fault))
+
+
+def callers_fault(message: str) -> bool:
+    """Say whether Ollama blames the request: it answers 500 to options of a wrong type and to unknown formats."""
+    return message.startswith(('option "', "invalid format"))
+
+
+@attrs.define
+class NativeAdapter:
+    """An Ollama server, or one that speaks its API."""
+
+    upstream: HttpUpstream
+    operations: frozenset[str] = _OPERATIONS
+
+    async def __aenter__(self) -> Self:
+        await self.upstream.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.upstream.__aexit__(kind, error, trace)
+
+    async def ping(self) -> None:
+        await self.upstream.get(ollama.listing.VERSION_PATH)
+
+    async def models(self) -> Sequence[ModelInfo]:
+        return ollama.listing.parse_tags(await self.upstream.get(ollama.listing.TAGS_PATH))
+
+    def losses(self, request: Request) -> Sequence[Loss]:
+        return losses_to_native(request)
+
+    def chat(self, request: ChatRequest) -> AsyncGenerator[Batch, None]:
+        return self._ask(request, ollama.chat.CODEC)
+
+    def generate(self, request: GenerateRequest) -> AsyncGenerator[Batch, None]:
+        return self._ask(request, ollama.generate.CODEC)
+
+    def embed(self, request: EmbedRequest) -> AsyncGenerator[Batch, None]:
+        return self._ask(request, ollama.embed.CODEC)
+
+    def _ask(self, request: Request, codec: Codec) -> AsyncGenerator[Batch, None]:
+        return self.upstream.ask(make_lane(request, ollama.CODECS, codec), authorization=request.authorization)
+
+    async def relay(self, request: RelayRequest) -> AsyncGenerator[Batch, None]:
+        if request.verb in _GET:
+            path = _GET[request.verb]
+            yield (Started(raw_path=path), RawFrames(await self.upstream.get(path)), Finished())
+            return
+        lane = make_lane(request, {ollama.listing.SHOW_PATH: ollama.listing.SHOW_CODEC}, ollama.listing.SHOW_CODEC)
+        async with aclosing(self.upstream.ask(lane, authorization=request.authorization)) as batches:
+            async for batch in batches:
+                yield batch

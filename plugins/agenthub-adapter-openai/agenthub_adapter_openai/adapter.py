@@ -1,0 +1,146 @@
+"""Reaches an upstream through the OpenAI-compatible API. Source: the OpenAI API reference; Ollama docs/openai.md."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from types import TracebackType
+from typing import Self
+
+import attrs
+
+from agenthub import (
+    BackendSettings,
+    Batch,
+    ChatRequest,
+    EmbedRequest,
+    Finished,
+    GenerateRequest,
+    HttpUpstream,
+    Loss,
+    Message,
+    ModelInfo,
+    RawFrames,
+    RelayRequest,
+    Request,
+    Started,
+    Timings,
+    UnknownModel,
+)
+from agenthub.dialects import Codec, ollama, openai
+from agenthub.dialects.lane import make_lane
+from agenthub.dialects.losses import losses_to_openai
+from agenthub_adapter_openai.running import Running
+
+_OPERATIONS = frozenset({"chat", "generate", "embed", "show", "ps"})
+
+
+def make_adapter(name: str, settings: BackendSettings) -> OpenAIAdapter:
+    """Return the adapter of the backend ``name``; its URL may end in ``/v1`` or not."""
+    root = settings.url.removesuffix("/v1")
+    return OpenAIAdapter(HttpUpstream(name, attrs.evolve(settings, url=root)))
+
+
+@attrs.define
+class OpenAIAdapter:
+    """An OpenAI-compatible server: Ollama's ``/v1``, llama.cpp, vLLM, OpenAI itself."""
+
+    upstream: HttpUpstream
+    operations: frozenset[str] = _OPERATIONS
+    running: Running = attrs.field(factory=Running)
+
+    async def __aenter__(self) -> Self:
+        await self.upstream.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.upstream.__aexit__(kind, error, trace)
+
+    async def ping(self) -> None:
+        await self.models()
+
+    async def models(self) -> Sequence[ModelInfo]:
+        return openai.listing.parse_models(await self.upstream.get(openai.listing.MODELS_PATH))
+
+    def losses(self, request: Request) -> Sequence[Loss]:
+        return losses_to_openai(request)
+
+    def chat(self, request: ChatRequest) -> AsyncGenerator[Batch, None]:
+        return self._ask(request, openai.chat.CODEC)
+
+    def generate(self, request: GenerateRequest) -> AsyncGenerator[Batch, None]:
+        own = request.source is not None and request.source.dialect == openai.chat.DIALECT
+        if own or request.raw or request.suffix:
+            return self._ask(request, openai.completions.CODEC)
+        return self._ask(as_chat(request), openai.chat.CODEC)
+
+    def embed(self, request: EmbedRequest) -> AsyncGenerator[Batch, None]:
+        return self._ask(request, openai.embeddings.CODEC)
+
+    async def _ask(self, request: Request, codec: Codec) -> AsyncGenerator[Batch, None]:
+        self.running.touch(request.target)
+        if request.loads_only and (request.source is None or request.source.dialect == ollama.chat.DIALECT):
+            yield self._loaded(request)
+            return
+        lane = make_lane(request, openai.CODECS, codec)
+        clock = StreamClock()
+        async with aclosing(self.upstream.ask(lane, authorization=request.authorization)) as batches:
+            async for batch in batches:
+                clock.see()
+                yield clock.timed(batch) if type(batch[-1]) is Finished else batch
+
+    def _loaded(self, request: Request) -> Batch:
+        # This API cannot load or unload; it does so by itself when it is asked something.
+        reason = "unload" if request.keep_alive in (0, "0", "0s") else "load"
+        if reason == "unload":
+            self.running.forget(request.target)
+        return (Started(), Finished(reason))
+
+    async def relay(self, request: RelayRequest) -> AsyncGenerator[Batch, None]:
+        models = await self.models()
+        if request.verb == "ps":
+            known = {model.name: model for model in models}
+            body = ollama.listing.render_running(self.running.entries(known))
+            yield (Started(raw_path=ollama.listing.PS_PATH), RawFrames(body), Finished())
+            return
+        names = {request.target, f"{request.target}:latest"}
+        model = next((model for model in models if model.name in names), None)
+        if model is None:
+            raise UnknownModel(request.model)
+        yield (Started(raw_path=ollama.listing.SHOW_PATH), RawFrames(ollama.listing.render_show(model)), Finished())
+
+
+def as_chat(request: GenerateRequest) -> ChatRequest:
+    """Return the conversation that a prompt with its system text and its images is."""
+    system = (Message("system", request.system),) if request.system else ()
+    shared = ("model", "upstream_model", "stream", "options", "keep_alive", "format", "think", "authorization")
+    return ChatRequest(
+        **{name: getattr(request, name) for name in shared},
+        messages=(*system, Message("user", request.prompt, images=request.images)),
+        logprobs=request.logprobs,
+        top_logprobs=request.top_logprobs,
+    )
+
+
+@attrs.define
+class StreamClock:
+    """Times an answer from outside, since this API reports no durations: native clients divide by them."""
+
+    _started: float = attrs.field(factory=time.perf_counter)
+    _first: float = 0.0
+
+    def see(self) -> None:
+        """A batch arrived."""
+        if not self._first:
+            self._first = time.perf_counter()
+
+    def timed(self, batch: Batch) -> Batch:
+        """Return the last batch with durations in its Finished."""
+        now, finished = time.perf_counter(), batch[-1]
+        assert isinstance(finished, Finished)
+        waited = self._first - self._started
+        timings = Timings(total_s=now - self._started, prompt_s=waited, completion_s=now - self._first)
+        return (*batch[:-1], attrs.evolve(finished, timings=timings))
