@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Final
 
 import structlog
 from aiohttp import web
@@ -13,7 +12,7 @@ from aiohttp.typedefs import Handler
 from agenthub.api.errors import is_openai
 from agenthub.middleware import Caller
 
-CALLER: Final = "caller"
+CALLER: web.RequestKey[Caller] = web.RequestKey("caller", Caller)
 _ID = re.compile(r"[\x21-\x7e]{1,128}")
 _TRUE = frozenset({"true", "1", "yes", "on"})
 

@@ -78,15 +78,19 @@ async def running(standin: Standin, host: str = "127.0.0.1", port: int = 0) -> A
 
 async def _front(standin: Standin, http_request: web.Request) -> web.StreamResponse:
     """Answer one request, whatever it is."""
-    data = await http_request.read()
-    standin.note(Received(http_request.method, http_request.path_qs, http_request.headers, data))
     standin.in_flight += 1
     try:
+        data = await http_request.read()
+        standin.note(Received(http_request.method, http_request.path_qs, http_request.headers, data))
         return await _answer(standin, http_request, data)
-    except (ConnectionError, asyncio.CancelledError):
+    except (ConnectionError, asyncio.CancelledError) as gone:
         if not standin.stopping:
             standin.abandoned.bump()
-        raise
+        if isinstance(gone, asyncio.CancelledError):
+            raise
+        # To aiohttp a handler's ConnectionError is a 500 and a traceback; on a closed connection it stays quiet.
+        cut(http_request, reset=False)
+        return web.Response()
     finally:
         standin.in_flight -= 1
 

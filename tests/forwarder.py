@@ -1,0 +1,77 @@
+"""A TCP forwarder: a real server behind it can be stopped and started again as far as its clients can tell."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import attrs
+
+
+@attrs.define
+class Forwarder:
+    """Passes connections on to ``host:port`` from a port of its own; ``open`` are those that clients hold now."""
+
+    host: str
+    port: int
+    open: int = 0
+    listens_on: int = 0
+    _server: asyncio.Server | None = None
+    _pipes: set[asyncio.Task[None]] = attrs.field(factory=set)
+    _changed: asyncio.Event = attrs.field(factory=asyncio.Event)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.listens_on}"
+
+    async def start(self) -> None:
+        """Listen, on the same port as before if there was one."""
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.listens_on)
+        self.listens_on = self._server.sockets[0].getsockname()[1]
+
+    async def stop(self) -> None:
+        """Refuse connections and break off those that are open."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        for task in list(self._pipes):
+            task.cancel()
+        await asyncio.gather(*self._pipes, return_exceptions=True)
+
+    async def until_open(self, count: int, timeout_s: float) -> None:
+        """Return as soon as clients hold ``count`` connections; TimeoutError after ``timeout_s`` seconds."""
+        async with asyncio.timeout(timeout_s):
+            while self.open != count:
+                self._changed.clear()
+                await self._changed.wait()
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._forward(reader, writer))
+        self._pipes.add(task)
+        task.add_done_callback(self._pipes.discard)
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._count(1)
+        far_reader, far_writer = await asyncio.open_connection(self.host, self.port)
+        pipes = [asyncio.create_task(_pipe(reader, far_writer)), asyncio.create_task(_pipe(far_reader, writer))]
+        try:
+            await asyncio.wait(pipes, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for pipe in pipes:
+                pipe.cancel()
+            await asyncio.gather(*pipes, return_exceptions=True)
+            for end in (writer, far_writer):
+                end.close()
+                end.transport.abort()
+            self._count(-1)
+
+    def _count(self, change: int) -> None:
+        self.open += change
+        self._changed.set()
+
+
+async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(ConnectionError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
