@@ -57,13 +57,13 @@ class Forwarder:
         try:
             await asyncio.wait(pipes, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            # Without waiting first: stop() may cancel this task a second time.
+            for end in (writer, far_writer):
+                end.transport.abort()
+            self._count(-1)
             for pipe in pipes:
                 pipe.cancel()
             await asyncio.gather(*pipes, return_exceptions=True)
-            for end in (writer, far_writer):
-                end.close()
-                end.transport.abort()
-            self._count(-1)
 
     def _count(self, change: int) -> None:
         self.open += change

@@ -40,7 +40,9 @@ async def test_chat_whole(hub: RunningHub, lane: tuple[str, str]) -> None:
     if lane[0] == "ollama":
         answer = await hub.ollama.chat("standin", HISTORY)
         got = (answer.message.content, answer.done_reason, answer.prompt_eval_count, answer.eval_count)
-        assert answer.total_duration and answer.eval_duration and answer.load_duration
+        assert answer.total_duration
+        assert answer.eval_duration
+        assert answer.load_duration
     else:
         completion = await hub.openai.chat.completions.create(model="standin", messages=HISTORY)
         assert completion.usage
@@ -48,7 +50,10 @@ async def test_chat_whole(hub: RunningHub, lane: tuple[str, str]) -> None:
         usage = completion.usage
         got = (choice.message.content, choice.finish_reason, usage.prompt_tokens, usage.completion_tokens)
     assert got[:2] == (TEXT, "stop")
-    assert got[2] and got[2] > 4 and got[3] and got[3] > 4
+    assert got[2]
+    assert got[2] > 4
+    assert got[3]
+    assert got[3] > 4
 
 
 async def test_chat_streamed(hub: RunningHub, lane: tuple[str, str]) -> None:
@@ -70,7 +75,9 @@ async def test_chat_streamed(hub: RunningHub, lane: tuple[str, str]) -> None:
         assert usage
         end = (reasons[-1], usage.prompt_tokens, usage.completion_tokens)
     assert text == TEXT
-    assert end[0] == "stop" and end[1] and end[2]
+    assert end[0] == "stop"
+    assert end[1]
+    assert end[2]
 
 
 async def test_the_stream_helper_of_openai(hub: RunningHub, lane: tuple[str, str]) -> None:
@@ -82,7 +89,8 @@ async def test_the_stream_helper_of_openai(hub: RunningHub, lane: tuple[str, str
     ) as stream:
         completion = await stream.get_final_completion()
     assert completion.choices[0].message.content == TEXT
-    assert completion.usage and completion.usage.completion_tokens
+    assert completion.usage
+    assert completion.usage.completion_tokens
 
 
 async def test_history_options_and_limits_arrive(hub: RunningHub, lane: tuple[str, str], standin: Standin) -> None:
@@ -97,7 +105,8 @@ async def test_history_options_and_limits_arrive(hub: RunningHub, lane: tuple[st
             model="standin", messages=HISTORY, temperature=0.5, top_p=0.9, seed=7, max_tokens=3, stop="END"
         )
         assert completion.choices[0].finish_reason == "length"
-        assert completion.usage and completion.usage.completion_tokens == 3
+        assert completion.usage
+        assert completion.usage.completion_tokens == 3
     asked = standin.requests[-1].json()
     assert [(m["role"], m["content"]) for m in asked["messages"]] == [(m["role"], m["content"]) for m in HISTORY]
     sampling = asked.get("options") or asked
@@ -124,11 +133,13 @@ async def test_generate_and_complete(hub: RunningHub, lane: tuple[str, str]) -> 
         streamed = [chunk.choices[0] for chunk in chunks if chunk.choices]
         texts = [completion.choices[0].text, "".join(choice.text for choice in streamed)]
         ends = [completion.choices[0].finish_reason, streamed[-1].finish_reason]
-        assert completion.usage and chunks[-1].usage
+        assert completion.usage
+        assert chunks[-1].usage
         counts = [completion.usage.completion_tokens, chunks[-1].usage.completion_tokens]
     assert texts == [TEXT, TEXT]
     assert ends == ["stop", "stop"]
-    assert counts[0] == counts[1] and counts[0]
+    assert counts[0] == counts[1]
+    assert counts[0]
 
 
 async def test_embed(hub: RunningHub, lane: tuple[str, str]) -> None:
@@ -169,7 +180,9 @@ async def test_tools_cross_the_dialects(hub: RunningHub, lane: tuple[str, str]) 
         completion = await create(model="standin", messages=[question], tools=tools)
         (made,) = completion.choices[0].message.tool_calls or ()
         assert completion.choices[0].finish_reason == "tool_calls"
-        assert made.type == "function" and made.function.name == "get_time" and "city" in made.function.arguments
+        assert made.type == "function"
+        assert made.function.name == "get_time"
+        assert "city" in made.function.arguments
         result = {"role": "tool", "tool_call_id": made.id, "content": "noon"}
         turn = completion.choices[0].message.model_dump(exclude_none=True)
         finished = await create(model="standin", messages=[question, turn, result], tools=tools)

@@ -314,6 +314,65 @@ async def test_errors_of_033(session: aiohttp.ClientSession, url: str) -> None:
     assert (answer.status, answer.lines()) == (404, [{"error": error}])
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "status", "message"),
+    [
+        ("/api/chat", '{"model": x}', 400, "invalid character 'x' looking for beginning of value"),
+        ("/api/chat", '{"model" "x"}', 400, "invalid character '\"' after object key"),
+        ("/api/chat", '{"model":"standin', 400, "unexpected EOF"),
+        ("/api/chat", {"messages": []}, 400, "model is required"),
+        ("/api/chat", ASK | {"think": "much"}, 400, 'invalid think value: "much" (must be "high", "medium",'),
+        ("/api/chat", ASK | {"keep_alive": "-1"}, 400, 'time: missing unit in duration "-1"'),
+        ("/api/chat", ASK | {"keep_alive": True}, 400, "Unsupported type: 'bool'"),
+        ("/api/chat", ASK | {"options": {"top_p": "x"}}, 500, 'option "top_p" must be of type float32'),
+        ("/api/chat", ASK | {"options": {"stop": "x"}}, 500, 'option "stop" must be of type array'),
+        ("/api/embed", {"model": "standin", "input": "x " * 2049, "truncate": False}, 400, "the input length exceeds"),
+        ("/api/embeddings", {"prompt": "x"}, 400, "model is required"),
+        ("/v1/embeddings", {"model": "standin", "input": "x", "encoding_format": "hex"}, 400, "Invalid value for"),
+        ("/v1/chat/completions", ASK | {"max_tokens": 1.5}, 400, "json: cannot unmarshal number 1.5 into Go struct"),
+        ("/v1/chat/completions", ASK | {"messages": [{"role": "user", "content": 1}]}, 400, "invalid message format"),
+        ("/v1/chat/completions", ASK | {"messages": [{"content": [{"type": "file"}]}]}, 400, "invalid message format"),
+        (
+            "/v1/chat/completions",
+            ASK | {"messages": [{"tool_calls": [{"function": {"name": "f", "arguments": ""}}]}]},
+            400,
+            "invalid tool call arguments",
+        ),
+    ],
+)
+async def test_refuses_as_033(
+    session: aiohttp.ClientSession, url: str, path: str, body: object, status: int, message: str
+) -> None:
+    """A wrong request gets Ollama's status and words in the dialect's shape."""
+    answer = await ask(session, url + path, body)
+    error = answer.lines()[0]["error"]
+    assert answer.status == status
+    assert (error["message"] if path.startswith("/v1/") else error).startswith(message)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"Model":"standin","MESSAGES":[{"role":"user","content":"hi"}],"stream":null,"options":{"seed":null}}',
+        '{"model":"standin","messages":[{"role":"user","content":"hi"}],"bogus":1,"keep_alive":"5m"} and more',
+    ],
+)
+async def test_reads_json_as_go_does(session: aiohttp.ClientSession, url: str, body: str) -> None:
+    """Keys match in any case, null is absent, and what follows the first JSON value does not matter."""
+    answer = await ask(session, f"{url}/api/chat", body)
+    assert (answer.status, answer.headers["Content-Type"]) == (200, "application/x-ndjson")
+
+
+async def test_reads_v1_content_parts(session: aiohttp.ClientSession, url: str) -> None:
+    """Each part of a content list is a message of its own, as in Ollama, so the last part is what was said."""
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    parts = [image, {"type": "text", "text": "hi"}]
+    earlier = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}
+    body = ASK | {"messages": [earlier, {"role": "user", "content": parts}]}
+    answer = (await ask(session, f"{url}/v1/chat/completions", body)).lines()[0]
+    assert answer["choices"][0]["message"]["content"] == REPLY
+
+
 @pytest.mark.parametrize("name", ["standin", "STANDIN", "StandIn:latest"])
 async def test_finds_a_model_by_any_spelling(session: aiohttp.ClientSession, url: str, name: str) -> None:
     """Case and ``:latest`` do not matter, and the answer repeats the client's spelling."""

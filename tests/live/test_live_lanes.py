@@ -28,12 +28,15 @@ async def test_chat_whole(hub: RunningHub, lane: tuple[str, str]) -> None:
         answer = await hub.ollama.chat("tiny", QUESTION)
         assert (answer.message.content, answer.done_reason) == (SENTENCE, "stop")
         assert (answer.prompt_eval_count, answer.eval_count) == COUNTS
-        assert answer.total_duration and answer.load_duration and answer.eval_duration
+        assert answer.total_duration
+        assert answer.load_duration
+        assert answer.eval_duration
     else:
         completion = await hub.openai.chat.completions.create(model="tiny", messages=QUESTION)
         choice, usage = completion.choices[0], completion.usage
         assert (choice.message.content, choice.finish_reason) == (SENTENCE, "stop")
-        assert usage and (usage.prompt_tokens, usage.completion_tokens) == COUNTS
+        assert usage
+        assert (usage.prompt_tokens, usage.completion_tokens) == COUNTS
 
 
 async def test_chat_streamed(hub: RunningHub, lane: tuple[str, str]) -> None:
@@ -51,7 +54,8 @@ async def test_chat_streamed(hub: RunningHub, lane: tuple[str, str]) -> None:
         pieces = [chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices]
         assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] == "stop"
         usage = chunks[-1].usage
-        assert usage and (usage.prompt_tokens, usage.completion_tokens) == COUNTS
+        assert usage
+        assert (usage.prompt_tokens, usage.completion_tokens) == COUNTS
     assert "".join(pieces) == SENTENCE
     assert len(pieces) > 20
 
@@ -60,12 +64,11 @@ async def test_the_stream_helper_of_openai(hub: RunningHub, lane: tuple[str, str
     """``.stream()`` of the openai package ends with the whole completion."""
     if lane[0] == "ollama":
         pytest.skip("the helper belongs to the openai package")
-    if lane[1] == "openai":
-        pytest.skip("Ollama 0.9.3 repeats the role in each chunk, and this lane changes nothing: the helper joins them")
     async with hub.openai.chat.completions.stream(model="tiny", messages=QUESTION) as stream:
         completion = await stream.get_final_completion()
     assert completion.choices[0].message.content == SENTENCE
-    assert completion.choices[0].message.role == "assistant"
+    # Ollama 0.9.3 repeats the role in each chunk; the lane that changes nothing passes that on, and the helper joins them.
+    assert completion.choices[0].message.role.startswith("assistant")
 
 
 async def test_generate_and_complete(hub: RunningHub, lane: tuple[str, str]) -> None:
@@ -140,7 +143,8 @@ async def test_limits_and_stops(hub: RunningHub, lane: tuple[str, str]) -> None:
         choices = [limited.choices[0], ended.choices[0]]
         got = [(choice.message.content, choice.finish_reason) for choice in choices]
     assert got[0] == (" one two three four five", "length")
-    assert got[1][0] and got[1][0].rstrip() == " Hello there this is a"
+    assert got[1][0]
+    assert got[1][0].rstrip() == " Hello there this is a"
     assert got[1][1] == "stop"
 
 
@@ -149,9 +153,16 @@ async def test_an_unknown_model(hub: RunningHub, lane: tuple[str, str]) -> None:
     for streamed in (False, True):
         if lane[0] == "ollama":
             with pytest.raises(ollama.ResponseError, match="not found") as refused:
-                answer = await hub.ollama.chat("nope", QUESTION, stream=streamed)  # type: ignore[call-overload]
-                [part async for part in answer]
+                await ask_for_nope(hub, streamed)
             assert refused.value.status_code == 404
         else:
             with pytest.raises(openai.NotFoundError, match="not found"):
                 await hub.openai.chat.completions.create(model="nope", messages=QUESTION, stream=streamed)
+
+
+async def ask_for_nope(hub: RunningHub, streamed: bool) -> None:
+    if not streamed:
+        await hub.ollama.chat("nope", QUESTION)
+        return
+    async for _ in await hub.ollama.chat("nope", QUESTION, stream=True):
+        pass

@@ -1,0 +1,345 @@
+"""Caching: what is stored, what is served again and to whom, and what happens when the cache fails."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agenthub.canonical import (
+    ChatRequest,
+    Embeddings,
+    EmbedRequest,
+    Event,
+    Finished,
+    GenerateRequest,
+    LogprobsDelta,
+    Message,
+    ReasoningDelta,
+    Request,
+    Started,
+    TextDelta,
+    Timings,
+    ToolCallDelta,
+    Usage,
+)
+from agenthub.dialects.ollama import CODECS as OLLAMA
+from agenthub.dialects.openai import CODECS as OPENAI
+from agenthub.middleware.cache_entry import dump_events, load_events, make_key
+from agenthub.middleware.cache_store import BoundedMemoryCache
+from agenthub.middleware.caching import Caching, is_cacheable
+from agenthub.settings import CachingSettings
+from agenthub.standin import Fault, Standin, running
+from tests.hubs import Answered, Clock, RunningHub, running_hub
+
+MESSAGES = [{"role": "user", "content": "hi"}]
+COLD = {"temperature": 0}
+NATIVE: dict[str, Any] = {"model": "standin", "messages": MESSAGES, "options": COLD, "stream": False}
+OPENAI_BODY: dict[str, Any] = {"model": "standin", "messages": MESSAGES, "temperature": 0.0}
+
+
+@pytest.fixture
+def standin() -> Standin:
+    return Standin()
+
+
+@pytest.fixture
+async def upstream(standin: Standin) -> AsyncIterator[str]:
+    async with running(standin) as url:
+        yield url
+
+
+def state(answered: Answered) -> str:
+    return answered.headers["X-AgentHub-Cache"]
+
+
+def asked(standin: Standin) -> int:
+    return sum(received.method == "POST" for received in standin.requests)
+
+
+@pytest.mark.parametrize("adapter", ["native", "openai"])
+async def test_one_answer_serves_both_dialects_whole_and_streamed(
+    upstream: str, standin: Standin, adapter: str
+) -> None:
+    """An answer stored through one dialect is served through the other, whole and streamed, in its own shape."""
+    async with running_hub(upstream, api_mode=adapter) as hub:
+        first = await hub.post("/api/chat", NATIVE)
+        assert state(first) == "miss"
+        others = [
+            await hub.post("/api/chat", NATIVE | {"stream": True}),
+            await hub.post("/v1/chat/completions", OPENAI_BODY),
+            await hub.post("/v1/chat/completions", OPENAI_BODY | {"stream": True}),
+        ]
+        assert [state(answer) for answer in others] == ["hit", "hit", "hit"]
+        assert asked(standin) == 1
+
+        text = first.json()["message"]["content"]
+        lines = others[0].frames()
+        assert "".join(line["message"]["content"] for line in lines) == text
+        assert lines[-1]["eval_count"] == first.json()["eval_count"]
+        assert others[1].json()["choices"][0]["message"]["content"] == text
+        assert others[1].json()["usage"]["completion_tokens"] == first.json()["eval_count"]
+        assert others[2].frames()[-1] == "[DONE]"
+        assert [line["outcome"] for line in hub.dispatches()] == ["ok", "cached", "cached", "cached"]
+
+
+async def test_an_answer_stored_through_one_adapter_serves_the_other(upstream: str, standin: Standin) -> None:
+    """The adapter is no part of the key."""
+    async with running_hub(upstream) as hub:
+        await hub.post("/api/chat", NATIVE, X_AgentHub_Api_Mode="openai")
+        answer = await hub.post("/api/chat", NATIVE, X_AgentHub_Api_Mode="native")
+        assert state(answer) == "hit"
+        assert asked(standin) == 1
+
+
+async def test_a_streamed_answer_is_stored(upstream: str) -> None:
+    """A stream that came to its end is served again, also to a client that wants it whole."""
+    async with running_hub(upstream) as hub:
+        first = await hub.post("/api/chat", NATIVE | {"stream": True})
+        again = await hub.post("/api/chat", NATIVE)
+        assert (state(first), state(again)) == ("miss", "hit")
+        assert again.json()["message"]["content"] == "".join(f["message"]["content"] for f in first.frames())
+
+
+async def test_a_stream_without_counts_serves_only_streams_without_counts(upstream: str) -> None:
+    """What an OpenAI stream without include_usage stored has no token counts, so who wants counts is asked for anew."""
+    async with running_hub(upstream, api_mode="openai") as hub:
+        streamed = OPENAI_BODY | {"stream": True}
+        answers = [
+            await hub.post("/v1/chat/completions", streamed),
+            await hub.post("/v1/chat/completions", streamed),
+            await hub.post("/v1/chat/completions", OPENAI_BODY),
+            await hub.post("/v1/chat/completions", OPENAI_BODY),
+        ]
+        assert [state(answer) for answer in answers] == ["miss", "hit", "miss", "hit"]
+        assert answers[3].json()["usage"]["completion_tokens"] > 0
+
+
+@pytest.mark.parametrize(
+    "fault", [Fault.truncate(), Fault.error(after=2), Fault.reset(after=2), Fault.garbage(after=2)], ids=str
+)
+async def test_a_stream_that_broke_is_not_stored(upstream: str, standin: Standin, fault: Fault) -> None:
+    """Only finished answers are served again."""
+    async with running_hub(upstream) as hub:
+        standin.script(fault)
+        broken = await hub.post("/api/chat", NATIVE | {"stream": True})
+        assert "error" in broken.frames()[-1]
+        assert state(await hub.post("/api/chat", NATIVE)) == "miss"
+
+
+async def test_cache_control(upstream: str, standin: Standin) -> None:
+    """no-cache skips the look-up but stores; no-store skips both."""
+    async with running_hub(upstream) as hub:
+        assert state(await hub.post("/api/chat", NATIVE, Cache_Control="no-store")) == "bypass"
+        assert state(await hub.post("/api/chat", NATIVE, Cache_Control="no-cache")) == "bypass"
+        assert state(await hub.post("/api/chat", NATIVE)) == "hit"
+        assert state(await hub.post("/api/chat", NATIVE, Cache_Control="max-age=0, no-cache")) == "bypass"
+        assert asked(standin) == 3
+
+
+async def test_entries_expire(upstream: str) -> None:
+    """An entry is served for ttl_s seconds."""
+    clock = Clock()
+    async with running_hub(upstream, clock=clock, caching=CachingSettings(ttl_s=60)) as hub:
+        states = []
+        for step in (0, 59, 2):
+            clock.now += step
+            states.append(state(await hub.post("/api/chat", NATIVE)))
+        assert states == ["miss", "hit", "miss"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "options", "stored"),
+    [
+        ("deterministic", {"temperature": 0}, True),
+        ("deterministic", {"temperature": 0.0}, True),
+        ("deterministic", {"seed": 7}, True),
+        ("deterministic", {"seed": -1}, False),
+        ("deterministic", {"temperature": 0.7}, False),
+        ("deterministic", {}, False),
+        ("all", {}, True),
+        ("off", {"temperature": 0}, False),
+    ],
+)
+def test_the_policy_says_what_is_stored(policy: str, options: dict[str, Any], stored: bool) -> None:
+    """deterministic: temperature 0 or a seed; all; off."""
+    request = ChatRequest(model="m", messages=(Message("user", "hi"),), options=options)
+    assert is_cacheable(request, policy) is stored
+
+
+def test_embeddings_are_deterministic_and_loads_are_nothing_to_store() -> None:
+    """Embeddings are always stored; a request that only loads a model never is, nor one with several choices."""
+    assert is_cacheable(EmbedRequest(model="m", inputs=("a",)), "deterministic")
+    assert not is_cacheable(EmbedRequest(model="m"), "all")
+    assert not is_cacheable(GenerateRequest(model="m"), "all")
+    several = ChatRequest(model="m", messages=(Message("user", "hi"),), extras={"n": 2})
+    assert not is_cacheable(several, "all")
+
+
+class Broken(BoundedMemoryCache):
+    async def get(self, *args: Any, **kwargs: Any) -> Any:
+        raise ConnectionError("the cache is gone")
+
+    async def set(self, *args: Any, **kwargs: Any) -> Any:
+        raise ConnectionError("the cache is gone")
+
+
+async def test_a_cache_that_fails_is_a_miss(upstream: str) -> None:
+    """Clients get their answers; the log says what is wrong."""
+    async with running_hub(upstream) as hub:
+        caching_of(hub).store = Broken(max_bytes=1)
+        for _ in range(2):
+            answer = await hub.post("/api/chat", NATIVE)
+            assert (answer.status, state(answer)) == (200, "miss")
+        assert [line["operation"] for line in hub.lines if line["event"] == "agenthub.cache_failed"] == [
+            "read",
+            "write",
+            "read",
+            "write",
+        ]
+
+
+async def test_an_entry_that_is_no_entry_is_a_miss(upstream: str) -> None:
+    """Bytes of another version or another program do no harm."""
+    async with running_hub(upstream) as hub:
+        await hub.post("/api/chat", NATIVE)
+        store = caching_of(hub).store
+        for key in list(store._cache):
+            for junk in (b"{}", b"[]", b"[1]", b"\xff", b'[["x"]]', b'[["f"]]', b"null"):
+                await store.set(key, junk)
+                assert (await hub.post("/api/chat", NATIVE)).status == 200
+
+
+def caching_of(hub: RunningHub) -> Caching:
+    return next(layer for layer in hub.hub.dispatcher.middleware if isinstance(layer, Caching))
+
+
+# --- the key --------------------------------------------------------------------------------------------------------
+
+SAME = [
+    (
+        (
+            "/api/chat",
+            {"model": "m", "messages": MESSAGES, "options": {"temperature": 0, "num_predict": 5, "stop": ["x"]}},
+        ),
+        (
+            "/v1/chat/completions",
+            {"model": "M:latest", "messages": MESSAGES, "temperature": 0.0, "max_tokens": 5, "stop": "x"},
+        ),
+    ),
+    (
+        ("/api/generate", {"model": "m", "prompt": "hi", "options": {"seed": 1}}),
+        ("/v1/completions", {"model": "m", "prompt": "hi", "seed": 1, "stream": True}),
+    ),
+    (
+        ("/api/embed", {"model": "m", "input": "hi"}),
+        ("/v1/embeddings", {"model": "m", "input": ["hi"], "encoding_format": "base64"}),
+    ),
+    (
+        ("/api/chat", {"model": "m", "messages": MESSAGES, "format": "json", "think": False, "keep_alive": 5}),
+        (
+            "/v1/chat/completions",
+            {
+                "model": "m",
+                "messages": MESSAGES,
+                "response_format": {"type": "json_object"},
+                "reasoning_effort": "none",
+            },
+        ),
+    ),
+]
+OTHER: list[dict[str, Any]] = [
+    {"messages": [{"role": "user", "content": "ho"}]},
+    {"messages": [{"role": "system", "content": "hi"}]},
+    {"messages": MESSAGES * 2},
+    {"model": "n"},
+    {"model": "m:7b"},
+    {"options": {"temperature": 0.1}},
+    {"options": {"temperature": 0, "num_ctx": 5}},
+    {"format": "json"},
+    {"think": True},
+    {"tools": [{"type": "function", "function": {"name": "f"}}]},
+    {"new_field": 1},
+    {"messages": [{"role": "user", "content": "hi", "images": ["aGk="]}]},
+]
+
+
+@pytest.mark.parametrize(("one", "other"), SAME)
+def test_the_same_question_has_the_same_key(one: tuple[str, Any], other: tuple[str, Any]) -> None:
+    """Whatever the dialect, its spelling of options, and how the answer is to be sent."""
+    assert key(*one) == key(*other)
+
+
+@pytest.mark.parametrize("change", OTHER)
+def test_another_question_has_another_key(change: dict[str, Any]) -> None:
+    """Whatever may change the answer changes the key."""
+    base = {"model": "m", "messages": MESSAGES, "options": {"temperature": 0}}
+    assert key("/api/chat", base) != key("/api/chat", base | change)
+
+
+def key(path: str, body: dict[str, Any]) -> str:
+    import json
+
+    request: Request = (OLLAMA | OPENAI)[path].parse_request(json.dumps(body).encode())
+    return make_key(request, request.model)
+
+
+texts = st.text(max_size=20)
+numbers = st.floats(allow_nan=False, allow_infinity=False)
+events = st.one_of(
+    st.builds(TextDelta, texts),
+    st.builds(ReasoningDelta, texts),
+    st.builds(ToolCallDelta, st.integers(0, 9), texts, texts, texts),
+    st.builds(LogprobsDelta, st.tuples(st.fixed_dictionaries({"token": texts, "logprob": numbers}))),
+    st.builds(Embeddings, st.tuples(st.lists(numbers, max_size=3))),
+)
+ends = st.builds(
+    Finished,
+    texts,
+    st.none() | st.builds(Usage, st.integers(0), st.integers(0), st.none() | st.integers(0)),
+    st.none() | st.builds(Timings, numbers, numbers, numbers, numbers),
+    st.lists(st.integers(0), max_size=3).map(tuple),
+)
+
+
+@given(st.lists(events, max_size=6), ends)
+def test_what_is_stored_is_what_is_loaded(body: list[Event], end: Finished) -> None:
+    """Events survive the cache, each in its place."""
+    assert load_events(dump_events([Started(streamed=True), *body, end])) == (Started(), *body, end)
+
+
+# --- the store ------------------------------------------------------------------------------------------------------
+
+
+async def test_the_store_is_bounded_and_forgets_the_least_recently_used() -> None:
+    """Keys and values together stay below max_bytes."""
+    store = BoundedMemoryCache(max_bytes=30)
+    for name in "abc":
+        await store.set(name, b"123456789")
+    assert await store.get("a") == b"123456789"
+    await store.set("d", b"123456789")
+    assert [await store.get(name) is None for name in "abcd"] == [False, True, False, False]
+    assert store.size_bytes == 30
+    await store.set("e", b"x" * 30)
+    assert await store.get("e") is None
+    assert len(store) == 3
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["set", "get", "delete"]), st.sampled_from("abcdef"), st.binary(max_size=12)))
+)
+def test_the_stores_size_is_the_sum_of_what_it_holds(steps: list[tuple[str, str, bytes]]) -> None:
+    """Whatever was set, read and deleted."""
+    import asyncio
+
+    async def run() -> None:
+        store = BoundedMemoryCache(max_bytes=40)
+        for action, name, value in steps:
+            await (store.set(name, value) if action == "set" else getattr(store, action)(name))
+            held = sum(len(name) + len(entry[0]) for name, entry in store._cache.items())
+            assert store.size_bytes == held <= 40
+
+    asyncio.run(run())
