@@ -94,7 +94,7 @@ def test_reset_closes_it() -> None:
 
 @pytest.mark.parametrize(("dialect", "adapter"), LANES)
 async def test_an_upstream_that_is_gone(dialect: str, adapter: str) -> None:
-    """Three calls fail in the dialect's shape, then the breaker answers at once; when the server is back, a probe closes it."""
+    """Three calls fail in the dialect's shape, then the breaker answers; when the server is back, a probe closes it."""
     clock, standin = Clock(), Standin()
     async with running(standin) as upstream:
         port = int(upstream.rpartition(":")[2])

@@ -72,7 +72,7 @@ class EventFramer:
 
     def close(self) -> list[bytes]:
         tail, self._tail = self._tail, b""
-        return [tail] if tail.strip() else []
+        return [tail] if self.payload(tail) else []
 
     def payload(self, frame: bytes) -> bytes:
         if frame.startswith(b"data: ") and b"\n" not in frame and b"\r" not in frame:

@@ -73,7 +73,7 @@ class OpenAIAdapter:
 
     def generate(self, request: GenerateRequest) -> AsyncGenerator[Batch, None]:
         own = request.source is not None and request.source.dialect == openai.chat.DIALECT
-        if own or request.raw or request.suffix:
+        if own or request.raw or request.suffix or request.loads_only:
             return self._ask(request, openai.completions.CODEC)
         return self._ask(as_chat(request), openai.chat.CODEC)
 

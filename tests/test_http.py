@@ -1,0 +1,177 @@
+"""What HTTP clients meet: unknown paths, bad bodies, limits, ids, health."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from agenthub.settings import BackendSettings, LogSettings
+from agenthub.standin import Standin, running
+from tests.hubs import RunningHub, running_hub
+
+MESSAGES: list[Any] = [{"role": "user", "content": "hi"}]
+NATIVE = {"model": "standin", "messages": MESSAGES, "stream": False}
+
+
+@pytest.fixture
+def standin() -> Standin:
+    return Standin()
+
+
+@pytest.fixture
+async def hub(standin: Standin) -> AsyncIterator[RunningHub]:
+    async with running(standin) as upstream, running_hub(upstream, max_body_bytes=100_000) as running_one:
+        yield running_one
+
+
+async def test_liveness(hub: RunningHub) -> None:
+    """GET and HEAD / say what Ollama says; HEAD has no body and leaves the connection usable."""
+    assert (await hub.get("/")).text == "Ollama is running"
+    for path in ("/", "/api/version", "/api/tags", "/health"):
+        answer = await hub.get(path, method="HEAD")
+        assert (answer.status, answer.body) == (200, b"")
+    assert (await hub.get("/health")).json() == {"status": "ok"}
+
+
+async def test_ready_says_which_backend_answers(hub: RunningHub, standin: Standin) -> None:
+    """200 while one answers, 503 and the reason when none does."""
+    ready = await hub.get("/ready")
+    assert (ready.status, ready.json()) == (200, {"status": "ready", "backends": {"ollama": "ok"}})
+    standin.down = True
+    gone = await hub.get("/ready")
+    assert gone.status == 503
+    assert gone.json()["backends"]["ollama"] != "ok"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/nope", 404),
+        ("GET", "/api/nope", 404),
+        ("POST", "/v1/nope", 404),
+        ("PUT", "/api/chat", 405),
+        ("GET", "/v1/chat/completions", 405),
+        ("DELETE", "/", 405),
+    ],
+)
+async def test_unknown_paths_and_methods(hub: RunningHub, method: str, path: str, status: int) -> None:
+    """The dialect's own error shape, and Allow with a 405."""
+    answer = await hub.get(path, method=method)
+    assert answer.status == status
+    error = answer.json()["error"]
+    if path.startswith("/v1"):
+        assert list(error) == ["message", "type", "param", "code"]
+        assert error["type"] == "invalid_request_error"
+        assert error["code"] is None
+    else:
+        assert error in ("404 page not found", "405 method not allowed")
+    assert ("Allow" in answer.headers) is (status == 405)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "words"),
+    [
+        ("/api/chat", b"", 400, "missing request body"),
+        ("/api/chat", b'{"model":', 400, "unexpected EOF"),
+        ("/api/chat", b"[1]", 400, "cannot unmarshal array into Go value of type api.ChatRequest"),
+        ("/api/chat", b'{"model": "standin", "messages": 5}', 400, "cannot unmarshal number"),
+        ("/api/chat", b'{"messages": []}', 400, "model is required"),
+        ("/api/generate", b'{"prompt": "hi"}', 404, "model '' not found"),
+        ("/api/embed", b'{"model": "standin-embed", "input": 5}', 400, "invalid input type"),
+        ("/v1/chat/completions", b"", 400, "EOF"),
+        ("/v1/chat/completions", b'{"model": "standin"}', 400, "[] is too short - 'messages'"),
+        ("/v1/chat/completions", b'{"model": "standin", "messages": "hi"}', 400, "cannot unmarshal string"),
+        ("/v1/embeddings", b'{"model": "standin-embed", "input": []}', 400, "invalid input"),
+    ],
+)
+async def test_bad_bodies(hub: RunningHub, path: str, body: bytes, status: int, words: str) -> None:
+    """Refused in Ollama's words and the dialect's shape, and nothing is sent upstream."""
+    answer = await hub.post(path, body)
+    assert answer.status == status
+    error = answer.json()["error"]
+    assert words in (error if path.startswith("/api") else error["message"])
+    assert hub.dispatches() == []
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "application/json"])
+async def test_the_content_type_does_not_matter(hub: RunningHub, content_type: str) -> None:
+    """curl sends forms by default, some clients text."""
+    body = b'{"model": "standin", "messages": [{"role": "user", "content": "hi"}], "stream": false}'
+    assert (await hub.post("/api/chat", body, Content_Type=content_type)).status == 200
+
+
+async def test_a_body_that_is_too_large(hub: RunningHub) -> None:
+    """413 in the dialect's shape, for both dialects."""
+    large = {"model": "standin", "messages": [{"role": "user", "content": "x" * 100_000}]}
+    native = await hub.post("/api/chat", large)
+    assert (native.status, list(native.json())) == (413, ["error"])
+    completion = await hub.post("/v1/chat/completions", large)
+    assert (completion.status, completion.json()["error"]["code"]) == (413, "request_too_large")
+
+
+async def test_request_ids(hub: RunningHub) -> None:
+    """A client's id is echoed, also with an error; a strange one is replaced; without one there is a fresh one."""
+    assert (await hub.post("/api/chat", NATIVE, X_Request_Id="abc-1")).headers["X-Request-Id"] == "abc-1"
+    assert (await hub.post("/api/chat", b"", X_Request_Id="abc-2")).headers["X-Request-Id"] == "abc-2"
+    assert (await hub.get("/nope", X_Request_Id="a b")).headers["X-Request-Id"] != "a b"
+    ids = {(await hub.get("/")).headers["X-Request-Id"] for _ in range(10)}
+    assert len(ids) == 10
+
+
+async def test_what_is_dropped_is_said(hub: RunningHub, standin: Standin) -> None:
+    """A field that the other side cannot carry is named in a header and in the log, or refused when strict."""
+    body = NATIVE | {"options": {"num_ctx": 8192, "top_k": 5}, "keep_alive": "5m"}
+    answer = await hub.post("/api/chat", body, X_AgentHub_Api_Mode="openai")
+    assert answer.headers["X-AgentHub-Dropped"] == "options.num_ctx,options.top_k,keep_alive"
+    assert hub.dispatches()[-1]["dropped"] == ["options.num_ctx", "options.top_k", "keep_alive"]
+    refused = await hub.post("/api/chat", body, X_AgentHub_Api_Mode="openai", X_AgentHub_Strict="true")
+    assert refused.status == 400
+    assert "options.num_ctx" in refused.json()["error"]
+    several = {"model": "standin", "messages": MESSAGES, "n": 2}
+    rejected = await hub.post("/v1/chat/completions", several)
+    assert (rejected.status, rejected.json()["error"]["param"]) == (400, "n")
+    assert "X-AgentHub-Dropped" not in (await hub.post("/api/chat", body)).headers
+
+
+async def test_contents_are_logged_only_on_demand(standin: Standin) -> None:
+    """Prompts and answers are in the log only with log.content."""
+    async with running(standin) as upstream:
+        for content in (False, True):
+            async with running_hub(upstream, log=LogSettings(content=content)) as hub:
+                body = NATIVE | {"messages": [{"role": "user", "content": "secret-word"}]}
+                await hub.post("/api/chat", body)
+                await hub.post("/v1/chat/completions", body)
+                assert ("secret-word" in str(hub.lines)) is content
+
+
+async def test_keys_stay_here(standin: Standin) -> None:
+    """The backend's key goes upstream, the client's does not unless configured; neither is ever shown."""
+    async with running(standin) as upstream:
+        backend = BackendSettings(url=upstream, api_key="backend-key", headers={"X-Team": "team-secret"})
+        async with running_hub({"ollama": backend}) as hub:
+            await hub.post("/api/chat", NATIVE, Authorization="Bearer client-key")
+            sent = standin.requests[-1].headers
+            assert sent["Authorization"] == "Bearer backend-key"
+            assert sent["X-Team"] == "team-secret"
+            standin.down = True
+            failed = await hub.post("/api/chat", NATIVE, Authorization="Bearer client-key")
+            shown = failed.text + str(failed.headers) + str(hub.lines) + repr(hub.hub)
+            assert not any(secret in shown for secret in ("backend-key", "team-secret", "client-key"))
+            standin.down = False
+        forwarding = BackendSettings(url=upstream, forward_authorization=True)
+        async with running_hub({"ollama": forwarding}) as hub:
+            await hub.post("/api/chat", NATIVE, Authorization="Bearer client-key")
+            assert standin.requests[-1].headers["Authorization"] == "Bearer client-key"
+
+
+async def test_loading_a_model(hub: RunningHub) -> None:
+    """An empty prompt loads, keep_alive 0 unloads: one object even though streams are the default."""
+    for mode in ("native", "openai"):
+        for path, body in (("/api/generate", {}), ("/api/chat", {"messages": []})):
+            loaded = await hub.post(path, {"model": "standin"} | body, X_AgentHub_Api_Mode=mode)
+            assert loaded.headers["Content-Type"].startswith("application/json")
+            assert (loaded.json()["done"], loaded.json()["done_reason"]) == (True, "load")
+            unloaded = await hub.post(path, {"model": "standin", "keep_alive": 0} | body, X_AgentHub_Api_Mode=mode)
+            assert unloaded.json()["done_reason"] == "unload"
