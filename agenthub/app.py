@@ -23,6 +23,7 @@ from agenthub.routing import Router
 from agenthub.settings import Settings
 
 _log = structlog.get_logger("agenthub")
+OWN_ADAPTERS = ("native", "openai")
 # aiohttp's type insists on the parameter name ``request``, which is another thing here.
 WEB_MIDDLEWARE: Any = (bind_context, render_errors)
 
@@ -83,6 +84,9 @@ def check_modes(settings: Settings, plugins: Plugins) -> None:
 
 async def _open_backends(app: web.Application) -> AsyncIterator[None]:
     hub = app[HUB]
+    for kind in OWN_ADAPTERS:
+        if kind not in hub.plugins.adapters:
+            _log.warning("agenthub.adapter_missing", kind=kind, remedy=f"pip install agenthub-adapter-{kind}")
     async with AsyncExitStack() as stack:
         for backend in hub.router.backends.values():
             for adapter in backend.adapters.values():

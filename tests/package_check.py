@@ -26,6 +26,35 @@ for name in ("agenthub", "agenthub-adapter-native", "agenthub-adapter-openai"):
     assert described["License-Expression"] == "MIT" and described.get_payload().strip(), f"{name}: incomplete"
 """
 
+# The same after one adapter was uninstalled: the hub starts without it, says so, and refuses the mode that needs it.
+WITHOUT = """\
+import asyncio
+import structlog
+from aiohttp import web
+from agenthub.app import make_app
+from agenthub.errors import ConfigError
+from agenthub.settings import BackendSettings, Settings
+
+backends = {"ollama": BackendSettings(url="http://127.0.0.1:9")}
+
+async def start():
+    runner = web.AppRunner(make_app(Settings(backends=backends)))
+    with structlog.testing.capture_logs() as lines:
+        await runner.setup()
+        await runner.cleanup()
+    missing = [line for line in lines if line["event"] == "agenthub.adapter_missing"]
+    assert [line["remedy"] for line in missing] == ["pip install agenthub-adapter-openai"], lines
+    assert any(line["event"] == "Using native Ollama API" for line in lines), lines
+
+asyncio.run(start())
+try:
+    make_app(Settings(backends=backends, api_mode="openai"))
+except ConfigError as error:
+    print("refused:", error)
+else:
+    raise SystemExit("the missing adapter was not refused")
+"""
+
 
 def run(*command: str | Path, cwd: Path, quiet: bool = False) -> None:
     """Run one command, shown first; a failure shows its output, and ends the check."""
@@ -64,6 +93,9 @@ def check_installed(wheels: list[Path], clean: Path) -> None:
     run(binaries / "python", "loaded.py", cwd=clean)
     run(binaries / "agenthub", "--help", cwd=clean)
     run(binaries / "python", "-m", "agenthub", "--help", cwd=clean)
+    run(binaries / "python", "-m", "pip", "uninstall", "--quiet", "--yes", "agenthub-adapter-openai", cwd=clean)
+    Path(clean, "without.py").write_text(WITHOUT, encoding="utf-8")
+    run(binaries / "python", "without.py", cwd=clean)
 
 
 def main() -> None:

@@ -151,7 +151,7 @@ async def test_an_upstream_that_answers_the_other_way_is_put_right(
 async def test_a_client_that_leaves_closes_the_upstream(
     hub: RunningHub, lane: tuple[str, str], standin: Standin, streamed: bool
 ) -> None:
-    """While it waits for the first event, or in the middle of a stream: the upstream's connection closes within a second."""
+    """Before the first event or in the middle of a stream: the upstream's connection closes within a second."""
     await hub.get("/api/tags")
     if streamed:
         standin.endless, standin.pace_s = True, 0.01
