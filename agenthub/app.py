@@ -53,7 +53,7 @@ def make_hub(settings: Settings, plugins: Plugins, clock: Callable[[], float] = 
         for name, backend in settings.backends.items()
     }
     router = Router(settings, backends)
-    dispatcher = Dispatcher(router, plugins, settings.strict, middleware)
+    dispatcher = Dispatcher(router, plugins, middleware)
     return Hub(settings, plugins, router, dispatcher)
 
 

@@ -21,9 +21,8 @@ class Dispatcher:
 
     router: Router
     plugins: Plugins
-    strict: bool = False
-    chain: Handler = attrs.field(init=False)
     middleware: Sequence[Middleware] = ()
+    chain: Handler = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.chain = build_chain(self.middleware, ask)
@@ -54,7 +53,12 @@ class Dispatcher:
             raise Unsupported(text, status=501)
         dispatch.losses = adapter.losses(request)
         if dispatch.losses:
-            refuse_losses(dispatch.losses, dispatch.api_mode, strict=caller.strict or self.strict)
+            refuse_losses(dispatch.losses, dispatch.api_mode, strict=self._is_strict(caller))
+
+    def _is_strict(self, caller: Caller) -> bool:
+        settings = self.router.settings
+        client = settings.clients.get(caller.client)
+        return caller.strict or settings.strict or (client is not None and client.strict)
 
     def _select(self, request: Request, candidates: Sequence[Backend]) -> Backend:
         selected = self.plugins.manager.hook.agenthub_select_backend(request=request, candidates=candidates)

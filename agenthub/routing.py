@@ -11,7 +11,7 @@ import structlog
 
 from agenthub.adapter import Adapter
 from agenthub.canonical import JSON, ModelInfo
-from agenthub.errors import AgentHubError, InvalidRequest, UnknownModel
+from agenthub.errors import AgentHubError, InvalidRequest, UnknownModel, UpstreamError
 from agenthub.middleware import Backend, Caller
 from agenthub.middleware.cache_entry import model_key
 from agenthub.settings import ModelSettings, Settings
@@ -38,6 +38,10 @@ class Router:
     _models: dict[str, dict[str, ModelInfo]] = attrs.field(factory=dict)
     _errors: dict[str, AgentHubError] = attrs.field(factory=dict)
     _refreshing: asyncio.Task[None] | None = None
+    _aliases: dict[str, ModelSettings] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._aliases = {model_key(name): alias for name, alias in self.settings.models.items()}
 
     @property
     def is_ready(self) -> bool:
@@ -58,10 +62,12 @@ class Router:
         try:
             async with asyncio.timeout(self.settings.health.ping_timeout_s or None):
                 models = await self.adapter(backend).models()
-        except (AgentHubError, TimeoutError) as error:
+        except Exception as error:
+            failure = (
+                error if isinstance(error, AgentHubError) else UpstreamError(str(error) or "did not answer in time")
+            )
             if backend.name not in self._errors:
-                _log.warning("agenthub.backend_unreachable", backend=backend.name, error=str(error) or "timed out")
-            failure = error if isinstance(error, AgentHubError) else AgentHubError("timed out")
+                _log.warning("agenthub.backend_unreachable", backend=backend.name, error=str(failure))
             self._errors[backend.name] = failure
             return
         self._errors.pop(backend.name, None)
@@ -91,7 +97,7 @@ class Router:
 
     def resolve(self, model: str) -> Route:
         """Return the route of a model; raise UnknownModel where no backend has it and there is no default."""
-        alias = self._alias(model)
+        alias = self._aliases.get(model_key(model))
         target = alias.target if alias is not None else model
         allowed = (
             [self.backends[name] for name in alias.backends] if alias and alias.backends else self.backends.values()
@@ -110,13 +116,6 @@ class Router:
         if not candidates:
             raise UnknownModel(model)
         return Route(target, candidates, alias.api_mode if alias else "", alias.options if alias else {})
-
-    def _alias(self, model: str) -> ModelSettings | None:
-        alias = self.settings.models.get(model)
-        if alias is None and self.settings.models:
-            wanted = model_key(model)
-            alias = next((found for name, found in self.settings.models.items() if model_key(name) == wanted), None)
-        return alias
 
     @property
     def default(self) -> Backend | None:

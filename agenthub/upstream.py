@@ -63,7 +63,7 @@ class HttpUpstream:
         """Return the body of a GET; raise UpstreamError."""
         try:
             async with asyncio.timeout(timeout_s or None), await self._send("GET", path) as response:
-                if response.status >= 400:
+                if response.status >= 300:
                     raise await self._status_error(response)
                 return await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -76,7 +76,7 @@ class HttpUpstream:
                 asyncio.timeout(self.settings.first_event_timeout_s or None),
                 await self._send("POST", path, body, authorization) as response,
             ):
-                if response.status >= 400:
+                if response.status >= 300:
                     raise await self._status_error(response)
                 return _kept(response), await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -97,7 +97,7 @@ class HttpUpstream:
             raise self._failure(error) from error
 
     async def _batches(self, lane: Lane, response: aiohttp.ClientResponse) -> AsyncGenerator[Batch, None]:
-        if response.status >= 400:
+        if response.status >= 300:
             raise await self._status_error(response)
         streamed = response.content_type == lane.codec.stream_type
         started = Started(streamed, lane.codec.path if lane.raw else "", _kept(response))
@@ -135,7 +135,7 @@ class HttpUpstream:
         try:
             return await session.request(method, url, data=body, headers=headers, allow_redirects=False)
         except aiohttp.ServerDisconnectedError:
-            # A pooled connection that died under the request: the upstream never saw it, so it is asked once more.
+            # Nearly always a pooled connection that the upstream had closed meanwhile; nothing of an answer came.
             return await session.request(method, url, data=body, headers=headers, allow_redirects=False)
 
     def _url(self, path: str) -> URL:

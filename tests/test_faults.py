@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 import ollama
 import openai
+import orjson
 import pytest
 
 from agenthub.settings import BackendSettings, HealthSettings
@@ -195,3 +196,19 @@ async def test_a_slow_stream_is_no_silent_one(standin: Standin) -> None:
             upstream, attrs.evolve(Fault.delay(0), path="none"), standin, idle_timeout_s=0.4, first_event_timeout_s=0.4
         )
         assert answer.frames()[-1]["done"] is True
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+async def test_an_answer_that_cannot_be_rendered_is_a_failure(standin: Standin, streamed: bool) -> None:
+    """Arguments of a tool call that are no JSON object have no place in the Ollama dialect: a failure, also in the log."""
+    call = {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": "{broken"}}
+    choice: dict[str, Any] = {"index": 0, "finish_reason": "tool_calls"}
+    choice["delta" if streamed else "message"] = {"role": "assistant", "content": None, "tool_calls": [call]}
+    frame = orjson.dumps({"choices": [choice]})
+    data = b"data: " + frame + b"\n\ndata: [DONE]\n\n" if streamed else frame
+    kind = "text/event-stream" if streamed else "application/json"
+    standin.script(Fault.answer(200, body=data, headers={"Content-Type": kind}))
+    async with running(standin) as upstream, running_hub(upstream, api_mode="openai") as hub:
+        answer = await hub.post("/api/chat", BODY | {"stream": streamed})
+        assert "arguments" in answer.frames()[-1]["error"]
+        assert [line["outcome"] for line in hub.dispatches()] == ["failed"]

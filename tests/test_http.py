@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agenthub.settings import BackendSettings, LogSettings
+from agenthub.settings import BackendSettings, ClientSettings, LogSettings
 from agenthub.standin import Standin, running
 from tests.hubs import RunningHub, running_hub
 
@@ -175,3 +175,26 @@ async def test_loading_a_model(hub: RunningHub) -> None:
             assert (loaded.json()["done"], loaded.json()["done_reason"]) == (True, "load")
             unloaded = await hub.post(path, {"model": "standin", "keep_alive": 0} | body, X_AgentHub_Api_Mode=mode)
             assert unloaded.json()["done_reason"] == "unload"
+
+
+async def test_strange_field_names_break_no_header(hub: RunningHub) -> None:
+    """Names of dropped fields come from the client: bounded in length and number, nothing but plain characters."""
+    body = NATIVE | {"a\r\nX-Evil: 1": 1, "naïve": 2, "x" * 500: 3, "a,b": 4} | {f"f{n}": n for n in range(100)}
+    answer = await hub.post("/api/chat", body, X_AgentHub_Api_Mode="openai")
+    assert answer.status == 200
+    names = answer.headers["X-AgentHub-Dropped"].split(",")
+    assert names[:4] == ["a??x-evil:?1", "na?ve", "x" * 64, "a?b"]
+    assert names[-1] == "..."
+    assert "X-Evil" not in answer.headers
+
+
+async def test_a_strict_client(standin: Standin) -> None:
+    """A client known by its name may be strict by its settings, or have its own api mode."""
+    clients = {"careful": ClientSettings(strict=True, api_mode="openai")}
+    async with running(standin) as upstream, running_hub(upstream, clients=clients) as hub:
+        body = NATIVE | {"options": {"num_ctx": 5}}
+        assert (await hub.post("/api/chat", body)).status == 200
+        refused = await hub.post("/api/chat", body, X_Client_Name="careful")
+        assert (refused.status, "options.num_ctx" in refused.text) == (400, True)
+        allowed = await hub.post("/api/chat", NATIVE, X_Client_Name="careful")
+        assert allowed.headers["X-AgentHub-Api-Mode"] == "openai"

@@ -20,10 +20,11 @@ class Hub:
     router: Router
     dispatcher: Dispatcher
 
-    @property
-    def forwards_authorization(self) -> bool:
-        """True where any backend is to see the client's own Authorization header."""
-        return any(backend.forward_authorization for backend in self.settings.backends.values())
+    forwards_authorization: bool = attrs.field(init=False)
+    """True where any backend is to see the client's own Authorization header."""
+
+    def __attrs_post_init__(self) -> None:
+        self.forwards_authorization = any(backend.forward_authorization for backend in self.settings.backends.values())
 
 
 HUB: web.AppKey[Hub] = web.AppKey("hub", Hub)

@@ -14,7 +14,7 @@ from agenthub.api.hub import HUB
 from agenthub.canonical import Batch, Event, Finished, RawFrames, Request, Started, assemble
 from agenthub.dialects import Codec
 from agenthub.errors import AgentHubError, UpstreamProtocol
-from agenthub.middleware import Dispatch
+from agenthub.middleware import Dispatch, field_names
 
 
 async def answer(http_request: web.Request, codec: Codec, request: Request) -> web.StreamResponse:
@@ -24,9 +24,19 @@ async def answer(http_request: web.Request, codec: Codec, request: Request) -> w
         request = attrs.evolve(request, authorization=authorization)
     dispatch = await hub.dispatcher.dispatch(request, http_request[CALLER])
     async with aclosing(hub.dispatcher.run(dispatch)) as batches:
-        if request.wants_stream:
-            return await _stream(http_request, codec, dispatch, batches)
-        return await _whole(codec, dispatch, batches)
+        try:
+            if request.wants_stream:
+                return await _stream(http_request, codec, dispatch, batches)
+            return await _whole(codec, dispatch, batches)
+        except Exception as error:
+            await _tell(batches, error)
+            raise
+
+
+async def _tell(batches: AsyncGenerator[Batch, None], error: Exception) -> None:
+    """Throw what went wrong in rendering into the chain, so that it does not take the end for a client's leaving."""
+    with suppress(Exception):
+        await batches.athrow(error)
 
 
 async def _whole(codec: Codec, dispatch: Dispatch, batches: AsyncGenerator[Batch, None]) -> web.Response:
@@ -70,6 +80,7 @@ async def _stream(
             async for batch in batches:
                 await _send(response, dispatch, batch, render(batch))
         except AgentHubError as error:
+            await _tell(batches, error)
             await response.write(codec.render_stream_error(error))
         await response.write_eof()
     return response
@@ -102,7 +113,7 @@ def make_headers(dispatch: Dispatch, started: Event) -> dict[str, str]:
     if dispatch.backend is not None:
         headers |= {"X-AgentHub-Backend": dispatch.backend.name, "X-AgentHub-Api-Mode": dispatch.api_mode}
     if dispatch.losses:
-        headers["X-AgentHub-Dropped"] = ",".join(loss.field for loss in dispatch.losses)
+        headers["X-AgentHub-Dropped"] = ",".join(field_names(dispatch.losses))
     return headers
 
 

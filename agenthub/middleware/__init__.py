@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from functools import partial
@@ -15,6 +16,9 @@ from agenthub.settings import BackendSettings, Settings
 
 if TYPE_CHECKING:
     from agenthub.adapter import Adapter
+
+_UNFIT = re.compile(r"[^!-+\--~]")
+_LONGEST_NAME, _MOST_NAMES = 64, 32
 
 
 @attrs.define(eq=False)
@@ -75,6 +79,12 @@ class Dispatch:
     @property
     def usage(self) -> Usage | None:
         return self.finished.usage if self.finished is not None else None
+
+
+def field_names(losses: Sequence[Loss]) -> list[str]:
+    """Return the fields' names for a header or a log line: they come from the client, so they are bounded and tamed."""
+    names = [_UNFIT.sub("?", loss.field[:_LONGEST_NAME]) for loss in losses[:_MOST_NAMES]]
+    return names if len(losses) <= _MOST_NAMES else [*names, "..."]
 
 
 @attrs.frozen

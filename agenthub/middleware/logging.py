@@ -9,9 +9,10 @@ import attrs
 import structlog
 
 from agenthub.canonical import Batch, assemble
-from agenthub.middleware import Dispatch, Handler, MiddlewareContext, Outcome
+from agenthub.middleware import Dispatch, Handler, MiddlewareContext, Outcome, field_names
 from agenthub.middleware.watching import watch
 
+_MAX_NAME = 256
 _log = structlog.get_logger("agenthub")
 
 
@@ -54,8 +55,8 @@ def log_dispatch(dispatch: Dispatch, outcome: Outcome, **content: str) -> None:
         "client": caller.client,
         "dialect": caller.dialect,
         "operation": dispatch.request.operation,
-        "model": dispatch.request.model,
-        "upstream_model": dispatch.upstream_model,
+        "model": dispatch.request.model[:_MAX_NAME],
+        "upstream_model": dispatch.upstream_model[:_MAX_NAME],
         "backend": dispatch.backend.name if dispatch.backend is not None else "",
         "api_mode": dispatch.api_mode,
         "stream": dispatch.request.stream,
@@ -70,7 +71,7 @@ def log_dispatch(dispatch: Dispatch, outcome: Outcome, **content: str) -> None:
     if (usage := dispatch.usage) is not None:
         fields |= {"prompt_tokens": usage.prompt, "completion_tokens": usage.completion}
     if dispatch.losses:
-        fields["dropped"] = [loss.field for loss in dispatch.losses]
+        fields["dropped"] = field_names(dispatch.losses)
     if outcome.error:
         fields["error"] = outcome.error
     write = _log.warning if outcome.name == "failed" else _log.info
