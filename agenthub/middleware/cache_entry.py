@@ -8,6 +8,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 
+from cattrs.preconf.orjson import OrjsonConverter, make_converter
+from cattrs.strategies import configure_tagged_union
+
 from agenthub.canonical import (
     JSON,
     Batch,
@@ -23,9 +26,7 @@ from agenthub.canonical import (
     Request,
     Started,
     TextDelta,
-    Timings,
     ToolCallDelta,
-    Usage,
 )
 from agenthub.dialects import jsontext
 
@@ -75,55 +76,29 @@ def _particulars(request: Request) -> Sequence[JSON]:
 
 def dump_events(events: Iterable[Event]) -> bytes:
     """Return the events of a finished answer as bytes, without what belongs to one connection."""
-    return jsontext.dumps([row for row in map(_row, events) if row])
-
-
-def _row(event: Event) -> Sequence[JSON]:
-    match event:
-        case TextDelta():
-            return ("t", event.text)
-        case ReasoningDelta():
-            return ("r", event.text)
-        case ToolCallDelta():
-            return ("c", event.index, event.id, event.name, event.arguments)
-        case LogprobsDelta():
-            return ("l", event.items)
-        case Embeddings():
-            return ("e", event.vectors)
-        case Finished():
-            usage, timings = event.usage, event.timings
-            return (
-                "f",
-                event.reason,
-                usage and (usage.prompt, usage.completion, usage.cached),
-                timings and (timings.total_s, timings.load_s, timings.prompt_s, timings.completion_s),
-                event.context,
-            )
-        case Started() | RawFrames():
-            return ()
+    kept = [event for event in events if not isinstance(event, Started | RawFrames)]
+    try:
+        return _CONVERTER.dumps(kept, list[Kept])
+    except TypeError:  # integers beyond 64 bits, lone surrogates
+        return jsontext.dumps(_CONVERTER.unstructure(kept, list[Kept]))
 
 
 def load_events(data: bytes) -> Batch:
-    """Return the batch that ``dump_events`` wrote, behind a Started; raise ValueError for anything else."""
-    try:
-        return (Started(), *map(_event, jsontext.loads(data)))
-    except (TypeError, KeyError, IndexError) as error:
-        raise ValueError("not a cache entry") from error
+    """Return the batch that ``dump_events`` wrote, behind a Started; raise an exception of cattrs for anything else."""
+    return (Started(), *_CONVERTER.structure(jsontext.loads(data), list[Kept]))
 
 
-def _event(row: Sequence[JSON]) -> Event:
-    match row[0]:
-        case "t":
-            return TextDelta(row[1])
-        case "r":
-            return ReasoningDelta(row[1])
-        case "c":
-            return ToolCallDelta(*row[1:])
-        case "l":
-            return LogprobsDelta(tuple(row[1]))
-        case "e":
-            return Embeddings(tuple(row[1]))
-        case "f":
-            usage, timings = row[2] and Usage(*row[2]), row[3] and Timings(*row[3])
-            return Finished(row[1], usage, timings, tuple(row[4]))
-    raise ValueError("not a cache entry")
+Kept = TextDelta | ReasoningDelta | ToolCallDelta | LogprobsDelta | Embeddings | Finished
+
+
+def _make_converter() -> OrjsonConverter:
+    converter = make_converter(detailed_validation=False)
+    # A vector is thousands of floats: it is taken as it was written.
+    converter.register_structure_hook_func(lambda kind: kind == Sequence[float], lambda value, _: value)
+    configure_tagged_union(
+        Kept, converter, tag_name="is", tag_generator=lambda kind: kind.__name__.removesuffix("Delta")
+    )
+    return converter
+
+
+_CONVERTER = _make_converter()
