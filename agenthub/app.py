@@ -6,14 +6,11 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, suppress
-from typing import Any
 
 import structlog
 from aiohttp import web
 
 from agenthub.api import add_routes
-from agenthub.api.context import bind_context
-from agenthub.api.errors import render_errors
 from agenthub.api.hub import HUB, Hub
 from agenthub.dispatch import Dispatcher
 from agenthub.errors import ConfigError
@@ -24,8 +21,6 @@ from agenthub.settings import Settings
 
 _log = structlog.get_logger("agenthub")
 OWN_ADAPTERS = ("native", "openai")
-# aiohttp's type insists on the parameter name ``request``, which is another thing here.
-WEB_MIDDLEWARE: Any = (bind_context, render_errors)
 
 
 def make_app(
@@ -36,7 +31,7 @@ def make_app(
     Serve it with ``handler_cancellation=True``, so that a client that leaves stops its request.
     """
     hub = make_hub(settings, plugins or make_plugins(settings.plugins), clock)
-    app = web.Application(client_max_size=settings.max_body_bytes, middlewares=WEB_MIDDLEWARE)
+    app = web.Application(client_max_size=settings.max_body_bytes)
     app[HUB] = hub
     add_routes(app)
     app.cleanup_ctx.append(_open_backends)

@@ -1,4 +1,4 @@
-"""Web middleware: every failure becomes the asking dialect's error body; nothing else renders a refusal."""
+"""Every failure becomes the asking dialect's error body; nothing else renders a refusal."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ import math
 
 import structlog
 from aiohttp import web
-from aiohttp.typedefs import Handler
 
 from agenthub.dialects.ollama import fields as ollama_fields
 from agenthub.dialects.openai import fields as openai_fields
 from agenthub.errors import AgentHubError, BackendUnavailable, RateLimited, RequestError, TooLarge, UpstreamStatus
+from agenthub.middleware import Caller
 
 _log = structlog.get_logger("agenthub")
+
+
+ANYWHERE = "/{anywhere:.*}"
+"""The path of the last route, which takes what no other does."""
+_ANYWHERE = "/{anywhere}"
 
 
 class NoRoute(RequestError):
@@ -23,14 +28,9 @@ class NoRoute(RequestError):
         self.status = status
 
 
-def is_openai(http_request: web.Request) -> bool:
-    """Say whether a path belongs to the OpenAI dialect; all others are answered in Ollama's."""
-    return http_request.path.startswith("/v1/") or http_request.path == "/v1"
-
-
-def error_response(http_request: web.Request, error: AgentHubError) -> web.Response:
+def error_response(caller: Caller, error: AgentHubError) -> web.Response:
     """Return the answer that says what failed, with its status, Retry-After and the asking dialect's body."""
-    openai = is_openai(http_request)
+    openai = caller.dialect == "openai"
     body = (openai_fields if openai else ollama_fields).render_error(error)
     response = web.Response(body=body, status=error.status)
     response.headers["Content-Type"] = openai_fields.WHOLE_TYPE if openai else ollama_fields.WHOLE_TYPE
@@ -44,30 +44,29 @@ def error_response(http_request: web.Request, error: AgentHubError) -> web.Respo
     return response
 
 
-@web.middleware
-async def render_errors(http_request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn exceptions into answers; one that is not ours is logged with its traceback and told to nobody."""
-    try:
-        return await handler(http_request)
-    except AgentHubError as error:
-        return error_response(http_request, error)
-    except web.HTTPException as error:
-        return _from_aiohttp(http_request, error)
-    except Exception:
-        _log.exception("agenthub.request_crashed", path=http_request.path)
-        return error_response(http_request, AgentHubError("internal error"))
-
-
-def _from_aiohttp(http_request: web.Request, error: web.HTTPException) -> web.StreamResponse:
+def failure_response(caller: Caller, error: Exception) -> web.Response:
+    """Return the answer for any exception; one that is not ours is logged with its traceback and told to nobody."""
     match error:
-        case web.HTTPNotFound():
-            return error_response(http_request, NoRoute(404, "404 page not found"))
-        case web.HTTPMethodNotAllowed():
-            response = error_response(http_request, NoRoute(405, "405 method not allowed"))
-            response.headers["Allow"] = ", ".join(sorted(error.allowed_methods))
-            return response
+        case AgentHubError():
+            return error_response(caller, error)
         case web.HTTPRequestEntityTooLarge():
-            return error_response(http_request, TooLarge("http: request body too large"))
-    if error.status < 400:
-        raise error
-    return error_response(http_request, NoRoute(error.status, error.text or error.reason))
+            return error_response(caller, TooLarge("http: request body too large"))
+        case web.HTTPException():
+            return error_response(caller, NoRoute(error.status, error.text or error.reason))
+    _log.error("agenthub.request_crashed", request_id=caller.request_id, exc_info=error)
+    return error_response(caller, AgentHubError("internal error"))
+
+
+async def no_route(http_request: web.Request, caller: Caller) -> web.Response:
+    """Answer a path that does not exist (404), or not with this method (405, and Allow says with which)."""
+    allowed: set[str] = set()
+    for resource in http_request.app.router.resources():
+        if resource.canonical != _ANYWHERE:
+            allowed |= (await resource.resolve(http_request))[1]
+    if not allowed:
+        return error_response(caller, NoRoute(404, "404 page not found"))
+    response = error_response(caller, NoRoute(405, "405 method not allowed"))
+    response.headers["Allow"] = ", ".join(sorted(allowed))
+    return response
+
+

@@ -9,15 +9,15 @@ from aiohttp import web
 from agenthub.api.hub import HUB, Hub
 from agenthub.dialects import jsontext
 from agenthub.errors import AgentHubError
-from agenthub.middleware import Backend
+from agenthub.middleware import Backend, Caller
 
 
-async def health(http_request: web.Request) -> web.Response:
+async def health(http_request: web.Request, caller: Caller) -> web.Response:
     """The process is up."""
     return _json({"status": "ok"})
 
 
-async def ready(http_request: web.Request) -> web.Response:
+async def ready(http_request: web.Request, caller: Caller) -> web.Response:
     """200 if at least one backend answers, else 503; either way it says of each backend what it answers."""
     hub = http_request.app[HUB]
     backends = list(hub.router.backends.values())

@@ -13,18 +13,18 @@ from agenthub.api.streaming import answer
 from agenthub.canonical import JSON, RawFrames, RelayRequest
 from agenthub.dialects.ollama import fields, listing
 from agenthub.errors import AgentHubError
-from agenthub.middleware import Backend
+from agenthub.middleware import Backend, Caller
 
 COMPATIBLE_VERSION = "0.9.3"
 """The version of Ollama that the hub claims to be where no upstream tells one; editors refuse a server without."""
 
 
-async def root(http_request: web.Request) -> web.Response:
+async def root(http_request: web.Request, caller: Caller) -> web.Response:
     """Say what Ollama says; clients and health checks look for these words."""
     return web.Response(text="Ollama is running")
 
 
-async def version(http_request: web.Request) -> web.Response:
+async def version(http_request: web.Request, caller: Caller) -> web.Response:
     """Answer with the version of the default backend, or of the first that tells one."""
     hub = http_request.app[HUB]
     default = hub.router.default
@@ -37,12 +37,12 @@ async def version(http_request: web.Request) -> web.Response:
     return _json(listing.render_version(COMPATIBLE_VERSION))
 
 
-async def tags(http_request: web.Request) -> web.Response:
+async def tags(http_request: web.Request, caller: Caller) -> web.Response:
     """List the models of all backends."""
     return _json(listing.render_tags(await listed_models(http_request.app[HUB])))
 
 
-async def ps(http_request: web.Request) -> web.Response:
+async def ps(http_request: web.Request, caller: Caller) -> web.Response:
     """List what the backends hold in memory; those that do not answer are left out, unless none does."""
     hub = http_request.app[HUB]
     backends = list(hub.router.backends.values())
@@ -54,9 +54,9 @@ async def ps(http_request: web.Request) -> web.Response:
     return _json(listing.render_running(entries))
 
 
-async def show(http_request: web.Request) -> web.StreamResponse:
+async def show(http_request: web.Request, caller: Caller) -> web.StreamResponse:
     """Show a model, as the backend that has it describes it."""
-    return await answer(http_request, listing.SHOW_CODEC, listing.parse_show_request(await http_request.read()))
+    return await answer(http_request, caller, listing.SHOW_CODEC)
 
 
 async def _running(hub: Hub, backend: Backend) -> list[Mapping[str, JSON]]:

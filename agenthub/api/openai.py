@@ -8,14 +8,15 @@ from agenthub.api.hub import HUB
 from agenthub.api.listing import listed_models
 from agenthub.dialects.openai import fields, listing
 from agenthub.errors import UnknownModel
+from agenthub.middleware import Caller
 
 
-async def models(http_request: web.Request) -> web.Response:
+async def models(http_request: web.Request, caller: Caller) -> web.Response:
     """List the models of all backends."""
     return _json(listing.render_models(await listed_models(http_request.app[HUB])))
 
 
-async def model(http_request: web.Request) -> web.Response:
+async def model(http_request: web.Request, caller: Caller) -> web.Response:
     """Describe one model; its id may hold slashes, encoded or not, and is echoed as it was asked for."""
     name = http_request.match_info["id"]
     await listed_models(http_request.app[HUB])

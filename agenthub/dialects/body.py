@@ -1,21 +1,37 @@
 """Request bodies, read as strictly as Ollama reads them and refused in the words of Go's ``encoding/json``.
 
-Source: (gin ``ShouldBindJSON``); clients and their tests match these words.
+Clients, and the tests of clients, match these words.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, NoReturn, TypeVar
 
 import attrs
+import orjson
 
 from agenthub.canonical import JSON
 from agenthub.dialects import jsontext
 from agenthub.errors import InvalidRequest
 
 T = TypeVar("T")
+
+_MAX_DEPTH = 500
+"""Within what Python's JSON can render again; Go stops at 10,000."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_WORDS = (
+    ("Expecting property name", "looking for beginning of object key string"),
+    ("Illegal trailing comma before end of object", "looking for beginning of object key string"),
+    ("Expecting ':'", "after object key"),
+    ("Expecting ','", "after object key:value pair or array element"),
+    ("Invalid control character", "in string literal"),
+    ("Invalid \\", "in string escape code"),
+    ("", "looking for beginning of value"),
+)
+"""Go's words for the beginnings of Python's."""
 
 
 def parse_fields(body: bytes, struct: str, *, package: str = "api", empty: str = "missing request body") -> Fields:
@@ -26,31 +42,54 @@ def parse_fields(body: bytes, struct: str, *, package: str = "api", empty: str =
     if not body.strip():
         raise InvalidRequest(empty)
     try:
-        value = jsontext.loads(body)
-    except (ValueError, RecursionError):
+        value = orjson.loads(body)
+    except ValueError:
         value = _first_value(body)
     if not isinstance(value, dict):
-        raise InvalidRequest(f"json: cannot unmarshal {_kind(value)} into Go value of type {package}.{struct}")
+        raise InvalidRequest(f"json: cannot unmarshal {kind(value)} into Go value of type {package}.{struct}")
+    # Counting is quick; a short or flat body is not walked through.
+    if body.count(b"{") + body.count(b"[") > _MAX_DEPTH and jsontext.is_deeper(value, _MAX_DEPTH):
+        raise InvalidRequest("exceeded max depth")
     return Fields(struct, {key if key.islower() else key.lower(): item for key, item in value.items()})
 
 
 def _first_value(body: bytes) -> JSON:
     # Go reads one value and leaves the rest of the body alone.
     try:
-        text = body.decode("utf-8", "replace").lstrip()
-        return jsontext.loads_first(text)
-    except RecursionError:
-        raise InvalidRequest("exceeded max depth") from None
+        return _without_lone_surrogates(jsontext.loads_first(body.decode("utf-8")))
+    except UnicodeDecodeError as error:
+        raise InvalidRequest(f"the body is not UTF-8: invalid byte 0x{body[error.start]:02x}") from None
     except json.JSONDecodeError as error:
-        rest = text[error.pos :].strip()
-        if not rest or error.msg.startswith("Unterminated string"):
-            raise InvalidRequest("unexpected EOF") from None
-        raise InvalidRequest(f"invalid character {rest[0]!r} looking for beginning of value") from None
+        raise InvalidRequest(_words(error)) from None
     except ValueError as error:
         raise InvalidRequest(str(error)) from None
 
 
-def _kind(value: JSON) -> str:
+def _words(error: json.JSONDecodeError) -> str:
+    rest = error.doc[error.pos :]
+    if error.msg.startswith(("Invalid \\", "Illegal")):
+        rest = rest[1:]  # the character in question is the next
+    if not error.msg.startswith("Invalid control"):
+        rest = rest.lstrip(" \t\n\r")
+    if not rest or error.msg.startswith("Unterminated string"):
+        return "unexpected EOF"
+    where = next(words for start, words in _WORDS if error.msg.startswith(start))
+    return f"invalid character {rest[0]!r} {where}"
+
+
+def _without_lone_surrogates(value: JSON) -> JSON:
+    # Go reads them as U+FFFD. Here they would break whatever encodes the text later.
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        raise ValueError("exceeded max depth") from None
+    if not _SURROGATE.search(text):
+        return value
+    return json.loads(text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace"))
+
+
+def kind(value: JSON) -> str:
+    """Return Go's word for what a JSON value is."""
     match value:
         case bool():
             return "bool"
@@ -82,14 +121,18 @@ class Fields:
     def flag(self, name: str, default: bool = False) -> bool:
         return self._typed(name, bool, "bool", default)
 
+    def choice(self, name: str) -> bool | None:
+        """Return a bool, None when absent."""
+        return self.flag(name) if self.values.get(name) is not None else self.take(name)
+
     def integer(self, name: str) -> int | None:
-        """Return an integer or None; a float with no fraction counts, as JavaScript clients write 10.0."""
+        """Return an integer of 64 bits or None; a float with no fraction counts, as JavaScript clients write 10.0."""
         value = self.take(name)
         if isinstance(value, float) and value.is_integer():
             value = int(value)
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
-            self.refuse(name, value, "int")
-        return value
+        if value is None or (type(value) is int and -(2**63) <= value < 2**63):
+            return value
+        self.refuse(name, value, "int")
 
     def number(self, name: str) -> float | int | None:
         value = self.take(name)
@@ -107,11 +150,11 @@ class Fields:
         return self._typed(name, list, f"[]{of}", empty)
 
     def strings(self, name: str) -> tuple[str, ...]:
-        values = self.array(name, "string")
-        for value in values:
-            if not isinstance(value, str):
-                self.refuse(name, value, "string")
-        return tuple(values)
+        return tuple(self._each(name, str, "string"))
+
+    def objects(self, name: str, of: str) -> tuple[dict[str, JSON], ...]:
+        """Return a list of objects, empty when absent; ``of`` is Go's type of an item."""
+        return tuple(self._each(name, dict, of))
 
     def rest(self) -> dict[str, JSON]:
         """Return the fields that nobody took, without nulls."""
@@ -120,14 +163,21 @@ class Fields:
     def refuse(self, name: str, value: JSON, wanted: str) -> NoReturn:
         """Raise what Go says of a value of the wrong type."""
         raise InvalidRequest(
-            f"json: cannot unmarshal {_kind(value)} into Go struct field {self.struct}.{name} of type {wanted}",
+            f"json: cannot unmarshal {kind(value)} into Go struct field {self.struct}.{name} of type {wanted}",
             param=name,
         )
 
-    def _typed(self, name: str, kind: type[T], wanted: str, default: T) -> T:
+    def _each(self, name: str, wanted: type[T], of: str) -> list[T]:
+        values = self.array(name, of)
+        for value in values:
+            if type(value) is not wanted:
+                self.refuse(name, value, of)
+        return values
+
+    def _typed(self, name: str, of: type[T], wanted: str, default: T) -> T:
         value: Any = self.values.pop(name, None)
         if value is None:
             return default
-        if type(value) is not kind:
+        if type(value) is not of:
             self.refuse(name, value, wanted)
         return value

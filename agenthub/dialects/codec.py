@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import attrs
 
-from agenthub.canonical import JSON, Answer, Batch, Event, RawFrames, Request
+from agenthub.canonical import JSON, Answer, Batch, Event, Finished, RawFrames, Request
 from agenthub.dialects import jsontext
 from agenthub.dialects.framing import DEFAULT_MAX_FRAME_BYTES, Framer
 from agenthub.errors import AgentHubError, UpstreamError, UpstreamProtocol
@@ -36,7 +36,8 @@ class Codec:
 
     ``render_request`` takes the upstream's name for the model; ``render_defaults`` gives the top-level members that
     carry a request's ``defaults``. ``parse_whole`` and ``render_whole`` are for answers that are not streamed,
-    ``make_parser``, ``make_framer`` and ``make_renderer`` for those that are.
+    ``make_parser``, ``make_framer`` and ``make_renderer`` for those that are. The rendering of events raises
+    UpstreamProtocol where an upstream's answer cannot be shown in this dialect.
     """
 
     dialect: str
@@ -47,20 +48,24 @@ class Codec:
     parse_whole: Callable[[bytes], list[Event]]
     render_whole: Callable[[Any, Answer], bytes]
     make_parser: Callable[[], FrameParser]
-    make_framer: Callable[[int], Framer]
+    make_framer: Callable[[], Framer]
     make_renderer: Callable[[Any], Renderer]
     render_stream_error: Callable[[AgentHubError], bytes]
     stream_type: str
     whole_type: str
 
 
+BROKEN = (UpstreamError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
+"""What parsing may raise of an answer that is not what its API promises."""
+
+
 @attrs.define
 class StreamParser:
-    """Raw chunks of a streamed answer in, events out.
+    """Raw chunks of a streamed answer in, events out; what follows the end is left out.
 
     With ``raw`` the events of a chunk stand behind one RawFrames of the whole frames that it completed, in which the
     model is called ``rename`` if that is given. After ``feed`` or ``close``, ``error`` says whether the stream broke:
-    the events returned are those before the break.
+    the events returned are those of the frames before the break.
     """
 
     codec: Codec
@@ -68,61 +73,70 @@ class StreamParser:
     rename: str | None = None
     max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES
     error: UpstreamError | None = None
+    _finished: bool = False
     _framer: Framer = attrs.field(init=False)
     _parser: FrameParser = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._framer = self.codec.make_framer(self.max_frame_bytes)
+        self._framer = self.codec.make_framer()
         self._parser = self.codec.make_parser()
 
     def feed(self, data: bytes) -> Batch:
         """Return the events of the frames that ``data`` completed."""
-        try:
-            return self._parse(self._framer.feed(data))
-        except UpstreamError as error:
-            self.error = error
+        if self._finished or self.error is not None:
             return ()
+        batch = self._parse(self._framer.feed(data))
+        if self.error is None and self._is_too_long(self._framer.tail):
+            self.error = self._too_long()
+        return batch
 
     def close(self) -> Batch:
         """Return what is left at the end of the stream."""
+        if self._finished or self.error is not None:
+            return ()
         batch = self._parse(self._framer.close())
-        if self.error is not None:
+        if self._finished or self.error is not None:
             return batch
         held: list[Event] = []
         try:
             self._parser.close(held)
-        except UpstreamError as error:
-            self.error = error
+        except BROKEN as error:
+            self.error = as_upstream_error(error, b"")
         return (*batch, *held)
 
     def _parse(self, frames: list[bytes]) -> Batch:
         events: list[Event] = []
-        good = len(frames)
-        for number, frame in enumerate(frames):
-            payload = self._framer.payload(frame)
-            if not payload:
-                continue
+        raw: list[bytes] = []
+        for frame in frames:
+            known, payload = len(events), self._framer.payload(frame)
             try:
-                self._parser.parse(payload, events)
-            except (UpstreamError, ValueError, KeyError, TypeError, AttributeError) as error:
+                if self._is_too_long(frame):
+                    raise self._too_long()
+                if payload:
+                    self._parser.parse(payload, events)
+                if self.raw:
+                    raw.append(frame if self.rename is None else self._renamed(frame, payload))
+            except BROKEN as error:
                 self.error = as_upstream_error(error, payload)
-                good = number
+                del events[known:]
                 break
-        if self.raw and good:
-            events.insert(0, RawFrames(self._raw(frames[:good])))
+            if len(events) > known and type(events[-1]) is Finished:
+                self._finished = True
+                break
+        if raw:
+            events.insert(0, RawFrames(b"".join(raw)))
         return tuple(events)
 
-    def _raw(self, frames: list[bytes]) -> bytes:
-        if self.rename is not None:
-            frames = [self._renamed(frame) for frame in frames]
-        return self._framer.separator.join([*frames, b""])
-
-    def _renamed(self, frame: bytes) -> bytes:
-        payload = self._framer.payload(frame)
+    def _renamed(self, frame: bytes, payload: bytes) -> bytes:
         if not payload.startswith(b"{"):
             return frame
-        prefix = b"data: " if frame.lstrip().startswith(b"data:") else b""
-        return prefix + jsontext.replace_top_level(payload, "model", self.rename)
+        return self._framer.wrap(jsontext.replace_top_level(payload, "model", self.rename))
+
+    def _is_too_long(self, frame: bytes) -> bool:
+        return 0 < self.max_frame_bytes < len(frame)
+
+    def _too_long(self) -> UpstreamProtocol:
+        return UpstreamProtocol(f"the upstream sent a frame of more than {self.max_frame_bytes} bytes")
 
 
 def as_upstream_error(error: Exception, payload: bytes) -> UpstreamError:
@@ -139,6 +153,6 @@ def parse_whole(codec: Codec, body: bytes, *, raw: bool = False, rename: str | N
         events = codec.parse_whole(body)
         if raw and rename is not None:
             body = jsontext.replace_top_level(body, "model", rename)
-    except (UpstreamError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except BROKEN as error:
         raise as_upstream_error(error, body) from error
     return (RawFrames(body), *events) if raw else tuple(events)

@@ -3,50 +3,103 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections.abc import Callable
 from typing import Any
 
+import attrs
 import orjson
 
 _SPACE = re.compile(r"[ \t\n\r]*")
+_TOO_DEEP = "exceeded max depth"
 
 
 def loads(data: bytes) -> Any:
-    """Parse JSON; raise ValueError where there is none."""
+    """Parse JSON; raise ValueError where there is none, or where it is nested too deeply."""
     try:
         return orjson.loads(data)
     except ValueError:
         # orjson refuses what Go and Python take, such as lone surrogates in escapes.
-        return json.loads(data, parse_constant=_refuse)
+        return _decode(_STRICT.decode, data.decode("utf-8"))
 
 
 def loads_first(text: str) -> Any:
-    """Parse the first JSON value of ``text`` and leave the rest alone; raise json.JSONDecodeError."""
-    return _DECODER.raw_decode(text)[0]
+    """Parse the first JSON value of ``text`` and leave the rest alone; raise ValueError."""
+    return _decode(_STRICT.raw_decode, text[_skip(text, 0) :])[0]
+
+
+def _decode(decode: Callable[..., Any], text: str, *start: int) -> Any:
+    try:
+        return decode(text, *start)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
 
 
 def _refuse(constant: str) -> Any:
     raise ValueError(f"{constant} is not JSON")
 
 
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"json: cannot unmarshal number {text[:40]} into Go value of type float64")
+    return value
+
+
+def _integer(text: str) -> int:
+    _finite(text)  # beyond it is no number in Go, and soon none in Python
+    return int(text)
+
+
+@attrs.frozen
+class Fragment:
+    """JSON text that ``dumps`` embeds, spelled as it is wherever that is possible."""
+
+    text: str
+
+
+def fragment(text: str) -> Fragment:
+    """Embed JSON text in what ``dumps`` renders."""
+    return Fragment(text)
+
+
 def dumps(value: Any, *, sort_keys: bool = False) -> bytes:
-    """Render compact JSON as UTF-8, keys in their order or sorted."""
+    """Render compact JSON as UTF-8, keys in their order or sorted; raise ValueError for what is nested too deeply."""
     try:
-        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS if sort_keys else None)
-    except TypeError:  # integers beyond 64 bits, lone surrogates
-        text = json.dumps(value, separators=(",", ":"), default=_fragment, sort_keys=sort_keys)
-        return text.encode("utf-8")
+        return orjson.dumps(value, default=_embedded, option=orjson.OPT_SORT_KEYS if sort_keys else None)
+    except TypeError:  # integers beyond 64 bits, lone surrogates, more than 254 levels
+        pass
+    try:
+        text = json.dumps(value, separators=(",", ":"), default=_parsed, sort_keys=sort_keys)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    return text.encode("utf-8")
 
 
-def _fragment(value: Any) -> Any:
-    if isinstance(value, orjson.Fragment):
-        return json.loads(value.contents)
-    raise TypeError(f"{type(value).__name__} is not JSON")
+def _embedded(value: Any) -> orjson.Fragment:
+    return orjson.Fragment(_fragment(value).text)
 
 
-def fragment(text: str) -> orjson.Fragment:
-    """Embed JSON text in what ``dumps`` renders, spelled as it is."""
-    return orjson.Fragment(text)
+def _parsed(value: Any) -> Any:
+    return json.loads(_fragment(value).text)
+
+
+def _fragment(value: Any) -> Fragment:
+    if not isinstance(value, Fragment):
+        raise TypeError(f"{type(value).__name__} is not JSON")
+    return value
+
+
+def is_deeper(value: Any, levels: int) -> bool:
+    """Say whether more than ``levels`` lists and objects of a parsed value stand within each other."""
+    found = [value]
+    for _ in range(levels + 1):
+        inside = [item for item in found if isinstance(item, dict | list)]
+        if not inside:
+            return False
+        found = [child for item in inside for child in (item.values() if isinstance(item, dict) else item)]
+    return True
 
 
 def replace_top_level(data: bytes, key: str, value: Any) -> bytes:
@@ -80,9 +133,9 @@ def _members(text: str) -> list[tuple[str, tuple[int, int]]]:
     members = []
     position = _skip(text, position + 1)
     while text[position : position + 1] == '"':
-        name, position = _DECODER.raw_decode(text, position)
+        name, position = _decode(_SPANS.raw_decode, text, position)
         position = _skip(text, _skip(text, position) + 1)  # past the colon
-        end = _DECODER.raw_decode(text, position)[1]
+        end = _decode(_SPANS.raw_decode, text, position)[1]
         members.append((name, (position, end)))
         position = _skip(text, _skip(text, end) + 1)  # past the comma
     return members
@@ -93,4 +146,6 @@ def _skip(text: str, position: int) -> int:
     return match.end() if match else position
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse)
+_STRICT = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite, parse_int=_integer)
+_SPANS = json.JSONDecoder()
+"""For finding where values end; what they are was checked before."""

@@ -32,7 +32,8 @@ def make_lane(request: Request, codecs: Mapping[str, Codec], default: Codec) -> 
         return Lane(default, default.render_request(request, request.target))
     body, rename = source.body, None
     if request.upstream_model:
-        body, rename = jsontext.replace_top_level(body, "model", request.upstream_model), request.model
+        # Set, not replaced: a body may name the model by Ollama's old word, "name".
+        body, rename = jsontext.set_top_level(body, "model", request.upstream_model), request.model
     if request.defaults:
         for key, value in codec.render_defaults(request).items():
             body = jsontext.set_top_level(body, key, value)

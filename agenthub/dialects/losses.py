@@ -1,4 +1,4 @@
-"""The loss ledger: what a request would lose on its way to an API of another dialect. Source:.
+"""The loss ledger: what a request would lose on its way to an API of another dialect.
 
 A field is *rejected* where the answer would be wrong without it, else *dropped* and noted. Fields that are not named
 here have no known meaning on the other side: they are dropped and noted as well.
@@ -99,3 +99,9 @@ def _generate(request: GenerateRequest) -> Iterator[Loss]:
         yield Loss("template", rejected=True)
     if request.context:
         yield Loss("context", rejected=True)
+    if request.raw or request.suffix:
+        # These go to /v1/completions, which takes text alone.
+        asked = {"system": request.system, "images": request.images, "format": request.format}
+        yield from (Loss(name, rejected=True) for name, value in asked.items() if value)
+        if isinstance(request.think, str):
+            yield Loss("think")

@@ -13,7 +13,6 @@ from agenthub.middleware import Dispatch, Handler, MiddlewareContext, Outcome, f
 from agenthub.middleware.watching import watch
 
 _MAX_NAME = 256
-_log = structlog.get_logger("agenthub")
 
 
 @attrs.frozen
@@ -21,17 +20,19 @@ class Logging:
     """Logs each dispatch when it ended; with ``content`` the prompt and the answer too."""
 
     content: bool = False
+    # Bound once: a lazy logger would be bound anew for each line.
+    log: Any = attrs.field(factory=lambda: structlog.get_logger("agenthub").bind(), repr=False)
 
     def __call__(self, dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]:
         if self.content:
             return self._with_content(dispatch, handler)
-        return watch(dispatch, handler, log_dispatch)
+        return watch(dispatch, handler, self.finished)
 
     async def _with_content(self, dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]:
         events: list[Any] = []
 
         def finished(dispatch: Dispatch, outcome: Outcome) -> None:
-            log_dispatch(dispatch, outcome, request=repr(dispatch.request), answer=repr(assemble(events)))
+            self.finished(dispatch, outcome, request=repr(dispatch.request), answer=repr(assemble(events)))
 
         watched = watch(dispatch, handler, finished)
         try:
@@ -41,14 +42,19 @@ class Logging:
         finally:
             await watched.aclose()
 
+    def finished(self, dispatch: Dispatch, outcome: Outcome, **content: str) -> None:
+        """Write the line."""
+        write = self.log.warning if outcome.name == "failed" else self.log.info
+        write("agenthub.dispatch_finished", **make_line(dispatch, outcome), **content)
+
 
 def make_logging(context: MiddlewareContext) -> Logging:
     """Return the middleware for the settings."""
     return Logging(context.settings.log.content)
 
 
-def log_dispatch(dispatch: Dispatch, outcome: Outcome, **content: str) -> None:
-    """Write the line. Times are seconds; token counts are missing where the upstream did not count."""
+def make_line(dispatch: Dispatch, outcome: Outcome) -> dict[str, Any]:
+    """Return the fields. Times are seconds; token counts are missing where the upstream did not count."""
     caller = dispatch.caller
     fields: dict[str, Any] = {
         "request_id": caller.request_id,
@@ -74,5 +80,4 @@ def log_dispatch(dispatch: Dispatch, outcome: Outcome, **content: str) -> None:
         fields["dropped"] = field_names(dispatch.losses)
     if outcome.error:
         fields["error"] = outcome.error
-    write = _log.warning if outcome.name == "failed" else _log.info
-    write("agenthub.dispatch_finished", **fields, **content)
+    return fields

@@ -165,7 +165,9 @@ class Settings:
     port: int = field(default=9090, validator=Whole("Port to listen on; 0: any free one.", high=65535))
     api_mode: str = field(
         default="native",
-        validator=Text("The adapter unless something nearer says so: native, openai or another that is installed.", filled=True),
+        validator=Text(
+            "The adapter unless something nearer says so: native, openai or another that is installed.", filled=True
+        ),
     )
     middleware: tuple[str, ...] = field(
         default=("logging", "caching", "circuit_breaker"),

@@ -20,12 +20,12 @@ from agenthub.canonical import (
     ToolCallDelta,
     assemble,
 )
-from agenthub.dialects import jsontext
+from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import parse_fields
 from agenthub.dialects.codec import Codec
 from agenthub.dialects.framing import LineFramer
 from agenthub.dialects.ollama import fields as common
-from agenthub.dialects.ollama.messages import parse_arguments, parse_message, render_message, render_tool_call
+from agenthub.dialects.ollama.messages import parse_arguments, parse_message, render_answer_calls, render_message
 from agenthub.dialects.toolcalls import make_call_id
 from agenthub.errors import InvalidRequest, UpstreamProtocol
 
@@ -42,7 +42,7 @@ def parse_request(body: bytes) -> ChatRequest:
     return ChatRequest(
         **shared,
         messages=tuple(parse_message(message) for message in fields.array("messages", "api.Message")),
-        tools=tuple(fields.array("tools", "api.Tool")),
+        tools=fields.objects("tools", "api.Tool"),
         tool_choice=fields.take("tool_choice"),
         extras=fields.rest(),
         source=Source(DIALECT, PATH, body),
@@ -75,18 +75,25 @@ class ChatParser:
             common.raise_error(line)
             raise UpstreamProtocol("the upstream sent a line without a message")
         if thinking := message.get("thinking"):
-            events.append(ReasoningDelta(thinking))
+            events.append(ReasoningDelta(typed.text(thinking)))
         if content := message.get("content"):
-            events.append(TextDelta(content))
-        for call in message.get("tool_calls") or ():
-            function = call["function"]
-            arguments = parse_arguments(function.get("arguments"))
-            events.append(ToolCallDelta(self._calls, call.get("id") or make_call_id(), function["name"], arguments))
-            self._calls += 1
+            events.append(TextDelta(typed.text(content)))
+        if calls := message.get("tool_calls"):
+            events.extend(self._call(call) for call in typed.items(calls))
         events.extend(common.parse_logprobs(line))
         if line.get("done"):
             self._done = True
             events.append(common.parse_finished(line))
+
+    def _call(self, call: JSON) -> ToolCallDelta:
+        function, index = call["function"], self._calls
+        try:
+            arguments = parse_arguments(function.get("arguments"))
+        except InvalidRequest as error:
+            raise UpstreamProtocol("the upstream sent a tool call with arguments that are no JSON object") from error
+        self._calls += 1
+        call_id = typed.text(call.get("id")) or make_call_id()
+        return ToolCallDelta(index, call_id, typed.required(function["name"]), arguments)
 
     def close(self, events: list[Event]) -> None:
         if not self._done:
@@ -103,15 +110,16 @@ def parse_whole(body: bytes) -> list[Event]:
 
 def render_whole(request: ChatRequest, answer: Answer) -> bytes:
     """Return the single object of an answer with ``stream: false``."""
+    finished = answer.finished or Finished()
     message: dict[str, JSON] = {"role": "assistant", "content": answer.text}
     if answer.reasoning:
         message["thinking"] = answer.reasoning
-    if answer.tool_calls:
-        message["tool_calls"] = [render_tool_call(call, index) for index, call in enumerate(answer.tool_calls)]
+    if calls := render_answer_calls(answer.tool_calls, finished.reason):
+        message["tool_calls"] = calls
     body = {"model": request.model, "created_at": common.timestamp(), "message": message}
     if answer.logprobs:
         body["logprobs"] = list(answer.logprobs)
-    return jsontext.dumps(body | common.render_finished(answer.finished or Finished()))
+    return jsontext.dumps(body | common.render_finished(finished))
 
 
 @attrs.define
@@ -146,10 +154,8 @@ class ChatRenderer:
 
     def _end(self, head: bytes, finished: Finished) -> list[bytes]:
         lines = []
-        if self._calls:
-            calls = assemble(self._calls).tool_calls
-            rendered = [render_tool_call(call, index) for index, call in enumerate(calls)]
-            lines.append(head + b'"","tool_calls":' + jsontext.dumps(rendered) + b'},"done":false}\n')
+        if calls := render_answer_calls(assemble(self._calls).tool_calls, finished.reason):
+            lines.append(head + b'"","tool_calls":' + jsontext.dumps(calls) + b'},"done":false}\n')
         last = jsontext.dumps(common.render_finished(finished))
         return [*lines, head + b'""},' + last[1:] + b"\n"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 
 from agenthub.canonical import JSON, Answer, Embeddings, EmbedRequest, Event, Finished, Source, Usage
-from agenthub.dialects import jsontext
+from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import parse_fields
 from agenthub.dialects.codec import Codec
 from agenthub.dialects.framing import LineFramer
@@ -28,7 +28,7 @@ def parse_request(body: bytes) -> EmbedRequest:
         model=model,
         inputs=parse_inputs(fields.take("input")),
         dimensions=fields.integer("dimensions") or None,
-        truncate=fields.take("truncate"),
+        truncate=fields.choice("truncate"),
         options=common.parse_options(fields),
         keep_alive=common.parse_keep_alive(fields.take("keep_alive")),
         extras=fields.rest(),
@@ -93,7 +93,7 @@ def parse_whole(body: bytes) -> list[Event]:
     finished = common.parse_finished(answer)
     if finished.usage is None:
         finished = attrs.evolve(finished, usage=Usage())
-    return [Embeddings(tuple(answer["embeddings"])), finished]
+    return [Embeddings(typed.vectors(answer["embeddings"])), finished]
 
 
 def parse_legacy_whole(body: bytes) -> list[Event]:
@@ -101,7 +101,7 @@ def parse_legacy_whole(body: bytes) -> list[Event]:
     answer = jsontext.loads(body)
     common.raise_error(answer)
     vector = answer["embedding"]
-    return [Embeddings((vector,) if vector else ()), Finished()]
+    return [Embeddings(typed.vectors([vector] if vector else [])), Finished()]
 
 
 def render_whole(request: EmbedRequest, answer: Answer) -> bytes:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from agenthub.canonical import JSON, BaseRequest, Finished, LogprobsDelta, TextRequest, Timings, Usage
-from agenthub.dialects import jsontext
+from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import Fields
 from agenthub.errors import AgentHubError, InvalidRequest, UpstreamError, UpstreamStatus
 
@@ -15,6 +16,9 @@ STREAM_TYPE = "application/x-ndjson"
 WHOLE_TYPE = "application/json; charset=utf-8"
 _NANO = 1_000_000_000
 _LEVELS = ("high", "medium", "low", "max")
+_BARE_NUMBER = re.compile(r"[-+]?[0-9]{1,15}(\.[0-9]{1,15})?")
+_DURATION = re.compile(r"[-+]?(([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+")
+_GO_TYPES: Mapping[type, str] = {bool: "bool", dict: "map[string]interface {}", list: "[]interface {}"}
 
 
 def parse_common(fields: Fields) -> dict[str, Any]:
@@ -40,10 +44,17 @@ def parse_options(fields: Fields) -> dict[str, JSON]:
 
 
 def parse_keep_alive(value: JSON) -> JSON:
-    """Return seconds or a Go duration; raises InvalidRequest for other types."""
-    if isinstance(value, bool | dict | list):
-        raise InvalidRequest(f"Unsupported type: '{type(value).__name__}'", param="keep_alive")
-    return value
+    """Return seconds or a Go duration; raises InvalidRequest for anything else.
+
+    Text of a bare number is a number: clients send "-1" often, and Ollama refuses it for want of a unit.
+    """
+    if type(value) in _GO_TYPES:
+        raise InvalidRequest(f"Unsupported type: '{_GO_TYPES[type(value)]}'", param="keep_alive")
+    if not isinstance(value, str) or _DURATION.fullmatch(value):
+        return value
+    if _BARE_NUMBER.fullmatch(value):
+        return float(value) if "." in value else int(value)
+    raise InvalidRequest(f"time: invalid duration {jsontext.dumps(value).decode()}", param="keep_alive")
 
 
 def parse_format(value: JSON) -> JSON:
@@ -52,8 +63,8 @@ def parse_format(value: JSON) -> JSON:
         return None
     if value == "json" or isinstance(value, dict):
         return value
-    shown = jsontext.dumps(value).decode()
-    raise InvalidRequest(f'invalid format: {shown}; expected "json" or a valid JSON Schema object', param="format")
+    quoted = jsontext.dumps(jsontext.dumps(value).decode()).decode()
+    raise InvalidRequest(f'invalid format: {quoted}; expected "json" or a valid JSON Schema object', param="format")
 
 
 def parse_think(value: JSON) -> bool | str | None:
@@ -93,22 +104,23 @@ def render_defaults(request: BaseRequest) -> dict[str, JSON]:
 def parse_finished(line: Mapping[str, JSON]) -> Finished:
     """Return what the object with ``done: true`` reports; durations are nanoseconds there."""
     counted = "eval_count" in line or "prompt_eval_count" in line
+    cached = line.get("prompt_eval_cached_count")
     usage = Usage(
-        prompt=line.get("prompt_eval_count", 0),
-        completion=line.get("eval_count", 0),
-        cached=line.get("prompt_eval_cached_count"),
+        prompt=typed.count(line.get("prompt_eval_count")),
+        completion=typed.count(line.get("eval_count")),
+        cached=None if cached is None else typed.count(cached),
     )
     timings = Timings(
-        total_s=line.get("total_duration", 0) / _NANO,
-        load_s=line.get("load_duration", 0) / _NANO,
-        prompt_s=line.get("prompt_eval_duration", 0) / _NANO,
-        completion_s=line.get("eval_duration", 0) / _NANO,
+        total_s=typed.number(line.get("total_duration")) / _NANO,
+        load_s=typed.number(line.get("load_duration")) / _NANO,
+        prompt_s=typed.number(line.get("prompt_eval_duration")) / _NANO,
+        completion_s=typed.number(line.get("eval_duration")) / _NANO,
     )
     return Finished(
-        reason=line.get("done_reason") or "stop",
+        reason=typed.text(line.get("done_reason")) or "stop",
         usage=usage if counted else None,
         timings=timings if "total_duration" in line else None,
-        context=tuple(line.get("context") or ()),
+        context=tuple(map(typed.count, typed.items(line.get("context")))),
     )
 
 
@@ -122,6 +134,8 @@ def render_finished(finished: Finished) -> dict[str, JSON]:
         members |= {"total_duration": _nanoseconds(timings.total_s), "load_duration": _nanoseconds(timings.load_s)}
     if usage is not None:
         members["prompt_eval_count"] = usage.prompt
+        if usage.cached is not None:
+            members["prompt_eval_cached_count"] = usage.cached
     if timings is not None:
         members["prompt_eval_duration"] = _nanoseconds(timings.prompt_s)
     if usage is not None:
@@ -137,8 +151,8 @@ def _nanoseconds(seconds: float) -> int:
 
 def parse_logprobs(line: Mapping[str, JSON]) -> list[LogprobsDelta]:
     """Return the log-probabilities that a line carries, if any."""
-    items = line.get("logprobs")
-    return [LogprobsDelta(tuple(items))] if items else []
+    items = typed.logprobs(line.get("logprobs"))
+    return [LogprobsDelta(items)] if items else []
 
 
 def timestamp() -> str:

@@ -20,7 +20,7 @@ from agenthub.canonical import (
     TextDelta,
     ToolCallDelta,
 )
-from agenthub.dialects import jsontext
+from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import parse_fields
 from agenthub.dialects.codec import Codec
 from agenthub.dialects.framing import LineFramer
@@ -84,9 +84,9 @@ class GenerateParser:
             common.raise_error(line)
             raise UpstreamProtocol("the upstream sent a line without a response")
         if thinking := line.get("thinking"):
-            events.append(ReasoningDelta(thinking))
+            events.append(ReasoningDelta(typed.text(thinking)))
         if response:
-            events.append(TextDelta(response))
+            events.append(TextDelta(typed.text(response)))
         events.extend(common.parse_logprobs(line))
         if line.get("done"):
             self._done = True

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 from agenthub.canonical import JSON, Answer, Finished, ModelInfo, RelayRequest, Source
-from agenthub.dialects import jsontext
+from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import parse_fields
-from agenthub.dialects.codec import Codec
+from agenthub.dialects.codec import BROKEN, Codec
 from agenthub.dialects.framing import LineFramer
 from agenthub.dialects.ollama import fields as common
 from agenthub.dialects.whole import NoFrames
@@ -29,8 +29,8 @@ def parse_tags(body: bytes) -> list[ModelInfo]:
     """Return what /api/tags lists; raises UpstreamProtocol if it is no list of models."""
     try:
         entries = jsontext.loads(body)["models"] or []
-        return [ModelInfo(entry["name"], DIALECT, entry) for entry in entries]
-    except (ValueError, KeyError, TypeError) as error:
+        return [ModelInfo(typed.required(entry["name"]), DIALECT, entry) for entry in entries]
+    except BROKEN as error:
         raise UpstreamProtocol("the upstream's /api/tags is not a list of models") from error
 
 
@@ -43,14 +43,14 @@ def render_entry(model: ModelInfo) -> dict[str, JSON]:
     """Return one model as /api/tags shows it; one of another dialect gets what can be known of it."""
     if model.dialect == DIALECT:
         return {**model.entry, "name": model.name, "model": model.name}
-    created = model.entry.get("created")
     meta = model.entry.get("meta")
+    size = meta.get("size") if isinstance(meta, Mapping) else 0
     return {
         "name": model.name,
         "model": model.name,
-        "modified_at": _timestamp(created if isinstance(created, int | float) else 0),
-        "size": meta.get("size", 0) if isinstance(meta, Mapping) else 0,
-        "digest": hashlib.sha256(model.name.encode()).hexdigest(),
+        "modified_at": _timestamp(model.entry.get("created")),
+        "size": size if isinstance(size, int) else 0,
+        "digest": hashlib.sha256(model.name.encode("utf-8", "replace")).hexdigest(),
         "details": render_details(model),
     }
 
@@ -68,8 +68,12 @@ def render_details(model: ModelInfo) -> dict[str, JSON]:
     }
 
 
-def _timestamp(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def _timestamp(seconds: JSON) -> str:
+    try:
+        moment = datetime.fromtimestamp(seconds, UTC)
+    except (TypeError, ValueError, ArithmeticError, OSError):  # none, or none that a calendar knows
+        moment = datetime.fromtimestamp(0, UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def render_show(model: ModelInfo) -> bytes:
@@ -82,11 +86,11 @@ def render_show(model: ModelInfo) -> bytes:
     info: dict[str, JSON] = {"general.architecture": family}
     if (context := entry.get("max_model_len") or trained) is not None:
         info[f"{family}.context_length"] = context
-    capabilities = entry.get("capabilities") or ["completion"]
+    capabilities = entry.get("capabilities")
+    if not isinstance(capabilities, list) or not capabilities:
+        capabilities = ["completion"]
     body = {"modelfile": "", "license": "", "template": "", "details": details, "model_info": info}
-    return jsontext.dumps(
-        body | {"capabilities": list(capabilities), "modified_at": render_entry(model)["modified_at"]}
-    )
+    return jsontext.dumps(body | {"capabilities": capabilities, "modified_at": _timestamp(entry.get("created"))})
 
 
 def parse_show_request(body: bytes) -> RelayRequest:
@@ -126,8 +130,8 @@ SHOW_CODEC = Codec(
 def parse_running(body: bytes) -> list[Mapping[str, JSON]]:
     """Return the entries of /api/ps."""
     try:
-        return list(jsontext.loads(body)["models"] or [])
-    except (ValueError, KeyError, TypeError) as error:
+        return [dict(entry) for entry in jsontext.loads(body)["models"] or []]
+    except BROKEN as error:
         raise UpstreamProtocol("the upstream's /api/ps is not a list of models") from error
 
 
@@ -139,8 +143,8 @@ def render_running(entries: Iterable[Mapping[str, JSON]]) -> bytes:
 def parse_version(body: bytes) -> str:
     """Return the version of /api/version."""
     try:
-        return str(jsontext.loads(body)["version"])
-    except (ValueError, KeyError, TypeError) as error:
+        return typed.required(jsontext.loads(body)["version"])
+    except BROKEN as error:
         raise UpstreamProtocol("the upstream's /api/version holds no version") from error
 
 

@@ -1,19 +1,24 @@
-"""Ollama's message object: the history of /api/chat. Source: docs/api.md "Generate a chat completion",."""
+"""Ollama's message object, in the history and in answers. Source: docs/api.md "Generate a chat completion"."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+import attrs
 
 from agenthub.canonical import JSON, Message, ToolCall
 from agenthub.dialects import jsontext
-from agenthub.dialects.body import Fields
-from agenthub.errors import InvalidRequest
+from agenthub.dialects.body import Fields, kind
+from agenthub.errors import InvalidRequest, UpstreamProtocol
 
 
 def parse_message(value: JSON) -> Message:
     """Return one message; raises InvalidRequest in Go's words."""
     if not isinstance(value, dict):
-        raise InvalidRequest("json: cannot unmarshal into Go struct field ChatRequest.messages of type api.Message")
+        raise InvalidRequest(
+            f"json: cannot unmarshal {kind(value)} into Go struct field ChatRequest.messages of type api.Message",
+            param="messages",
+        )
     fields = Fields("ChatRequest.messages", {key.lower(): item for key, item in value.items()})
     return Message(
         role=fields.text("role").lower(),
@@ -44,13 +49,16 @@ def parse_arguments(value: JSON) -> str:
         return "{}"
     if isinstance(value, Mapping):
         return jsontext.dumps(value).decode()
-    if isinstance(value, str):
-        try:
-            if isinstance(jsontext.loads(value.encode()), dict):
-                return value
-        except ValueError:
-            pass
+    if isinstance(value, str) and _is_object(value):
+        return value
     raise InvalidRequest("invalid tool call arguments", param="messages.tool_calls")
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(jsontext.loads(text.encode()), dict)
+    except ValueError:
+        return False
 
 
 def render_message(message: Message) -> dict[str, JSON]:
@@ -74,3 +82,21 @@ def render_tool_call(call: ToolCall, index: int | None = None) -> dict[str, JSON
     function: dict[str, JSON] = {} if index is None else {"index": index}
     function |= {"name": call.name, "arguments": jsontext.fragment(call.arguments)}
     return ({"id": call.id} if call.id else {}) | {"function": function}
+
+
+def render_answer_calls(calls: Sequence[ToolCall], reason: str) -> list[dict[str, JSON]]:
+    """Return the calls of an answer, without a last one that was cut by its length.
+
+    Raises UpstreamProtocol for arguments that are no JSON object: in this dialect they stand in the answer as they are.
+    """
+    if reason == "length" and calls and not _is_object(calls[-1].arguments):
+        calls = calls[:-1]
+    return [_render_answer_call(call, index) for index, call in enumerate(calls)]
+
+
+def _render_answer_call(call: ToolCall, index: int) -> dict[str, JSON]:
+    if not _is_object(call.arguments):
+        raise UpstreamProtocol(f"the upstream called {call.name} with arguments that are no JSON object")
+    # Line breaks are only possible between the parts of JSON, where they would break the line-based stream.
+    on_one_line = call.arguments.replace("\r", " ").replace("\n", " ")
+    return render_tool_call(attrs.evolve(call, arguments=on_one_line), index)

@@ -11,19 +11,18 @@ from agenthub.canonical import (
     ChatRequest,
     Event,
     Finished,
-    LogprobsDelta,
     Loss,
     ReasoningDelta,
     Source,
     TextDelta,
     ToolCallDelta,
 )
-from agenthub.dialects import jsontext
+from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import Fields, parse_fields
 from agenthub.dialects.codec import Codec
 from agenthub.dialects.framing import EventFramer
 from agenthub.dialects.openai import fields as common
-from agenthub.dialects.openai.chat_stream import ChatParser, ChatRenderer, render_logprobs
+from agenthub.dialects.openai.chat_stream import ChatParser, ChatRenderer, parse_logprobs, render_logprobs
 from agenthub.dialects.openai.messages import MessageParser, MessageRenderer, render_tool_call
 from agenthub.dialects.toolcalls import make_call_id
 from agenthub.errors import InvalidRequest
@@ -75,12 +74,9 @@ def _parse_response_format(fields: Fields) -> JSON:
 
 
 def _parse_tools(fields: Fields) -> tuple[tuple[JSON, ...], list[Loss]]:
-    tools = fields.array("tools", "api.Tool")
-    for tool in tools:
-        if not isinstance(tool, dict):
-            fields.refuse("tools", tool, "api.Tool")
+    tools = fields.objects("tools", "api.Tool")
     custom = any(tool.get("type", "function") != "function" for tool in tools)
-    return tuple(tools), [Loss("tools.custom", rejected=True)] if custom else []
+    return tools, [Loss("tools.custom", rejected=True)] if custom else []
 
 
 def render_request(request: ChatRequest, model: str) -> bytes:
@@ -111,18 +107,20 @@ def parse_whole(body: bytes) -> list[Event]:
     message = choice["message"]
     events: list[Event] = []
     if reasoning := message.get("reasoning") or message.get("reasoning_content"):
-        events.append(ReasoningDelta(reasoning))
+        events.append(ReasoningDelta(typed.text(reasoning)))
     if text := message.get("content") or message.get("refusal"):
-        events.append(TextDelta(text))
-    for index, call in enumerate(message.get("tool_calls") or ()):
-        function = call["function"]
-        events.append(
-            ToolCallDelta(index, call.get("id") or make_call_id(), function["name"], function.get("arguments") or "{}")
-        )
-    if items := (choice.get("logprobs") or {}).get("content"):
-        events.append(LogprobsDelta(tuple(items)))
-    reason = common.parse_reason(choice.get("finish_reason") or "stop")
+        events.append(TextDelta(typed.text(text)))
+    events += [_parse_call(index, call) for index, call in enumerate(typed.items(message.get("tool_calls")))]
+    events += parse_logprobs(choice.get("logprobs") or {})
+    reason = common.parse_reason(typed.text(choice.get("finish_reason")) or "stop")
     return [*events, Finished(reason, common.parse_usage(answer.get("usage")))]
+
+
+def _parse_call(index: int, call: JSON) -> ToolCallDelta:
+    function, call_id = call["function"], typed.text(call.get("id")) or make_call_id()
+    return ToolCallDelta(
+        index, call_id, typed.required(function["name"]), typed.text(function.get("arguments")) or "{}"
+    )
 
 
 def render_whole(request: ChatRequest, answer: Answer) -> bytes:

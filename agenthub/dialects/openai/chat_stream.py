@@ -23,7 +23,7 @@ from agenthub.canonical import (
     ToolCallDelta,
     Usage,
 )
-from agenthub.dialects import jsontext
+from agenthub.dialects import jsontext, typed
 from agenthub.dialects.openai import fields as common
 from agenthub.dialects.toolcalls import make_call_id
 from agenthub.errors import UpstreamProtocol
@@ -68,35 +68,42 @@ class ChatParser:
         common.raise_error(frame)
         self._end.see(frame)
         for choice in frame.get("choices") or ():
-            if choice.get("index", 0) == 0:
+            if not choice.get("index"):
                 self._choice(choice, events)
 
     def _choice(self, choice: JSON, events: list[Event]) -> None:
         delta = choice.get("delta") or {}
         if reasoning := delta.get("reasoning") or delta.get("reasoning_content"):
-            events.append(ReasoningDelta(reasoning))
+            events.append(ReasoningDelta(typed.text(reasoning)))
         if text := delta.get("content") or delta.get("refusal"):
-            events.append(TextDelta(text))
-        events.extend(self._call(fragment) for fragment in delta.get("tool_calls") or ())
-        if items := (choice.get("logprobs") or {}).get("content"):
-            events.append(LogprobsDelta(tuple(items)))
+            events.append(TextDelta(typed.text(text)))
+        if fragments := delta.get("tool_calls"):
+            events.extend(self._call(fragment) for fragment in typed.items(fragments))
+        if logprobs := choice.get("logprobs"):
+            events.extend(parse_logprobs(logprobs))
         if reason := choice.get("finish_reason"):
-            self._end.reason = common.parse_reason(reason)
+            self._end.reason = common.parse_reason(typed.text(reason))
 
     def _call(self, fragment: JSON) -> ToolCallDelta:
-        theirs, call_id = fragment.get("index", 0), fragment.get("id") or ""
+        theirs, call_id = typed.count(fragment.get("index")), typed.text(fragment.get("id"))
         function = fragment.get("function") or {}
-        arguments = function.get("arguments") or ""
+        arguments = typed.text(function.get("arguments"))
         known = self._open.get(theirs)
         if known is not None and call_id in ("", known[1]):
             return ToolCallDelta(known[0], arguments=arguments)
         index, self._calls = self._calls, self._calls + 1
         self._open[theirs] = (index, call_id or make_call_id())
-        return ToolCallDelta(index, self._open[theirs][1], function.get("name") or "", arguments)
+        return ToolCallDelta(index, self._open[theirs][1], typed.text(function.get("name")), arguments)
 
     def close(self, events: list[Event]) -> None:
         if not self._end.done:
             events.append(self._end.finish())
+
+
+def parse_logprobs(value: JSON) -> list[LogprobsDelta]:
+    """Return the log-probabilities of a choice, if there are any."""
+    items = typed.logprobs(value.get("content"))
+    return [LogprobsDelta(items)] if items else []
 
 
 def render_logprobs(items: Sequence[JSON]) -> dict[str, JSON]:
@@ -109,9 +116,10 @@ def _tops(item: JSON) -> list[JSON]:
 
 
 def _logprob(item: JSON) -> dict[str, JSON]:
-    token = item["token"]
-    spelled = item.get("bytes")
-    return {"token": token, "logprob": item["logprob"], "bytes": list(token.encode()) if spelled is None else spelled}
+    token, spelled = item["token"], item.get("bytes")
+    if spelled is None:
+        spelled = list(token.encode("utf-8", "replace"))
+    return {"token": token, "logprob": item["logprob"], "bytes": spelled}
 
 
 @attrs.define

@@ -20,7 +20,7 @@ from agenthub.canonical import (
     Source,
     TextDelta,
 )
-from agenthub.dialects import jsontext
+from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import Fields, parse_fields
 from agenthub.dialects.codec import Codec
 from agenthub.dialects.framing import EventFramer
@@ -75,20 +75,21 @@ def render_request(request: GenerateRequest, model: str) -> bytes:
 
 def _parse_choice(choice: JSON, events: list[Event]) -> None:
     if text := choice.get("text"):
-        events.append(TextDelta(text))
+        events.append(TextDelta(typed.text(text)))
     if items := _parse_logprobs(choice.get("logprobs")):
         events.append(LogprobsDelta(items))
 
 
 def _parse_logprobs(value: JSON) -> tuple[JSON, ...]:
     if not value or not value.get("tokens"):
-        return ()
-    tokens = value["tokens"]
+        # llama.cpp answers in the newer shape of chat here too.
+        return typed.logprobs(value.get("content")) if value else ()
+    tokens = typed.items(value["tokens"])
     tops = value.get("top_logprobs") or [None] * len(tokens)
     return tuple(
         {
-            "token": token,
-            "logprob": logprob,
+            "token": typed.required(token),
+            "logprob": logprob and typed.number(logprob),
             "top_logprobs": [{"token": t, "logprob": p} for t, p in (top or {}).items()],
         }
         for token, logprob, top in zip(tokens, value["token_logprobs"], tops, strict=True)
@@ -102,7 +103,7 @@ def parse_whole(body: bytes) -> list[Event]:
     choice = answer["choices"][0]
     events: list[Event] = []
     _parse_choice(choice, events)
-    reason = common.parse_reason(choice.get("finish_reason") or "stop")
+    reason = common.parse_reason(typed.text(choice.get("finish_reason")) or "stop")
     return [*events, Finished(reason, common.parse_usage(answer.get("usage")))]
 
 
@@ -123,9 +124,9 @@ class CompletionParser:
         common.raise_error(frame)
         self._end.see(frame)
         for choice in frame.get("choices") or ():
-            if choice.get("index", 0) == 0:
+            if not choice.get("index"):
                 _parse_choice(choice, events)
-                self._end.reason = common.parse_reason(choice.get("finish_reason") or "") or self._end.reason
+                self._end.reason = common.parse_reason(typed.text(choice.get("finish_reason"))) or self._end.reason
 
     def close(self, events: list[Event]) -> None:
         if not self._end.done:

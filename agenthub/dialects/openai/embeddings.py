@@ -8,10 +8,11 @@ from array import array
 from collections.abc import Sequence
 
 from agenthub.canonical import JSON, Answer, Embeddings, EmbedRequest, Event, Finished, Loss, Source, Usage
-from agenthub.dialects import jsontext
+from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import Fields, parse_fields
 from agenthub.dialects.codec import Codec
 from agenthub.dialects.framing import EventFramer
+from agenthub.dialects.ollama.fields import parse_keep_alive
 from agenthub.dialects.openai import fields as common
 from agenthub.dialects.whole import NoFrames
 from agenthub.errors import InvalidRequest
@@ -37,7 +38,7 @@ def parse_request(body: bytes) -> EmbedRequest:
         dimensions=fields.integer("dimensions"),
         encoding=encoding,
         options=fields.object("options"),
-        keep_alive=fields.take("keep_alive"),
+        keep_alive=parse_keep_alive(fields.take("keep_alive")),
         extras=fields.rest(),
         unmapped=losses,
         source=Source(DIALECT, PATH, body),
@@ -70,11 +71,13 @@ def parse_whole(body: bytes) -> list[Event]:
     common.raise_error(answer)
     data = sorted(answer["data"], key=lambda item: item.get("index", 0))
     usage = common.parse_usage(answer.get("usage")) or Usage()
-    return [Embeddings(tuple(_parse_vector(item["embedding"]) for item in data)), Finished("stop", usage)]
+    return [Embeddings(typed.vectors([_parse_vector(item["embedding"]) for item in data])), Finished("stop", usage)]
 
 
-def _parse_vector(value: JSON) -> Sequence[float]:
-    return _little_endian(array("f", base64.b64decode(value))).tolist() if isinstance(value, str) else value
+def _parse_vector(value: JSON) -> JSON:
+    if not isinstance(value, str):
+        return value
+    return _little_endian(array("f", base64.b64decode(value, validate=True))).tolist()
 
 
 def render_whole(request: EmbedRequest, answer: Answer) -> bytes:

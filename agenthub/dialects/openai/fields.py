@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from agenthub.canonical import JSON, BaseRequest, TextRequest, Usage
-from agenthub.dialects import jsontext
+from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import Fields
-from agenthub.dialects.ollama.fields import parse_format, parse_think
+from agenthub.dialects.ollama.fields import parse_format, parse_keep_alive, parse_think
 from agenthub.errors import AgentHubError, InvalidRequest, RequestError, UnknownModel, UpstreamError, UpstreamStatus
 
 STREAM_TYPE = "text/event-stream"
@@ -44,7 +44,7 @@ def parse_common(fields: Fields) -> dict[str, Any]:
         "stream": fields.flag("stream"),
         "include_usage": bool(stream_options.get("include_usage")),
         "options": options,
-        "keep_alive": fields.take("keep_alive"),
+        "keep_alive": parse_keep_alive(fields.take("keep_alive")),
         "format": parse_format(fields.take("format")),
         "think": parse_think(fields.take("think")),
     }
@@ -82,20 +82,32 @@ def parse_effort(value: JSON) -> bool | str | None:
 
 
 def render_options(request: BaseRequest) -> dict[str, JSON]:
-    """Return the sampling options that an OpenAI-compatible upstream takes, under its names."""
+    """Return the sampling options that an OpenAI-compatible upstream takes, under its names.
+
+    Raises InvalidRequest in Ollama's words for those of a wrong type.
+    """
     return _render_options(request.options)
 
 
 def _render_options(options: Mapping[str, JSON]) -> dict[str, JSON]:
-    body: dict[str, JSON] = {name: options[name] for name in SAMPLING if options.get(name) is not None}
+    body: dict[str, JSON] = {name: _number(options, name) for name in SAMPLING if options.get(name) is not None}
     if body.get("seed") == -1:
         del body["seed"]
-    limit = options.get("num_predict")
-    if isinstance(limit, int) and limit > 0:
+    if options.get("num_predict") is not None and (limit := int(_number(options, "num_predict"))) > 0:
         body["max_tokens"] = limit
-    if options.get("stop"):
-        body["stop"] = options["stop"]
-    return body
+    stop = options.get("stop") or []
+    if not isinstance(stop, list) or not all(isinstance(item, str) for item in stop):
+        raise InvalidRequest('option "stop" must be of type array', param="options.stop")
+    return body | ({"stop": stop} if stop else {})
+
+
+def _number(options: Mapping[str, JSON], name: str) -> int | float:
+    value: JSON = options[name]
+    whole = name in ("seed", "num_predict")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        wanted = "integer" if whole else "float32"
+        raise InvalidRequest(f'option "{name}" must be of type {wanted}', param=f"options.{name}")
+    return int(value) if whole else value
 
 
 def render_defaults(request: BaseRequest) -> dict[str, JSON]:
@@ -112,11 +124,11 @@ def parse_usage(value: JSON) -> Usage | None:
     """Return the counts of a ``usage`` object."""
     if not value:
         return None
-    details = value.get("prompt_tokens_details") or {}
+    cached = (value.get("prompt_tokens_details") or {}).get("cached_tokens")
     return Usage(
-        prompt=value.get("prompt_tokens") or 0,
-        completion=value.get("completion_tokens") or 0,
-        cached=details.get("cached_tokens"),
+        prompt=typed.count(value.get("prompt_tokens")),
+        completion=typed.count(value.get("completion_tokens")),
+        cached=None if cached is None else typed.count(cached),
     )
 
 
@@ -174,7 +186,7 @@ def render_stream_error(error: AgentHubError) -> bytes:
 
 
 def render_error(error: AgentHubError) -> bytes:
-    """Return the error object, all four keys always there. Source:."""
+    """Return the error object, all four keys always there. Source: API reference "Error codes"."""
     kind, code = _KINDS.get(
         error.status, ("invalid_request_error", None) if error.status < 500 else ("server_error", None)
     )

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from agenthub.canonical import JSON, ModelInfo
-from agenthub.dialects import jsontext
+from agenthub.dialects import jsontext, typed
+from agenthub.dialects.codec import BROKEN
 from agenthub.errors import UpstreamProtocol
 
 DIALECT = "openai"
@@ -16,8 +17,9 @@ MODELS_PATH = "/v1/models"
 def parse_models(body: bytes) -> list[ModelInfo]:
     """Return what /v1/models lists; Ollama's ``"data": null`` is an empty list."""
     try:
-        return [ModelInfo(entry["id"], DIALECT, entry) for entry in jsontext.loads(body)["data"] or []]
-    except (ValueError, KeyError, TypeError) as error:
+        entries = jsontext.loads(body)["data"] or []
+        return [ModelInfo(typed.required(entry["id"]), DIALECT, entry) for entry in entries]
+    except BROKEN as error:
         raise UpstreamProtocol("the upstream's /v1/models is not a list of models") from error
 
 
@@ -35,7 +37,9 @@ def render_entry(model: ModelInfo) -> dict[str, JSON]:
     """Return one model; of an Ollama model its time and its namespace are known."""
     if model.dialect == DIALECT:
         known = {"object": "model", "created": 0, "owned_by": "library"}
-        return known | {name: value for name, value in model.entry.items() if value is not None} | {"id": model.name}
+        entry = known | {name: value for name, value in model.entry.items() if value is not None}
+        created = entry["created"]
+        return entry | {"id": model.name, "created": int(created) if isinstance(created, int | float) else 0}
     namespace, slash, _ = model.name.rpartition("/")
     return {
         "id": model.name,

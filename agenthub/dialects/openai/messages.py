@@ -22,7 +22,7 @@ _REMOTE_IMAGE = "image URLs are not currently supported, please use base64 encod
 class MessageParser:
     """Parses a history in order: a tool's answer needs to know whose call it answers.
 
-    ``losses`` are what the canonical messages have no place for.
+    ``losses`` are what the canonical messages have no place for, each once.
     """
 
     losses: list[Loss] = attrs.field(factory=list)
@@ -34,13 +34,13 @@ class MessageParser:
         fields = Fields("ChatCompletionRequest.messages", dict(value))
         role = fields.text("role")
         content, images = self._content(fields.take("content"))
-        calls = tuple(parse_tool_call(call) for call in fields.array("tool_calls", "openai.ToolCall"))
+        calls = tuple(parse_tool_call(call) for call in _calls(fields))
         self._names |= {call.id: call.name for call in calls if call.id}
         call_id, name = fields.text("tool_call_id"), fields.text("name")
         answers = _ROLES.get(role, role) == "tool"
         if name and not answers:
-            self.losses.append(Loss("messages.name"))
-        return Message(
+            self._lose(Loss("messages.name"))
+        message = Message(
             role=_ROLES.get(role, role),
             content=content or fields.text("refusal"),
             images=images,
@@ -49,6 +49,13 @@ class MessageParser:
             tool_call_id=call_id,
             tool_name=(name or self._names.get(call_id, "")) if answers else "",
         )
+        for unknown in filter(fields.values.get, fields.values):
+            self._lose(Loss(f"messages.{unknown}"))
+        return message
+
+    def _lose(self, loss: Loss) -> None:
+        if loss not in self.losses:
+            self.losses.append(loss)
 
     def _content(self, value: JSON) -> tuple[str, tuple[str, ...]]:
         if value is None or isinstance(value, str):
@@ -72,18 +79,25 @@ class MessageParser:
             case "input_audio" if isinstance(part.get("input_audio"), dict):
                 images.append(str(part["input_audio"].get("data", "")))
             case other:
-                self.losses.append(Loss(f"messages.content.{other}", rejected=True))
+                self._lose(Loss(f"messages.content.{other}", rejected=True))
 
     def _image(self, value: JSON, images: list[str]) -> None:
         url = value.get("url") if isinstance(value, dict) else value
         if not isinstance(url, str):
             raise InvalidRequest("invalid image input", param="messages.content.image_url")
         if url.startswith(("http://", "https://")):
-            self.losses.append(Loss("messages.content.image_url", rejected=True, reason=_REMOTE_IMAGE))
+            self._lose(Loss("messages.content.image_url", rejected=True, reason=_REMOTE_IMAGE))
             return
         if isinstance(value, dict) and value.get("detail") not in (None, "auto"):
-            self.losses.append(Loss("messages.content.image_url.detail"))
-        images.append(url.partition(",")[2] if url.startswith("data:") else url)
+            self._lose(Loss("messages.content.image_url.detail"))
+        data = url.partition(",")[2] if url.startswith("data:") else url
+        # Go's decoder insists on the padding that browsers leave out.
+        images.append(data + "=" * (-len(data) % 4))
+
+
+def _calls(fields: Fields) -> list[JSON]:
+    calls, old = fields.array("tool_calls", "openai.ToolCall"), fields.take("function_call")
+    return calls if old is None else [*calls, {"function": old}]
 
 
 def _reasoning(fields: Fields) -> str:

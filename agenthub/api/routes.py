@@ -1,0 +1,74 @@
+"""One table of every path and its handler, and the one place where HTTP comes in and goes out."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeAlias
+
+from aiohttp import web
+
+from agenthub.api import health, ollama, openai
+from agenthub.api.context import make_caller
+from agenthub.api.errors import ANYWHERE, failure_response, no_route
+from agenthub.api.streaming import answer
+from agenthub.dialects import Codec
+from agenthub.dialects.ollama import CODECS as OLLAMA_CODECS
+from agenthub.dialects.openai import CODECS as OPENAI_CODECS
+from agenthub.middleware import Caller
+
+Handler: TypeAlias = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
+
+
+def ask(codec: Codec) -> Handler:
+    """Return the handler of an endpoint that asks a model something."""
+    return partial(_ask, codec=codec)
+
+
+async def _ask(http_request: web.Request, caller: Caller, codec: Codec) -> web.StreamResponse:
+    return await answer(http_request, caller, codec)
+
+
+ROUTES: tuple[tuple[str, str, Handler], ...] = (
+    ("GET", "/", ollama.root),
+    ("GET", "/api/version", ollama.version),
+    ("GET", "/api/tags", ollama.tags),
+    ("GET", "/api/ps", ollama.ps),
+    ("POST", "/api/show", ollama.show),
+    *(("POST", path, ask(codec)) for path, codec in OLLAMA_CODECS.items()),
+    *(("POST", path, ask(codec)) for path, codec in OPENAI_CODECS.items()),
+    ("GET", "/v1/models", openai.models),
+    ("GET", "/v1/models/{id:.+}", openai.model),
+    ("GET", "/health", health.health),
+    ("GET", "/ready", health.ready),
+    ("*", ANYWHERE, no_route),
+)
+"""Every path with its method and its handler; a GET answers HEAD as well."""
+
+
+def add_routes(app: web.Application) -> None:
+    """Put every route into ``app``."""
+    for method, path, handler in ROUTES:
+        if method == "GET":
+            app.router.add_get(path, entrance(handler))
+        else:
+            app.router.add_route(method, path, entrance(handler))
+
+
+def entrance(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """Return the handler as aiohttp calls it: it learns who asks, and whatever fails becomes an answer.
+
+    A wrapper and no web middleware: aiohttp's chain of these costs more than all that is done here.
+    """
+
+    async def enter(http_request: web.Request) -> web.StreamResponse:
+        caller = make_caller(http_request)
+        try:
+            response = await handler(http_request, caller)
+        except Exception as error:
+            response = failure_response(caller, error)
+        if not response.prepared:
+            response.headers["X-Request-Id"] = caller.request_id
+        return response
+
+    return enter

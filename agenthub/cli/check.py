@@ -1,0 +1,36 @@
+"""``agenthub check``."""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+
+from agenthub.cli.console import make_console, mute_logging, print_mark
+from agenthub.cli.examining import examine
+from agenthub.cli.options import load_settings, settings_options
+from agenthub.settings import Settings
+
+
+@click.command()
+@settings_options
+@click.option("--model", metavar="NAME", help="Also find out who would answer for this model or alias.")
+@click.pass_context
+def command(ctx: click.Context, config: str | None, assignments: tuple[str, ...], model: str | None) -> None:
+    """Find out whether the hub would work, and what to do if not.
+
+    Reads the settings, asks each backend for an answer and for its models, and
+    looks for the target of each alias. Ends with 0 when all is well, else with 1.
+    """
+    settings = load_settings(config, assignments)
+    mute_logging()
+    if not asyncio.run(_print_findings(settings, model)):
+        ctx.exit(1)
+
+
+async def _print_findings(settings: Settings, model: str | None) -> bool:
+    console, all_ok = make_console(), True
+    async for finding in examine(settings, model):
+        print_mark(console, finding.ok, finding.text, finding.remedies)
+        all_ok = all_ok and finding.ok
+    return all_ok

@@ -1,0 +1,58 @@
+"""What the commands print with: colour and tables on a terminal, plain aligned lines elsewhere."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Collection, Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from agenthub.log import configure_logging
+from agenthub.settings import LogSettings
+
+# In a pipe nothing is wrapped: what reads it counts lines.
+_PIPE_WIDTH = 10_000
+
+MARKS = {True: ("ok  ", "green"), False: ("FAIL", "bold red")}
+
+
+def make_console() -> Console:
+    """Return a console on stdout that prints every text as it is given."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a model may say what an old terminal cannot show
+    console = Console(markup=False, highlight=False, emoji=False)
+    if not console.is_terminal:
+        console.width = _PIPE_WIDTH
+    return console
+
+
+def make_table(console: Console, *columns: str, unbroken: Collection[str] = ()) -> Table:
+    """Return an empty table with these headings; cells in the ``unbroken`` columns stay on one line."""
+    lined = console.is_terminal
+    table = Table(box=box.SIMPLE_HEAD if lined else None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=column in unbroken)
+    return table
+
+
+def print_mark(console: Console, ok: bool, text: str, remedies: Sequence[str] = ()) -> None:
+    """Print one finding with its mark, and under it what to do."""
+    mark, style = MARKS[ok]
+    _print_indented(console, Text(f"{mark}  ", style), Text(text))
+    for remedy in remedies:
+        _print_indented(console, Text("  ->  ", "cyan"), Text(remedy))
+
+
+def _print_indented(console: Console, lead: Text, text: Text) -> None:
+    width = max(20, console.width - len(lead))
+    for number, line in enumerate(text.wrap(console, width)):
+        console.print(Text.assemble(lead if number == 0 else " " * len(lead), line), soft_wrap=True)
+
+
+def mute_logging() -> None:
+    """Send log lines nowhere, for commands that print everything themselves."""
+    configure_logging(LogSettings(level="error"), io.StringIO())

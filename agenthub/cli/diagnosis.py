@@ -1,0 +1,130 @@
+"""Why a backend does not answer, in words, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import aiohttp
+import attrs
+
+from agenthub.errors import UpstreamProtocol, UpstreamStatus, UpstreamTimeout
+from agenthub.middleware import Backend
+from agenthub.settings import Settings
+from agenthub.settings.sources import OLLAMA_HOST, dotted
+
+OLLAMA_PORT = 11434
+_LOCAL = ("127.0.0.1", "::1", "localhost")
+
+
+@attrs.frozen
+class Finding:
+    """One thing that was looked at: whether it is well, what was seen, and what to do."""
+
+    ok: bool
+    text: str
+    remedies: Sequence[str] = ()
+
+
+@attrs.frozen
+class Trouble:
+    """A backend that did not answer through ``mode``; ``others`` are the kinds of adapter that it does answer."""
+
+    settings: Settings
+    backend: Backend
+    mode: str
+    error: Exception
+    others: Sequence[str] = ()
+
+    @property
+    def url(self) -> str:
+        return self.backend.settings.url
+
+    @property
+    def url_source(self) -> str:
+        """Where the URL stands; empty for the default."""
+        return self.settings.sources.get(self.key("url"), "")
+
+    @property
+    def is_implicit(self) -> bool:
+        """True for the one backend of a hub that has none configured."""
+        return not self.url_source or self.url_source.endswith(OLLAMA_HOST)
+
+    @property
+    def url_setting(self) -> str:
+        """The setting that the URL comes from, and where that stands."""
+        if self.is_implicit:
+            return f"{OLLAMA_HOST} ({self.url_source.split(':')[0] or 'not set: this is its default'})"
+        return f"{self.key('url')} ({self.url_source})"
+
+    def key(self, name: str) -> str:
+        """Return the key path of one of the backend's settings."""
+        return dotted(("backends", self.backend.name, name))
+
+
+def diagnose(trouble: Trouble) -> Finding:
+    """Return what is wrong with the backend and the remedies, the likeliest first."""
+    text, remedies = _explain(trouble)
+    return Finding(False, f"backend {trouble.backend.name}: {text}", remedies)
+
+
+def _explain(trouble: Trouble) -> tuple[str, Sequence[str]]:
+    elsewhere = f"Or name another server with {trouble.url_setting}."
+    match trouble.error:
+        case UpstreamTimeout() | TimeoutError():
+            return f"{trouble.url} did not answer in time", _when_silent(trouble)
+        case UpstreamStatus(status=401 | 403 as status):
+            words = "refuses the API key" if trouble.backend.settings.api_key else "wants an API key"
+            return f"{trouble.url} {words} ({status})", [f"Set {trouble.key('api_key')}, best in .env."]
+        case UpstreamStatus() | UpstreamProtocol():
+            return _answers_otherwise(trouble)
+    match trouble.error.__cause__:
+        case aiohttp.ClientConnectorDNSError():
+            host = urlsplit(trouble.url).hostname
+            return f"the host {host} of {trouble.url} is not known", [f"Correct {trouble.url_setting}."]
+        case aiohttp.ClientConnectorError(os_error=ConnectionRefusedError()):
+            return f"nothing listens at {trouble.url} (connection refused)", [*start_ollama(trouble.url), elsewhere]
+        case aiohttp.ClientConnectorCertificateError():
+            return f"{trouble.url}: its certificate is not trusted", ["Name its CA: SSL_CERT_FILE=/path/to/ca.pem"]
+        case aiohttp.ClientSSLError():
+            return f"{trouble.url}: no secure connection", [f"Does it speak https? Correct {trouble.url_setting}."]
+    return f"{trouble.url}: {trouble.error}", [f"Is it the right server? See {trouble.url_setting}."]
+
+
+def _answers_otherwise(trouble: Trouble) -> tuple[str, Sequence[str]]:
+    if not trouble.others:
+        text = f"{trouble.url} answers, but not as a model server: {trouble.error}"
+        return text, [f"Is it the right server? See {trouble.url_setting}."]
+    text = f"{trouble.url} does not speak the {trouble.mode} API, but it does speak {' and '.join(trouble.others)}"
+    other = trouble.others[0]
+    return text, [
+        f"Set OLLAMA_API_MODE={other}." if trouble.is_implicit else f'Set {trouble.key("api_mode")} = "{other}".'
+    ]
+
+
+def _when_silent(trouble: Trouble) -> Sequence[str]:
+    settings = trouble.backend.settings
+    waited = f"connect_timeout_s = {settings.connect_timeout_s:g}, "
+    waited += f"health.ping_timeout_s = {trouble.settings.health.ping_timeout_s:g}"
+    return [
+        "Is the machine up, and does no firewall stand between? Try: curl " + trouble.url,
+        f"Is it the right server? See {trouble.url_setting}.",
+        f"If it is only slow, give it longer: {waited}.",
+    ]
+
+
+def start_ollama(url: str) -> list[str]:
+    """Return how to start an Ollama that listens at ``url``, and what else may help where that is this machine."""
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port or OLLAMA_PORT
+    if host not in _LOCAL:
+        listen = "0.0.0.0" if port == OLLAMA_PORT else f"0.0.0.0:{port}"
+        return [f"Start Ollama on {host}, open to other machines: OLLAMA_HOST={listen} ollama serve"]
+    remedies = ["Start Ollama: " + ("" if port == OLLAMA_PORT else f"OLLAMA_HOST={host}:{port} ") + "ollama serve"]
+    if Path("/.dockerenv").exists():
+        remedies.append(
+            f"This is a container, where {host} is the container itself: for the machine around it use "
+            f"http://host.docker.internal:{port}"
+        )
+    return remedies

@@ -1,0 +1,67 @@
+"""Opens the port, or says why it cannot be and what to do."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterable
+from contextlib import ExitStack
+
+from agenthub.errors import AgentHubError
+
+BACKLOG = 1024
+"""Connections that may wait to be accepted, for bursts."""
+
+
+class CannotListen(AgentHubError):
+    """The port cannot be opened; the text says why and what to do."""
+
+
+def open_port(host: str, port: int, spare_ports: Iterable[int] = ()) -> list[socket.socket]:
+    """Return a listening socket for each address of ``host``; raises CannotListen.
+
+    Where ``port`` is in use, the first free one of ``spare_ports`` is taken. Connections wait until they are accepted.
+    """
+    failure: OSError | None = None
+    for candidate in (port, *spare_ports):
+        try:
+            return _open(host, candidate)
+        except OSError as error:
+            failure = failure or error
+            if error.errno != errno.EADDRINUSE:
+                break
+    assert failure is not None
+    raise CannotListen(_explain(host, port, failure)) from failure
+
+
+def _open(host: str, port: int) -> list[socket.socket]:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    sockets: list[socket.socket] = []
+    failure: OSError | None = None
+    with ExitStack() as stack:
+        for family, _, _, _, address in dict.fromkeys(found):
+            # With port 0 the first address gets a free port, and the others the same one.
+            port = port or (sockets[0].getsockname()[1] if sockets else 0)
+            try:
+                opened = socket.create_server((address[0], port, *address[2:]), family=family, backlog=BACKLOG)
+            except OSError as error:
+                # localhost also means ::1, which a machine without IPv6 does not have.
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise
+                failure = error
+                continue
+            sockets.append(stack.enter_context(opened))
+        if not sockets and failure is not None:
+            raise failure
+        stack.pop_all()
+    return sockets
+
+
+def _explain(host: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} on {host} is in use: stop what listens there, or choose another with --port"
+    if error.errno == errno.EACCES:
+        return f"port {port} may not be opened by this user: choose one from 1024 on with --port"
+    if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+        return f"{host} is no address of this machine: use --host 127.0.0.1, or --host 0.0.0.0 for all of them"
+    return f"cannot listen on {host}:{port}: {error.strerror or error}"

@@ -1,0 +1,229 @@
+"""``agenthub check``: what is wrong with a set-up, and what to do."""
+
+from __future__ import annotations
+
+import asyncio
+from unittest.mock import Mock
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from agenthub.cli.diagnosis import Trouble, diagnose, start_ollama
+from agenthub.errors import UpstreamError
+from agenthub.middleware import Backend
+from agenthub.settings import BackendSettings, Settings
+from agenthub.standin import Fault, Model, Standin, running
+from tests.cli.support import invoke
+
+
+def answering(path: str, body: str, status: int = 200) -> TestServer:
+    """Return a server that has one answer, for one path."""
+
+    async def answer(http_request: web.Request) -> web.Response:
+        return web.Response(text=body, status=status, content_type="application/json")
+
+    app = web.Application()
+    app.router.add_get(path, answer)
+    return TestServer(app)
+
+
+async def test_all_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With an Ollama that answers, check ends with 0 and names the settings' source, the adapters and the models."""
+    async with running(Standin(models=("b", "a"))) as url:
+        monkeypatch.setenv("OLLAMA_HOST", url)
+        result = await invoke("check")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [
+        "ok    settings: environment: OLLAMA_HOST",
+        "ok    adapters: native, openai",
+        f"ok    backend ollama: {url} answers through the native API with 2 models: a:latest, b:latest",
+    ]
+
+
+async def test_nothing_listens(closed_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connection refused: the URL that was tried, how to start Ollama just there, and the setting that names it."""
+    monkeypatch.setenv("OLLAMA_HOST", f"127.0.0.1:{closed_port}")
+    result = await invoke("check")
+    assert result.exit_code == 1
+    lines = result.stdout.splitlines()
+    assert f"FAIL  backend ollama: nothing listens at http://127.0.0.1:{closed_port} (connection refused)" in lines
+    assert f"  ->  Start Ollama: OLLAMA_HOST=127.0.0.1:{closed_port} ollama serve" in lines
+    assert "  ->  Or name another server with OLLAMA_HOST (environment)." in lines
+
+
+async def test_the_setting_of_a_named_backend(closed_port: int) -> None:
+    """For a backend of the user's own the remedy names its key and the place where that stands."""
+    result = await invoke("check", "--set", f"backends.gpu1.url=http://127.0.0.1:{closed_port}")
+    assert result.exit_code == 1
+    assert "Or name another server with backends.gpu1.url (command line)." in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("url", "command"),
+    [
+        ("http://127.0.0.1:11434", "Start Ollama: ollama serve"),
+        ("http://localhost:11435", "Start Ollama: OLLAMA_HOST=localhost:11435 ollama serve"),
+        ("http://gpu:11434", "Start Ollama on gpu, open to other machines: OLLAMA_HOST=0.0.0.0 ollama serve"),
+        ("http://gpu:99", "Start Ollama on gpu, open to other machines: OLLAMA_HOST=0.0.0.0:99 ollama serve"),
+    ],
+)
+def test_how_tostart_ollama(url: str, command: str) -> None:
+    """Ollama is started so that it listens at the URL: elsewhere than here it must be told to take other machines."""
+    assert start_ollama(url)[0] == command
+
+
+async def test_a_server_that_keeps_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time-out: the URL, and the settings that would give it longer."""
+
+    async def hang(http_request: web.Request) -> web.Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", hang)
+    async with TestServer(app) as server:
+        url = str(server.make_url("")).rstrip("/")
+        monkeypatch.setenv("OLLAMA_HOST", url)
+        result = await invoke("check", "--set", "health.ping_timeout_s=0.1")
+    assert result.exit_code == 1
+    assert f"backend ollama: {url} did not answer in time" in result.stdout
+    assert "health.ping_timeout_s = 0.1" in result.stdout
+
+
+async def test_a_server_that_only_speaks_openai(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Native mode against an OpenAI-compatible server: the other adapter is tried, and is the remedy."""
+    async with answering("/v1/models", '{"data": [{"id": "qwen"}]}') as server:
+        url = str(server.make_url("")).rstrip("/")
+        monkeypatch.setenv("OLLAMA_HOST", url)
+        wrong, right = await invoke("check"), await invoke("check", "--set", "api_mode=openai")
+        named = await invoke("check", "--set", f"backends.vllm.url={url}")
+    assert (wrong.exit_code, named.exit_code, right.exit_code) == (1, 1, 0)
+    assert f"{url} does not speak the native API, but it does speak openai" in wrong.stdout
+    assert "  ->  Set OLLAMA_API_MODE=openai." in wrong.stdout
+    assert '  ->  Set backends.vllm.api_mode = "openai".' in named.stdout
+    assert "answers through the openai API with 1 model: qwen" in right.stdout
+
+
+async def test_no_model_server_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A web server that is no model server is told from one that speaks another API."""
+    async with answering("/", "{}") as server:
+        monkeypatch.setenv("OLLAMA_HOST", str(server.make_url("")))
+        result = await invoke("check")
+    assert result.exit_code == 1
+    assert "answers, but not as a model server" in result.stdout
+
+
+async def test_a_server_that_wants_a_key() -> None:
+    """401: the key's setting is named; where one is set it is refused, and it is not shown."""
+    async with answering("/api/version", '{"error": "unauthorized"}', 401) as server:
+        given = f"backends.x.url={server.make_url('')}"
+        without = await invoke("check", "--set", given)
+        wrong = await invoke("check", "--set", given, "--set", "backends.x.api_key=sk-123")
+    assert "wants an API key (401)" in without.stdout
+    assert "Set backends.x.api_key, best in .env." in without.stdout
+    assert "refuses the API key (401)" in wrong.stdout
+    assert "sk-123" not in wrong.output
+
+
+async def test_an_unknown_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host name that does not resolve is named."""
+    monkeypatch.setenv("OLLAMA_HOST", "gpu.invalid")
+    result = await invoke("check")
+    assert "the host gpu.invalid of http://gpu.invalid:11434 is not known" in result.stdout
+
+
+async def test_a_server_without_a_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that is up but does not list its models in time, or at all, fails with the reason."""
+    standin = Standin()
+    async with running(standin) as url:
+        monkeypatch.setenv("OLLAMA_HOST", url)
+        standin.script(Fault.hang().at("/api/tags"), Fault.hang().at("/api/tags"))
+        slow = await invoke("check", "--set", "health.ping_timeout_s=0.3")
+        standin.faults.clear()
+        standin.script(Fault.answer(500, "disk full").at("/api/tags"))
+        broken = await invoke("check")
+    assert (slow.exit_code, broken.exit_code) == (1, 1)
+    assert f"backend ollama: {url} answers, but does not list its models: no answer in time" in slow.stdout
+    assert "does not list its models: disk full" in broken.stdout
+
+
+async def test_https_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An https URL of a server that speaks plain HTTP is told from a server that is not there."""
+    async with running(Standin()) as url:
+        monkeypatch.setenv("OLLAMA_HOST", url.replace("http:", "https:"))
+        result = await invoke("check")
+    assert f"{url.replace('http:', 'https:')}: no secure connection" in result.stdout
+
+
+def test_a_certificate_that_is_not_trusted() -> None:
+    """A certificate of one's own: the variable that names its CA."""
+    settings = BackendSettings("https://gpu")
+    error = UpstreamError("backend x cannot be reached")
+    error.__cause__ = aiohttp.ClientConnectorCertificateError(Mock(), ValueError("self-signed"))
+    found = diagnose(Trouble(Settings(backends={"x": settings}), Backend("x", settings), "native", error))
+    assert found.text == "backend x: https://gpu: its certificate is not trusted"
+    assert found.remedies == ["Name its CA: SSL_CERT_FILE=/path/to/ca.pem"]
+
+
+async def test_a_hub_in_front_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OLLAMA_HOST set to the hub, as its clients have it, would be a loop: that is found before anything is asked."""
+    monkeypatch.setenv("OLLAMA_HOST", "localhost:9090")
+    result = await invoke("check")
+    assert result.exit_code == 1
+    assert "http://localhost:9090 is this hub itself" in result.stdout
+
+
+async def test_a_server_without_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An Ollama with no model yet is well, but the command that gets one is shown."""
+    async with running(Standin(models=())) as url:
+        monkeypatch.setenv("OLLAMA_HOST", url)
+        result = await invoke("check")
+    assert result.exit_code == 0
+    assert f"  ->  Get one: OLLAMA_HOST={url.removeprefix('http://')} ollama pull llama3.2" in result.stdout
+
+
+async def test_the_targets_of_aliases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An alias whose target is there is well; one whose target is not fails with the list and the pull command."""
+    aliases = ("--set", "models.good.target=llama", "--set", 'models."gpt-4o".target=llama3:3b')
+    async with running(Standin(models=("llama", Model("llama3:1b")))) as url:
+        monkeypatch.setenv("OLLAMA_HOST", url)
+        result = await invoke("check", *aliases)
+    assert result.exit_code == 1
+    assert result.stdout.splitlines()[3:] == [
+        "ok    alias good -> llama: on ollama",
+        "FAIL  alias gpt-4o -> llama3:3b: backend ollama does not have llama3:3b",
+        "  ->  Did you mean llama3:1b?",
+        "  ->  There are: llama3:1b, llama:latest",
+        f"  ->  Get it: OLLAMA_HOST={url.removeprefix('http://')} ollama pull llama3:3b",
+    ]
+
+
+async def test_one_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """--model says which backends would answer for a name, with or without its tag, and fails where none would."""
+    async with running(Standin(models=("llama",))) as first, running(Standin(models=("llama", "qwen"))) as second:
+        both = ("--set", f"backends.a.url={first}", "--set", f"backends.b.url={second}")
+        shared, single = (
+            await invoke("check", *both, "--model", "llama"),
+            await invoke("check", *both, "--model", "qwen"),
+        )
+        missing = await invoke("check", *both, "--model", "nope")
+    assert "ok    model llama: on a, b\n" in shared.stdout
+    assert "ok    model qwen: on b\n" in single.stdout
+    assert "FAIL  model nope: no backend has it\n" in missing.stdout
+    assert (shared.exit_code, single.exit_code, missing.exit_code) == (0, 0, 1)
+
+
+async def test_a_model_of_a_backend_that_is_down(closed_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the backend does not answer, a model is not called missing."""
+    monkeypatch.setenv("OLLAMA_HOST", f"127.0.0.1:{closed_port}")
+    result = await invoke("check", "--model", "llama")
+    assert "FAIL  model llama: not known, since backend ollama does not answer" in result.stdout
+
+
+async def test_wrong_settings_stop_it() -> None:
+    """Settings that cannot be used are one line on stderr and status 2, as for every command."""
+    result = await invoke("check", "--set", "port=x")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == 'agenthub: command line: port: "x" is not allowed: use a whole number, 0 to 65535\n'
