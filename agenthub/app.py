@@ -72,9 +72,9 @@ def check_modes(settings: Settings, plugins: Plugins) -> None:
     for key, mode in wishes.items():
         if mode and mode not in plugins.adapters:
             known = ", ".join(plugins.adapters)
-            raise ConfigError(
-                f"{settings.sources.get(key, 'default')}: {key}: {mode!r} is no installed adapter: {known}"
-            )
+            remedy = f", or pip install agenthub-adapter-{mode}" if mode in OWN_ADAPTERS else ""
+            source = settings.sources.get(key, "default")
+            raise ConfigError(f"{source}: {key}: {mode!r} is no installed adapter: use one of {known}{remedy}")
 
 
 async def _open_backends(app: web.Application) -> AsyncIterator[None]:
@@ -94,6 +94,7 @@ async def _open_backends(app: web.Application) -> AsyncIterator[None]:
         refreshing.cancel()
         with suppress(asyncio.CancelledError):
             await refreshing
+        await hub.router.close()
 
 
 async def _keep_fresh(router: Router, every_s: float) -> None:

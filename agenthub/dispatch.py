@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 import attrs
 
@@ -23,9 +23,11 @@ class Dispatcher:
     plugins: Plugins
     middleware: Sequence[Middleware] = ()
     chain: Handler = attrs.field(init=False)
+    _select: Callable[..., Backend] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.chain = build_chain(self.middleware, ask)
+        self._select = self.plugins.only_call("agenthub_select_backend")
 
     async def dispatch(self, request: Request, caller: Caller) -> Dispatch:
         """Return the dispatch, decided but not run. Only the very first waits for the backends' lists of models.
@@ -45,7 +47,7 @@ class Dispatcher:
         caller, route = dispatch.caller, self.router.resolve(dispatch.request.model)
         request = dispatch.request = apply_alias(dispatch.request, route)
         dispatch.upstream_model = route.upstream_model
-        backend = dispatch.backend = self._select(request, route.candidates)
+        backend = dispatch.backend = self._select(request=request, candidates=route.candidates)
         dispatch.api_mode = self.router.api_mode(backend, caller, route)
         adapter = dispatch.adapter = backend.adapters[dispatch.api_mode]
         if request.operation not in adapter.operations:
@@ -59,10 +61,6 @@ class Dispatcher:
         settings = self.router.settings
         client = settings.clients.get(caller.client)
         return caller.strict or settings.strict or (client is not None and client.strict)
-
-    def _select(self, request: Request, candidates: Sequence[Backend]) -> Backend:
-        selected = self.plugins.manager.hook.agenthub_select_backend(request=request, candidates=candidates)
-        return selected  # type: ignore[no-any-return]
 
     def run(self, dispatch: Dispatch) -> AsyncGenerator[Batch, None]:
         """Return the answer, batch by batch; raises AgentHubError. The caller closes it, also when it breaks off."""

@@ -47,6 +47,12 @@ class Plugins:
         """Say whether any plugin implements an observing hook."""
         return bool(self._observers.get(hook))
 
+    def only_call(self, hook: str) -> Callable[..., Any]:
+        """Return the hook's caller, or its only implementation, which need not go through pluggy at each dispatch."""
+        caller = getattr(self.manager.hook, hook)
+        implementations = caller.get_hookimpls()
+        return implementations[0].function if len(implementations) == 1 else caller  # type: ignore[no-any-return]
+
     def notify(self, hook: str, **facts: Any) -> None:
         """Call each plugin's implementation of an observing hook; one that raises is logged and silences no other."""
         for name, call in self._observers.get(hook, ()):

@@ -19,6 +19,9 @@ from agenthub.settings import ModelSettings, Settings
 _log = structlog.get_logger("agenthub")
 
 
+_MOST_ROUTES = 1024
+
+
 @attrs.frozen
 class Route:
     """Where a model's requests go: its name upstream, the backends that have it (best first), an alias's settings."""
@@ -39,6 +42,7 @@ class Router:
     _errors: dict[str, AgentHubError] = attrs.field(factory=dict)
     _refreshing: asyncio.Task[None] | None = None
     _aliases: dict[str, ModelSettings] = attrs.field(init=False)
+    _routes: dict[str, Route] = attrs.field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
         self._aliases = {model_key(name): alias for name, alias in self.settings.models.items()}
@@ -48,6 +52,12 @@ class Router:
         """True once each backend was asked for its list, with or without success."""
         return len(self._models.keys() | self._errors.keys()) == len(self.backends)
 
+    async def close(self) -> None:
+        """Stop a fetch that is under way."""
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+            await asyncio.gather(self._refreshing, return_exceptions=True)
+
     async def refresh(self) -> None:
         """Fetch all lists anew, each within ``ping_timeout_s``; callers at the same time share one fetch."""
         if self._refreshing is None or self._refreshing.done():
@@ -56,6 +66,8 @@ class Router:
 
     async def _refresh_all(self) -> None:
         await asyncio.gather(*(self._refresh(backend) for backend in self.backends.values()))
+        # Names come from clients, so the memory of them ends with each list, and is bounded between.
+        self._routes.clear()
 
     async def _refresh(self, backend: Backend) -> None:
         # A backend that does not answer keeps its last list: its models are still its models.
@@ -97,6 +109,14 @@ class Router:
 
     def resolve(self, model: str) -> Route:
         """Return the route of a model; raise UnknownModel where no backend has it and there is no default."""
+        route = self._routes.get(model)
+        if route is None:
+            route = self._resolve(model)
+            if len(self._routes) < _MOST_ROUTES:
+                self._routes[model] = route
+        return route
+
+    def _resolve(self, model: str) -> Route:
         alias = self._aliases.get(model_key(model))
         target = alias.target if alias is not None else model
         allowed = (

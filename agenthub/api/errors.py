@@ -68,5 +68,3 @@ async def no_route(http_request: web.Request, caller: Caller) -> web.Response:
     response = error_response(caller, NoRoute(405, "405 method not allowed"))
     response.headers["Allow"] = ", ".join(sorted(allowed))
     return response
-
-

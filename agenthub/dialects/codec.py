@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -86,7 +87,7 @@ class StreamParser:
         if self._finished or self.error is not None:
             return ()
         batch = self._parse(self._framer.feed(data))
-        if self.error is None and self._is_too_long(self._framer.tail):
+        if self.error is None and 0 < self.max_frame_bytes < len(self._framer.tail):
             self.error = self._too_long()
         return batch
 
@@ -107,13 +108,14 @@ class StreamParser:
     def _parse(self, frames: list[bytes]) -> Batch:
         events: list[Event] = []
         raw: list[bytes] = []
+        payload_of, parse, limit = self._framer.payload, self._parser.parse, self.max_frame_bytes or sys.maxsize
         for frame in frames:
-            known, payload = len(events), self._framer.payload(frame)
+            known, payload = len(events), payload_of(frame)
             try:
-                if self._is_too_long(frame):
+                if len(frame) > limit:
                     raise self._too_long()
                 if payload:
-                    self._parser.parse(payload, events)
+                    parse(payload, events)
                 if self.raw:
                     raw.append(frame if self.rename is None else self._renamed(frame, payload))
             except BROKEN as error:
@@ -131,9 +133,6 @@ class StreamParser:
         if not payload.startswith(b"{"):
             return frame
         return self._framer.wrap(jsontext.replace_top_level(payload, "model", self.rename))
-
-    def _is_too_long(self, frame: bytes) -> bool:
-        return 0 < self.max_frame_bytes < len(frame)
 
     def _too_long(self) -> UpstreamProtocol:
         return UpstreamProtocol(f"the upstream sent a frame of more than {self.max_frame_bytes} bytes")

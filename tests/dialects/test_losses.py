@@ -1,0 +1,129 @@
+"""The loss ledger: what a request would lose on its way to the other API, noted or rejected."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+import pytest
+
+from agenthub.canonical import Loss, Request
+from agenthub.dialects.losses import is_representable, losses_to_native, losses_to_openai
+from tests.dialects.recorded import CODECS
+
+CHAT, COMPLETIONS, EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
+TOOLS = [{"type": "function", "function": {"name": "f"}}]
+HI = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "prompt": "hi", "input": "hi"}
+
+
+def ask(path: str, fields: dict[str, Any]) -> Request:
+    wanted = {"/api/chat": "messages", "/api/generate": "prompt", "/api/embed": "input", "/api/embeddings": "prompt"}
+    wanted |= {CHAT: "messages", COMPLETIONS: "prompt", EMBEDDINGS: "input"}
+    body = {"model": "m", wanted[path]: HI[wanted[path]]} | fields
+    return CODECS[path].parse_request(json.dumps(body).encode())
+
+
+def shown(losses: Sequence[Loss]) -> list[str]:
+    """Losses as text: a rejected one with an exclamation mark."""
+    return [loss.field + "!" * loss.rejected for loss in losses]
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "losses"),
+    [
+        (CHAT, {}, []),
+        (CHAT, {"temperature": 1, "stop": "x", "seed": 1, "max_completion_tokens": 5, "top_k": 3, "num_ctx": 9}, []),
+        (CHAT, {"options": {"num_ctx": 1}, "keep_alive": 0, "think": True, "format": "json"}, []),
+        (CHAT, {"logprobs": True, "top_logprobs": 2, "reasoning_effort": "low", "stream_options": {"x": 1}}, []),
+        (CHAT, {"n": 1}, []),
+        (CHAT, {"n": 2}, ["n!"]),
+        (CHAT, {"logit_bias": {}}, []),
+        (CHAT, {"logit_bias": {"5": 1}}, ["logit_bias!"]),
+        (CHAT, {"modalities": ["text"]}, []),
+        (CHAT, {"modalities": ["text", "audio"], "audio": {"voice": "x"}}, ["modalities!", "audio!"]),
+        (CHAT, {"web_search_options": {}}, ["web_search_options!"]),
+        (CHAT, {"functions": [], "function_call": "auto"}, ["functions!", "function_call!"]),
+        (CHAT, {"parallel_tool_calls": True}, []),
+        (CHAT, {"parallel_tool_calls": False}, ["parallel_tool_calls"]),
+        (CHAT, {"user": "u", "metadata": {}, "service_tier": "auto"}, ["user", "metadata", "service_tier"]),
+        (CHAT, {"store": False, "prediction": None}, []),
+        (CHAT, {"store": True, "verbosity": "low"}, ["store", "verbosity"]),
+        (CHAT, {"whatever": 1}, ["whatever"]),
+        (CHAT, {"tools": TOOLS}, []),
+        (CHAT, {"tools": TOOLS, "tool_choice": "auto"}, []),
+        (CHAT, {"tools": TOOLS, "tool_choice": "none"}, []),
+        (CHAT, {"tools": TOOLS, "tool_choice": "required"}, ["tool_choice!"]),
+        (CHAT, {"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "f"}}}, ["tool_choice!"]),
+        (CHAT, {"tool_choice": "required"}, []),
+        (CHAT, {"tools": [{"type": "custom", "custom": {"name": "f"}}]}, ["tools.custom!"]),
+        (COMPLETIONS, {}, []),
+        (COMPLETIONS, {"prompt": ["one"], "suffix": "x", "logprobs": 2, "best_of": 1, "echo": False}, []),
+        (COMPLETIONS, {"prompt": ["one", "two"]}, ["prompt!"]),
+        (COMPLETIONS, {"prompt": [1, 2]}, ["prompt!"]),
+        (COMPLETIONS, {"prompt": [[1], [2]]}, ["prompt!"]),
+        (COMPLETIONS, {"echo": True, "best_of": 3}, ["echo!", "best_of!"]),
+        (EMBEDDINGS, {"dimensions": 8, "encoding_format": "base64"}, []),
+        (EMBEDDINGS, {"input": [1, 2]}, ["input!"]),
+        (EMBEDDINGS, {"input": [[1], [2]]}, ["input!"]),
+        (EMBEDDINGS, {"user": "u"}, ["user"]),
+    ],
+)
+def test_from_openai_to_ollama(path: str, fields: dict[str, Any], losses: list[str]) -> None:
+    """What would make the answer wrong is rejected, the rest is noted; to an API of its own kind nothing is lost."""
+    request = ask(path, fields)
+    assert shown(losses_to_native(request)) == losses
+    assert losses_to_openai(request) == ()
+    # What only the way to Ollama forbids can still be held; the choice of a tool is such a thing.
+    assert is_representable(request) == (not any(loss.endswith("!") for loss in losses if loss != "tool_choice!"))
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "losses"),
+    [
+        ("/api/chat", {}, []),
+        ("/api/chat", {"options": {"temperature": 1, "top_p": 1, "seed": 1, "num_predict": 5, "stop": ["x"]}}, []),
+        ("/api/chat", {"options": {"num_predict": -1, "presence_penalty": 1, "frequency_penalty": 1}}, []),
+        ("/api/chat", {"options": {"num_predict": 0}}, ["options.num_predict"]),
+        ("/api/chat", {"options": {"num_ctx": 9, "top_k": 1}}, ["options.num_ctx", "options.top_k"]),
+        ("/api/chat", {"options": {"mirostat": 2, "repeat_penalty": None}}, ["options.mirostat"]),
+        ("/api/chat", {"keep_alive": "5m"}, ["keep_alive"]),
+        ("/api/chat", {"keep_alive": 0, "messages": []}, []),
+        ("/api/chat", {"think": True}, ["think"]),
+        ("/api/chat", {"think": False, "format": "json", "logprobs": True, "tools": TOOLS}, []),
+        ("/api/chat", {"truncate": True, "shift": True, "_debug_render_only": False}, []),
+        ("/api/chat", {"truncate": False, "shift": False}, ["truncate", "shift"]),
+        ("/api/chat", {"_debug_render_only": True}, ["_debug_render_only!"]),
+        ("/api/chat", {"logit_bias": {"5": 1}}, ["logit_bias!"]),
+        ("/api/chat", {"whatever": 1}, ["whatever"]),
+        ("/api/generate", {"system": "s", "images": ["AAAA"], "format": "json", "think": "low"}, []),
+        ("/api/generate", {"template": "t"}, ["template!"]),
+        ("/api/generate", {"context": [1]}, ["context!"]),
+        ("/api/generate", {"raw": True}, []),
+        ("/api/generate", {"suffix": "x"}, []),
+        ("/api/generate", {"raw": True, "images": ["AAAA"], "format": "json"}, ["images!", "format!"]),
+        ("/api/generate", {"suffix": "x", "system": "s", "think": "low"}, ["system!", "think"]),
+        ("/api/generate", {"suffix": "x", "think": True}, ["think"]),
+        ("/api/embed", {"dimensions": 8, "truncate": True}, []),
+        ("/api/embed", {"truncate": False, "options": {"num_ctx": 9}}, ["options.num_ctx", "truncate"]),
+        ("/api/embeddings", {"keep_alive": 5}, ["keep_alive"]),
+    ],
+)
+def test_from_ollama_to_openai(path: str, fields: dict[str, Any], losses: list[str]) -> None:
+    """The other way round: every option that has no name there is noted, what would make an answer wrong rejected."""
+    request = ask(path, fields)
+    assert shown(losses_to_openai(request)) == losses
+    assert losses_to_native(request) == ()
+
+
+def test_what_an_alias_adds_is_told() -> None:
+    """Of a request of OpenAI's own only what an alias added can be lost at an OpenAI-compatible server."""
+    request = attrs.evolve(ask(CHAT, {"n": 2}), defaults={"num_ctx": 9, "temperature": 1})
+    assert shown(losses_to_openai(request)) == ["options.num_ctx"]
+
+
+def test_a_request_without_a_source() -> None:
+    """A request that was made inside the hub may lose things on either way."""
+    request = attrs.evolve(ask("/api/chat", {"options": {"num_ctx": 9}, "x": 1}), source=None)
+    assert (shown(losses_to_native(request)), shown(losses_to_openai(request))) == (["x"], ["x", "options.num_ctx"])
