@@ -13,7 +13,7 @@ from agenthub.adapter import Adapter
 from agenthub.canonical import JSON, ModelInfo
 from agenthub.errors import AgentHubError, InvalidRequest, UnknownModel, UpstreamError
 from agenthub.middleware import Backend, Caller
-from agenthub.middleware.cache_entry import model_key
+from agenthub.middleware.cache_key import model_key
 from agenthub.settings import ModelSettings, Settings
 
 _log = structlog.get_logger("agenthub")

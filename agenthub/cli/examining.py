@@ -12,7 +12,7 @@ from agenthub.cli.diagnosis import OLLAMA_PORT, Finding, Trouble, diagnose
 from agenthub.cli.opening import open_hub
 from agenthub.errors import AgentHubError, UnknownModel
 from agenthub.middleware import Backend
-from agenthub.middleware.cache_entry import model_key
+from agenthub.middleware.cache_key import model_key
 from agenthub.settings import Settings
 
 _SHOWN = 12

@@ -10,9 +10,16 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from aiocache import SimpleMemoryCache
+
+
+class Sized(Protocol):
+    """A value that knows how much memory it takes."""
+
+    @property
+    def size_bytes(self) -> int: ...
 
 
 class BoundedMemoryCache(SimpleMemoryCache):  # type: ignore[misc]
@@ -26,7 +33,7 @@ class BoundedMemoryCache(SimpleMemoryCache):  # type: ignore[misc]
         self.max_bytes = max_bytes or sys.maxsize
         self.clock = clock
         self.size_bytes = 0
-        self._cache: OrderedDict[str, tuple[bytes, float | None]] = OrderedDict()
+        self._cache: OrderedDict[str, tuple[Sized, float | None]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._cache)
@@ -35,10 +42,10 @@ class BoundedMemoryCache(SimpleMemoryCache):  # type: ignore[misc]
         entry = self._cache.pop(key, None)
         if entry is None:
             return 0
-        self.size_bytes -= len(key) + len(entry[0])
+        self.size_bytes -= len(key) + entry[0].size_bytes
         return 1
 
-    async def _get(self, key: str, encoding: str | None = "utf-8", _conn: Any = None) -> bytes | None:
+    async def _get(self, key: str, encoding: str | None = "utf-8", _conn: Any = None) -> Sized | None:
         entry = self._cache.get(key)
         if entry is None:
             return None
@@ -51,17 +58,17 @@ class BoundedMemoryCache(SimpleMemoryCache):  # type: ignore[misc]
 
     async def _multi_get(
         self, keys: list[str], encoding: str | None = "utf-8", _conn: Any = None
-    ) -> list[bytes | None]:
+    ) -> list[Sized | None]:
         return [await self._get(key) for key in keys]
 
     async def _exists(self, key: str, _conn: Any = None) -> bool:
         return await self._get(key) is not None
 
     async def _set(
-        self, key: str, value: bytes, ttl: float | None = None, _cas_token: Any = None, _conn: Any = None
+        self, key: str, value: Sized, ttl: float | None = None, _cas_token: Any = None, _conn: Any = None
     ) -> bool:
         self._drop(key)
-        size = len(key) + len(value)
+        size = len(key) + value.size_bytes
         if size > self.max_bytes:
             return False
         self._cache[key] = (value, self.clock() + ttl if ttl else None)
@@ -75,7 +82,7 @@ class BoundedMemoryCache(SimpleMemoryCache):  # type: ignore[misc]
             await self._set(key, value, ttl)
         return True
 
-    async def _add(self, key: str, value: bytes, ttl: float | None = None, _conn: Any = None) -> bool:
+    async def _add(self, key: str, value: Sized, ttl: float | None = None, _conn: Any = None) -> bool:
         if await self._exists(key):
             raise ValueError(f"Key {key} already exists, use .set to update the value")
         return await self._set(key, value, ttl)

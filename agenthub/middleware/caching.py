@@ -21,16 +21,32 @@ from agenthub.canonical import (
     RawFrames,
     ReasoningDelta,
     Request,
+    Started,
     TextDelta,
     ToolCallDelta,
 )
 from agenthub.dialects.losses import is_representable
 from agenthub.middleware import Dispatch, Handler, MiddlewareContext
-from agenthub.middleware.cache_entry import dump_events, load_events, make_key
+from agenthub.middleware.cache_key import make_key
 from agenthub.middleware.cache_store import BoundedMemoryCache
 from agenthub.settings import CachingSettings
 
+# What CPython takes for a small object with its string, and for a float in a list.
+_EVENT_BYTES, _FLOAT_BYTES = 128, 32
 _log = structlog.get_logger("agenthub")
+
+
+@attrs.frozen
+class Entry:
+    """A finished answer as one batch; an estimate of its size in memory.
+
+    ``is_counted`` is False for an OpenAI stream without ``include_usage``: its counts never came, so it is good for
+    such streams only.
+    """
+
+    batch: Batch
+    size_bytes: int
+    is_counted: bool
 
 
 @attrs.define
@@ -46,7 +62,7 @@ class Recording:
         if self.size_bytes > self.max_bytes:
             return
         for event in batch:
-            if type(event) is not RawFrames:
+            if type(event) is not RawFrames and type(event) is not Started:
                 self.events.append(event)
                 self.size_bytes += _size(event)
         if self.size_bytes > self.max_bytes:
@@ -56,16 +72,22 @@ class Recording:
     def is_finished(self) -> bool:
         return bool(self.events) and type(self.events[-1]) is Finished
 
+    def entry(self) -> Entry:
+        """Return what is to be kept: the events behind a Started that belongs to no connection."""
+        finished = self.events[-1]
+        is_counted = isinstance(finished, Finished) and finished.usage is not None
+        return Entry((Started(), *self.events), self.size_bytes, is_counted)
+
 
 def _size(event: Event) -> int:
     match event:
         case TextDelta() | ReasoningDelta():
-            return 32 + len(event.text)
+            return _EVENT_BYTES + len(event.text)
         case ToolCallDelta():
-            return 64 + len(event.arguments)
+            return _EVENT_BYTES + len(event.arguments)
         case Embeddings():
-            return sum(8 * len(vector) for vector in event.vectors)
-    return 128
+            return _EVENT_BYTES + sum(_FLOAT_BYTES * len(vector) for vector in event.vectors)
+    return 4 * _EVENT_BYTES
 
 
 @attrs.define
@@ -95,30 +117,23 @@ class Caching:
                 recording.add(batch)
                 yield batch
         if recording.is_finished:
-            await self._write(key, recording.events)
+            await self._write(key, recording.entry())
 
     async def _read(self, key: str, request: Request) -> Batch | None:
         try:
-            data = await self.store.get(key)
-            batch = None if data is None else load_events(data)
+            entry = await self.store.get(key)
         except Exception as error:
             _log.warning("agenthub.cache_failed", operation="read", error=str(error))
             return None
-        if batch is None or (request.wants_usage and not _counted(batch)):
+        if not isinstance(entry, Entry) or (request.wants_usage and not entry.is_counted):
             return None
-        return batch
+        return entry.batch
 
-    async def _write(self, key: str, events: list[Event]) -> None:
+    async def _write(self, key: str, entry: Entry) -> None:
         try:
-            await self.store.set(key, dump_events(events), ttl=self.settings.ttl_s or None)
+            await self.store.set(key, entry, ttl=self.settings.ttl_s or None)
         except Exception as error:
             _log.warning("agenthub.cache_failed", operation="write", error=str(error))
-
-
-def _counted(batch: Batch) -> bool:
-    # An OpenAI stream without include_usage was stored without its counts: good for such a stream only.
-    finished = batch[-1]
-    return isinstance(finished, Finished) and finished.usage is not None
 
 
 def is_cacheable(request: Request, policy: str) -> bool:

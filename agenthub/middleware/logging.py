@@ -7,8 +7,18 @@ from typing import Any
 
 import attrs
 import structlog
+from cattrs import Converter
+from cattrs.gen import make_dict_unstructure_fn, override
 
-from agenthub.canonical import Batch, assemble
+from agenthub.canonical import (
+    Batch,
+    ChatRequest,
+    EmbedRequest,
+    Event,
+    GenerateRequest,
+    RelayRequest,
+    assemble,
+)
 from agenthub.middleware import Dispatch, Handler, MiddlewareContext, Outcome, field_names
 from agenthub.middleware.watching import watch
 
@@ -29,10 +39,11 @@ class Logging:
         return watch(dispatch, handler, self.finished)
 
     async def _with_content(self, dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]:
-        events: list[Any] = []
+        events: list[Event] = []
 
         def finished(dispatch: Dispatch, outcome: Outcome) -> None:
-            self.finished(dispatch, outcome, request=repr(dispatch.request), answer=repr(assemble(events)))
+            content = {"request": _CONVERTER.unstructure(dispatch.request), "answer": _unstructured(events)}
+            self.finished(dispatch, outcome, **content)
 
         watched = watch(dispatch, handler, finished)
         try:
@@ -42,10 +53,29 @@ class Logging:
         finally:
             await watched.aclose()
 
-    def finished(self, dispatch: Dispatch, outcome: Outcome, **content: str) -> None:
+    def finished(self, dispatch: Dispatch, outcome: Outcome, **content: Any) -> None:
         """Write the line."""
         write = self.log.warning if outcome.name == "failed" else self.log.info
         write("agenthub.dispatch_finished", **make_line(dispatch, outcome), **content)
+
+
+def _make_converter() -> Converter:
+    """Return what turns requests and answers into JSON for the log, without the client's key and its raw bytes."""
+    converter = Converter(omit_if_default=True)
+    for kind in (ChatRequest, GenerateRequest, EmbedRequest, RelayRequest):
+        hidden = override(omit=True)
+        hook = make_dict_unstructure_fn(
+            kind, converter, _cattrs_omit_if_default=True, authorization=hidden, source=hidden
+        )
+        converter.register_unstructure_hook(kind, hook)
+    return converter
+
+
+_CONVERTER = _make_converter()
+
+
+def _unstructured(events: list[Event]) -> Any:
+    return _CONVERTER.unstructure(assemble(events))
 
 
 def make_logging(context: MiddlewareContext) -> Logging:

@@ -80,7 +80,8 @@ class ChatParser:
             events.append(TextDelta(typed.text(content)))
         if calls := message.get("tool_calls"):
             events.extend(self._call(call) for call in typed.items(calls))
-        events.extend(common.parse_logprobs(line))
+        if logprobs := line.get("logprobs"):
+            events.append(LogprobsDelta(typed.logprobs(logprobs)))
         if line.get("done"):
             self._done = True
             events.append(common.parse_finished(line))

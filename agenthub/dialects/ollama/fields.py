@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from agenthub.canonical import JSON, BaseRequest, Finished, LogprobsDelta, TextRequest, Timings, Usage
+from agenthub.canonical import JSON, BaseRequest, Finished, TextRequest, Timings, Usage
 from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import Fields
 from agenthub.errors import AgentHubError, InvalidRequest, UpstreamError, UpstreamStatus
@@ -147,12 +147,6 @@ def render_finished(finished: Finished) -> dict[str, JSON]:
 
 def _nanoseconds(seconds: float) -> int:
     return max(1, round(seconds * _NANO))
-
-
-def parse_logprobs(line: Mapping[str, JSON]) -> list[LogprobsDelta]:
-    """Return the log-probabilities that a line carries, if any."""
-    items = typed.logprobs(line.get("logprobs"))
-    return [LogprobsDelta(items)] if items else []
 
 
 def timestamp() -> str:

@@ -87,7 +87,8 @@ class GenerateParser:
             events.append(ReasoningDelta(typed.text(thinking)))
         if response:
             events.append(TextDelta(typed.text(response)))
-        events.extend(common.parse_logprobs(line))
+        if logprobs := line.get("logprobs"):
+            events.append(LogprobsDelta(typed.logprobs(logprobs)))
         if line.get("done"):
             self._done = True
             events.append(common.parse_finished(line))

@@ -1,33 +1,14 @@
-"""What the cache holds: the key of a request and the events of its answer, as bytes.
+"""The key of a request in the cache.
 
-The key is made of the canonical request, so that one answer serves every dialect, every adapter, whole and streamed.
+It is made of the canonical request, so that one answer serves every dialect, every adapter, whole and streamed.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from cattrs.preconf.orjson import OrjsonConverter, make_converter
-from cattrs.strategies import configure_tagged_union
-
-from agenthub.canonical import (
-    JSON,
-    Batch,
-    ChatRequest,
-    Embeddings,
-    EmbedRequest,
-    Event,
-    Finished,
-    GenerateRequest,
-    LogprobsDelta,
-    RawFrames,
-    ReasoningDelta,
-    Request,
-    Started,
-    TextDelta,
-    ToolCallDelta,
-)
+from agenthub.canonical import JSON, ChatRequest, EmbedRequest, GenerateRequest, Request
 from agenthub.dialects import jsontext
 
 _VERSION = 1
@@ -72,33 +53,3 @@ def _particulars(request: Request) -> Sequence[JSON]:
             return (request.inputs, request.dimensions, request.truncate, request.normalised)
         case _:
             return (request.arguments,)
-
-
-def dump_events(events: Iterable[Event]) -> bytes:
-    """Return the events of a finished answer as bytes, without what belongs to one connection."""
-    kept = [event for event in events if not isinstance(event, Started | RawFrames)]
-    try:
-        return _CONVERTER.dumps(kept, list[Kept])
-    except TypeError:  # integers beyond 64 bits, lone surrogates
-        return jsontext.dumps(_CONVERTER.unstructure(kept, list[Kept]))
-
-
-def load_events(data: bytes) -> Batch:
-    """Return the batch that ``dump_events`` wrote, behind a Started; raise an exception of cattrs for anything else."""
-    return (Started(), *_CONVERTER.structure(jsontext.loads(data), list[Kept]))
-
-
-Kept = TextDelta | ReasoningDelta | ToolCallDelta | LogprobsDelta | Embeddings | Finished
-
-
-def _make_converter() -> OrjsonConverter:
-    converter = make_converter(detailed_validation=False)
-    # A vector is thousands of floats: it is taken as it was written.
-    converter.register_structure_hook_func(lambda kind: kind == Sequence[float], lambda value, _: value)
-    configure_tagged_union(
-        Kept, converter, tag_name="is", tag_generator=lambda kind: kind.__name__.removesuffix("Delta")
-    )
-    return converter
-
-
-_CONVERTER = _make_converter()
