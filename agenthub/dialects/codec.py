@@ -109,22 +109,22 @@ class StreamParser:
         events: list[Event] = []
         raw: list[bytes] = []
         payload_of, parse, limit = self._framer.payload, self._parser.parse, self.max_frame_bytes or sys.maxsize
-        for frame in frames:
-            known, payload = len(events), payload_of(frame)
-            try:
+        known, payload = 0, b""
+        try:
+            for frame in frames:
+                known, payload = len(events), payload_of(frame)
                 if len(frame) > limit:
                     raise self._too_long()
                 if payload:
                     parse(payload, events)
                 if self.raw:
                     raw.append(frame if self.rename is None else self._renamed(frame, payload))
-            except BROKEN as error:
-                self.error = as_upstream_error(error, payload)
-                del events[known:]
-                break
-            if len(events) > known and type(events[-1]) is Finished:
-                self._finished = True
-                break
+                if events and type(events[-1]) is Finished:
+                    self._finished = True
+                    break
+        except BROKEN as error:
+            self.error = as_upstream_error(error, payload)
+            del events[known:]
         if raw:
             events.insert(0, RawFrames(b"".join(raw)))
         return tuple(events)

@@ -66,10 +66,7 @@ class ChatParser:
     _done: bool = False
 
     def parse(self, payload: bytes, events: list[Event]) -> None:
-        if not self._done:
-            self.parse_line(jsontext.loads(payload), events)
-
-    def parse_line(self, line: JSON, events: list[Event]) -> None:
+        line = jsontext.loads(payload)
         message = line.get("message")
         if message is None:
             common.raise_error(line)

@@ -128,6 +128,12 @@ class ChunkTemplate:
 
     head: bytes
     tail: bytes
+    before_text: bytes = attrs.field(init=False)
+    after_text: bytes = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.before_text = self.head + b'{"index":0,"delta":{"content":'
+        self.after_text = b'},"logprobs":null,"finish_reason":null}' + self.tail
 
     @classmethod
     def make(cls, request: ChatRequest) -> ChunkTemplate:
@@ -163,10 +169,13 @@ class ChatRenderer:
 
     def render(self, batch: Batch) -> bytes:
         frames: list[bytes] = []
+        before, after = self._template.before_text, self._template.after_text
         for event in batch:
             match event:
-                case TextDelta():
+                case TextDelta() if self._role:
                     frames.append(self._chunk(b'"content":' + jsontext.dumps(event.text)))
+                case TextDelta():
+                    frames.append(before + jsontext.dumps(event.text) + after)
                 case ReasoningDelta():
                     text = jsontext.dumps(event.text)
                     frames.append(self._chunk(b'"reasoning":' + text + b',"reasoning_content":' + text))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing
 from types import TracebackType
 from typing import Self
 
@@ -17,7 +16,8 @@ from agenthub.dialects import StreamParser, parse_whole
 from agenthub.dialects.lane import Lane
 from agenthub.errors import UpstreamError, UpstreamStatus, UpstreamTimeout
 from agenthub.settings import BackendSettings
-from agenthub.upstream_errors import KEPT_HEADERS, make_status_error
+from agenthub.upstream.errors import KEPT_HEADERS, make_status_error
+from agenthub.upstream.patience import Patience
 
 # llama.cpp's server closes idle connections after 5 s, so a pooled one must not be older than that.
 _KEEPALIVE_S = 4.0
@@ -84,44 +84,39 @@ class HttpUpstream:
 
     async def ask(self, lane: Lane, *, authorization: str = "") -> AsyncGenerator[Batch, None]:
         """Yield the answer to ``lane``, whole or streamed as the upstream's Content-Type says; raise UpstreamError."""
+        settings = self.settings
         try:
-            # The timer covers only our own waiting: while a batch is with the client, it is switched off.
-            async with asyncio.timeout(self.settings.first_event_timeout_s or None) as timer:
-                response = await self._send("POST", lane.codec.path, lane.body, authorization)
-                async with response, aclosing(self._batches(lane, response)) as batches:
-                    async for batch in batches:
-                        timer.reschedule(None)
-                        yield batch
-                        timer.reschedule(self._idle_deadline())
+            # Only our own waiting counts: while a batch is with the client, the upstream is not waited for.
+            with Patience(settings.first_event_timeout_s) as patience:
+                async with await self._send("POST", lane.codec.path, lane.body, authorization) as response:
+                    if response.status >= 300:
+                        raise await self._status_error(response)
+                    started = Started(
+                        response.content_type == lane.codec.stream_type,
+                        lane.codec.path if lane.raw else "",
+                        _kept(response),
+                    )
+                    if not started.streamed:
+                        body = await response.read()
+                        patience.pause()
+                        yield (started, *parse_whole(lane.codec, body, raw=lane.raw, rename=lane.rename))
+                        return
+                    parser = StreamParser(lane.codec, lane.raw, lane.rename, settings.max_frame_bytes)
+                    opening: Batch = (started,)
+                    async for data in response.content.iter_any():
+                        if batch := parser.feed(data):
+                            patience.pause()
+                            yield opening + batch
+                            opening = ()
+                            patience.resume(settings.idle_timeout_s)
+                        if parser.error is not None:
+                            raise parser.error
+                    if batch := parser.close():
+                        yield opening + batch
+                    if parser.error is not None:
+                        raise parser.error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._failure(error) from error
-
-    async def _batches(self, lane: Lane, response: aiohttp.ClientResponse) -> AsyncGenerator[Batch, None]:
-        if response.status >= 300:
-            raise await self._status_error(response)
-        streamed = response.content_type == lane.codec.stream_type
-        started = Started(streamed, lane.codec.path if lane.raw else "", _kept(response))
-        if not streamed:
-            yield (started, *parse_whole(lane.codec, await response.read(), raw=lane.raw, rename=lane.rename))
-            return
-        parser = StreamParser(lane.codec, lane.raw, lane.rename, self.settings.max_frame_bytes)
-        opening: Batch = (started,)
-        async for data in response.content.iter_any():
-            batch = parser.feed(data)
-            if batch:
-                yield opening + batch
-                opening = ()
-            if parser.error is not None:
-                raise parser.error
-        batch = parser.close()
-        if batch:
-            yield opening + batch
-        if parser.error is not None:
-            raise parser.error
-
-    def _idle_deadline(self) -> float | None:
-        idle = self.settings.idle_timeout_s
-        return asyncio.get_running_loop().time() + idle if idle else None
 
     async def _send(
         self, method: str, path: str, body: bytes | None = None, authorization: str = ""
