@@ -56,7 +56,8 @@ async def ps(http_request: web.Request, caller: Caller) -> web.Response:
 
 async def show(http_request: web.Request, caller: Caller) -> web.StreamResponse:
     """Show a model, as the backend that has it describes it."""
-    return await answer(http_request, caller, listing.SHOW_CODEC)
+    codec = listing.SHOW_CODEC
+    return await answer(http_request, caller, codec, codec.parse_request(await http_request.read()))
 
 
 async def _running(hub: Hub, backend: Backend) -> list[Mapping[str, JSON]]:

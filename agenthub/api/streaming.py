@@ -10,16 +10,15 @@ import attrs
 from aiohttp import web
 
 from agenthub.api.hub import HUB
-from agenthub.canonical import Batch, Event, Finished, RawFrames, Started, assemble
+from agenthub.canonical import Batch, Event, Finished, RawFrames, Request, Started, assemble
 from agenthub.dialects import Codec
 from agenthub.errors import AgentHubError, UpstreamProtocol
 from agenthub.middleware import Caller, Dispatch, field_names
 
 
-async def answer(http_request: web.Request, caller: Caller, codec: Codec) -> web.StreamResponse:
-    """Parse the body, dispatch it and answer as ``codec`` renders it; raises AgentHubError before the first byte."""
+async def answer(http_request: web.Request, caller: Caller, codec: Codec, request: Request) -> web.StreamResponse:
+    """Dispatch ``request`` and answer as ``codec`` renders it; raises AgentHubError before the first byte."""
     hub = http_request.app[HUB]
-    request = codec.parse_request(await http_request.read())
     if hub.forwards_authorization and (authorization := http_request.headers.get("Authorization")):
         request = attrs.evolve(request, authorization=authorization)
     dispatch = await hub.dispatcher.dispatch(request, caller)

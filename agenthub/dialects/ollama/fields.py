@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from agenthub.canonical import JSON, BaseRequest, Finished, TextRequest, Timings, Usage
@@ -149,9 +151,15 @@ def _nanoseconds(seconds: float) -> int:
     return max(1, round(seconds * _NANO))
 
 
+@lru_cache(1)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
 def timestamp() -> str:
     """Return now as Ollama writes it: RFC 3339, UTC, ``Z``."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    seconds, nanoseconds = divmod(time.time_ns(), _NANO)
+    return f"{_second(seconds)}.{nanoseconds:09d}Z"
 
 
 def raise_error(line: Mapping[str, JSON]) -> None:

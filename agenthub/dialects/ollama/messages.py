@@ -14,6 +14,8 @@ from agenthub.errors import InvalidRequest, UpstreamProtocol
 
 def parse_message(value: JSON) -> Message:
     """Return one message; raises InvalidRequest in Go's words."""
+    if (plain := parse_plain(value)) is not None:
+        return plain
     if not isinstance(value, dict):
         raise InvalidRequest(
             f"json: cannot unmarshal {kind(value)} into Go struct field ChatRequest.messages of type api.Message",
@@ -29,6 +31,15 @@ def parse_message(value: JSON) -> Message:
         tool_call_id=fields.text("tool_call_id"),
         tool_name=fields.text("tool_name"),
     )
+
+
+def parse_plain(value: JSON) -> Message | None:
+    """Return a message that is nothing but a role and a text, as nearly all are; None for any other."""
+    if type(value) is dict and len(value) == 2:
+        role, content = value.get("role"), value.get("content")
+        if type(role) is str and type(content) is str:
+            return Message(role.lower(), content)
+    return None
 
 
 def parse_tool_call(value: JSON) -> ToolCall:

@@ -10,9 +10,10 @@ import attrs
 
 from agenthub.canonical import JSON, Loss, Message, ToolCall
 from agenthub.dialects.body import Fields
-from agenthub.dialects.ollama.messages import parse_tool_call
+from agenthub.dialects.ollama.messages import parse_plain, parse_tool_call
 from agenthub.errors import InvalidRequest, Unsupported
 
+_PLAIN_ROLES = frozenset({"system", "user", "assistant"})
 _ROLES = {"developer": "system", "function": "tool"}
 _MAGIC = ((b"\x89PNG", "image/png"), (b"\xff\xd8", "image/jpeg"), (b"GIF8", "image/gif"))
 _REMOTE_IMAGE = "image URLs are not currently supported, please use base64 encoded data instead"
@@ -29,6 +30,9 @@ class MessageParser:
     _names: dict[str, str] = attrs.field(factory=dict)
 
     def parse(self, value: JSON) -> Message:
+        plain = parse_plain(value)
+        if plain is not None and plain.role in _PLAIN_ROLES:
+            return plain
         if not isinstance(value, dict):
             raise InvalidRequest("invalid message format", param="messages")
         fields = Fields("ChatCompletionRequest.messages", dict(value))
