@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import logging
 import sys
 from collections.abc import MutableMapping
@@ -56,7 +58,36 @@ def _bridge(stream: TextIO, shared: list[Any], renderer: list[Any], level: int) 
 
 
 def _binary(stream: TextIO) -> Any:
-    return getattr(stream, "buffer", None) or _Encoded(stream)
+    buffer = LineBuffer(getattr(stream, "buffer", None) or _Encoded(stream))
+    atexit.register(buffer.drain)
+    return buffer
+
+
+@attrs.define(eq=False)
+class LineBuffer:
+    """Writes the lines of one turn of the event loop at once: under load a system call serves many requests."""
+
+    file: Any
+    _lines: list[bytes] = attrs.field(factory=list)
+
+    def write(self, data: bytes) -> None:
+        self._lines.append(data)
+
+    def flush(self) -> None:
+        """Have the lines written when this turn of the loop is over, or at once where there is no loop."""
+        if len(self._lines) > 1:
+            return
+        try:
+            asyncio.get_running_loop().call_soon(self.drain)
+        except RuntimeError:
+            self.drain()
+
+    def drain(self) -> None:
+        """Write what there is."""
+        lines, self._lines = self._lines, []
+        if lines and not self.file.closed:
+            self.file.write(b"".join(lines))
+            self.file.flush()
 
 
 @attrs.frozen
@@ -70,6 +101,10 @@ class _Encoded:
 
     def flush(self) -> None:
         self.stream.flush()
+
+    @property
+    def closed(self) -> bool:
+        return self.stream.closed
 
 
 def _name_logger(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -6,7 +6,7 @@ import platform
 from collections.abc import Sequence
 from typing import Any, Final
 
-from bench.cases import CONNECTIONS, Result
+from bench.cases import CONNECTIONS, Case, Result
 
 START_AIM_S: Final = 1.5
 MEMORY_AIM_MB: Final = 90.0
@@ -29,19 +29,21 @@ def make_report(
 def render(report: dict[str, Any], results: Sequence[Result]) -> str:
     """Return the table that people read."""
     lines = [f"Python {report['python']}, both sides on {report['loop']}, {CONNECTIONS} connections, medians", ""]
-    lines.append(f"{'':38}{'hub/s':>9}{'bare/s':>9}{'ratio':>7}{'range':>13}{'aim':>7}   against")
-    for result in results:
-        figures = report["cases"][result.case.name]
-        lines.append(
-            f"{result.case.title:38}{figures['hub_per_s']:9,.0f}{figures['bare_per_s']:9,.0f}{figures['ratio']:7.2f}"
-            f"{figures['ratio_min']:7.2f}-{figures['ratio_max']:.2f}  {_aim(figures['aim'])}   {result.case.against}"
-        )
+    lines.append(f"{'':38}{'hub/s':>9}{'bare/s':>9}{'CPU us each':>15}{'ratio':>7}{'range':>13}{'aim':>7}   against")
+    lines += [_row(result.case, report["cases"][result.case.name]) for result in results]
     start, memory = report["start_s"], report["memory_mb"]
-    lines.append(f"{'start until /health answers':38}{start['median']:7.2f} s{start['aim']:>34.1f} s")
+    lines.append(f"{'start until /health answers':38}{start['median']:7.2f} s{start['aim']:>50.1f} s")
     for name, title in (("start", "memory after the start"), ("load", "memory after the load")):
         shown = "unknown" if memory[name] is None else f"{memory[name]:.1f} MiB"
-        lines.append(f"{title:38}{shown:>9}{memory['aim']:>34.0f} MiB")
+        lines.append(f"{title:38}{shown:>9}{memory['aim']:>50.0f} MiB")
     return "\n".join(lines)
+
+
+def _row(case: Case, figures: dict[str, Any]) -> str:
+    rates = f"{figures['hub_per_s']:9,.0f}{figures['bare_per_s']:9,.0f}"
+    cpu = f"{figures['hub_cpu_us']:8,.0f} :{figures['bare_cpu_us']:5,.0f}"
+    ratio = f"{figures['ratio']:7.2f}{figures['ratio_min']:8.2f}-{figures['ratio_max']:.2f}"
+    return f"{case.title:38}{rates}{cpu}{ratio}  {_aim(figures['aim'])}   {case.against}"
 
 
 def _aim(aim: float | None) -> str:

@@ -29,7 +29,7 @@ from agenthub.errors import (
     UpstreamStatus,
     UpstreamTimeout,
 )
-from agenthub.upstream_errors import make_status_error
+from agenthub.upstream.errors import make_status_error
 
 
 def innocent(message: str) -> bool:

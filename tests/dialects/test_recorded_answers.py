@@ -270,7 +270,7 @@ def test_recorded_completions(recording: Recording) -> None:
     response = ollama_package.GenerateResponse.model_validate_json(native.render_whole(request, answer))
     lines = native.make_renderer(request).render(events).decode().splitlines()
     parts = [ollama_package.GenerateResponse.model_validate_json(line) for line in lines]
-    assert (response.response, "".join(part.response for part in parts)) == (answer.text, answer.text)
+    assert (response.response, "".join(part.response or "" for part in parts)) == (answer.text, answer.text)
     assert (response.done_reason, response.context) == (parts[-1].done_reason, parts[-1].context)
 
 

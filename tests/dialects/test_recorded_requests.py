@@ -14,7 +14,7 @@ from agenthub.dialects.losses import losses_to_native
 from agenthub.dialects.ollama import fields as ollama_fields
 from agenthub.dialects.openai import fields as openai_fields
 from agenthub.errors import RequestError, UpstreamStatus
-from agenthub.upstream_errors import make_status_error
+from agenthub.upstream.errors import make_status_error
 from tests.dialects.recorded import CODECS, Recording, everything, load, names
 
 OLLAMA = everything("ollama-0.9.3")

@@ -35,9 +35,9 @@ STREAMS = {
 NDJSON = ("/api/chat", "/api/generate")
 
 
-def request_of(path: str) -> ChatRequest | GenerateRequest:
+def request_of(path: str, model: str = "m") -> ChatRequest | GenerateRequest:
     chat = path in ("/api/chat", "/v1/chat/completions")
-    return ChatRequest(model="m", stream=True) if chat else GenerateRequest(model="m", stream=True)
+    return ChatRequest(model=model, stream=True) if chat else GenerateRequest(model=model, stream=True)
 
 
 def render(path: str, events: Sequence[Event]) -> bytes:
@@ -75,8 +75,10 @@ def cut(data: bytes, at: Iterable[int]) -> list[bytes]:
 def test_events_come_through_their_dialect(path: str, data: st.DataObject) -> None:
     """parse(render(events)) is events, whether they were rendered in one batch or one by one."""
     events = data.draw(STREAMS[path])
-    renderer = CODECS[path].make_renderer(request_of(path))
+    model = data.draw(st.sampled_from(["m", 'a|b"\n{}%s,', "data: ☕"]))
+    renderer = CODECS[path].make_renderer(request_of(path, model))
     one_by_one = b"".join(renderer.render((event,)) for event in events)
+    assert json.dumps(model, ensure_ascii=False).encode() in one_by_one
     for stream in (render(path, events), one_by_one):
         assert parse(CODECS[path], [stream])[0] == expected(path, events)
 

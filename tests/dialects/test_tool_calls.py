@@ -115,6 +115,20 @@ def test_calls_of_ollama_are_numbered_over_the_whole_answer() -> None:
     assert json.loads(frames[3][6:])["choices"][0]["finish_reason"] == "tool_calls"
 
 
+@pytest.mark.parametrize("extra", [{}, {"model": "m"}, {"model": "m", "created_at": "x"}, {"a": 1, "b": 2, "c": 3}])
+@pytest.mark.parametrize("about", [{}, {"role": "assistant"}, {"content": ""}, {"content": "", "thinking": ""}])
+def test_no_shape_of_a_line_hides_a_call(extra: dict[str, Any], about: dict[str, Any]) -> None:
+    """Calls, thoughts and log-probabilities are seen however many members stand beside them."""
+    one = {"function": {"name": "f", "arguments": {}}}
+    shapes: list[tuple[dict[str, Any], dict[str, Any]]]
+    shapes = [({"tool_calls": [one]}, {}), ({"thinking": "t"}, {}), ({}, {"logprobs": [{"token": "a", "logprob": 0}]})]
+    for in_message, in_line in shapes:
+        parser = StreamParser(NATIVE)
+        line = extra | {"message": about | in_message, "done": False} | in_line
+        assert len(parser.feed(json.dumps(line).encode() + b"\n")) == 1
+        assert parser.error is None
+
+
 def test_every_call_has_an_id_of_its_own() -> None:
     """Ids that an upstream leaves out are made, all different; its own are kept; whole answers alike."""
     bare = {"function": {"name": "f", "arguments": {}}}
