@@ -90,9 +90,9 @@ def ask(dispatch: Dispatch) -> AsyncGenerator[Batch, None]:
 
 def apply_alias(request: Request, route: Route) -> Request:
     """Return the request with the upstream's name, and the alias's options under the client's own."""
-    defaults = {name: value for name, value in route.options.items() if name not in request.options}
-    if route.upstream_model == request.model and not defaults:
+    if route.upstream_model == request.model and not route.options:
         return request
+    defaults = {name: value for name, value in route.options.items() if name not in request.options}
     name = "" if route.upstream_model == request.model else route.upstream_model
     return attrs.evolve(request, upstream_model=name, options={**defaults, **request.options}, defaults=defaults)
 

@@ -6,7 +6,10 @@ import asyncio
 import atexit
 import logging
 import sys
+import time
 from collections.abc import MutableMapping
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, TextIO
 
 import attrs
@@ -14,6 +17,8 @@ import structlog
 
 from agenthub.dialects import jsontext
 from agenthub.settings import LogSettings
+
+_LEVELS = {"warn": "warning", "exception": "error"}
 
 
 def configure_logging(settings: LogSettings, stream: TextIO | None = None) -> None:
@@ -23,10 +28,7 @@ def configure_logging(settings: LogSettings, stream: TextIO | None = None) -> No
     """
     stream = stream or sys.stderr
     as_json = settings.format == "json" or (settings.format == "auto" and not stream.isatty())
-    shared: list[Any] = [
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
+    shared: list[Any] = [_stamp]
     level = logging.getLevelNamesMapping()[settings.level.upper()]
     wrapper = structlog.make_filtering_bound_logger(level)
     if as_json:
@@ -43,6 +45,19 @@ def configure_logging(settings: LogSettings, stream: TextIO | None = None) -> No
         processors=processors, wrapper_class=wrapper, logger_factory=factory, cache_logger_on_first_use=True
     )
     _bridge(stream, shared, foreign, level)
+
+
+def _stamp(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    # What structlog's add_log_level and TimeStamper do, in a third of their time.
+    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
+    event["level"] = _LEVELS.get(method, method)
+    event["timestamp"] = f"{_second(seconds)}.{nanoseconds // 1000:06d}Z"
+    return event
+
+
+@lru_cache(1)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _bridge(stream: TextIO, shared: list[Any], renderer: list[Any], level: int) -> None:

@@ -43,14 +43,11 @@ class Router:
     _refreshing: asyncio.Task[None] | None = None
     _aliases: dict[str, ModelSettings] = attrs.field(init=False)
     _routes: dict[str, Route] = attrs.field(factory=dict)
+    is_ready: bool = False
+    """True once each backend was asked for its list, with or without success."""
 
     def __attrs_post_init__(self) -> None:
         self._aliases = {model_key(name): alias for name, alias in self.settings.models.items()}
-
-    @property
-    def is_ready(self) -> bool:
-        """True once each backend was asked for its list, with or without success."""
-        return len(self._models.keys() | self._errors.keys()) == len(self.backends)
 
     async def close(self) -> None:
         """Stop a fetch that is under way."""
@@ -68,6 +65,7 @@ class Router:
         await asyncio.gather(*(self._refresh(backend) for backend in self.backends.values()))
         # Names come from clients, so the memory of them ends with each list, and is bounded between.
         self._routes.clear()
+        self.is_ready = True
 
     async def _refresh(self, backend: Backend) -> None:
         # A backend that does not answer keeps its last list: its models are still its models.

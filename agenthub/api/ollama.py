@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
+from agenthub.api.bodies import read_body
 from agenthub.api.hub import HUB, Hub
 from agenthub.api.listing import listed_models
 from agenthub.api.streaming import answer
@@ -57,7 +58,7 @@ async def ps(http_request: web.Request, caller: Caller) -> web.Response:
 async def show(http_request: web.Request, caller: Caller) -> web.StreamResponse:
     """Show a model, as the backend that has it describes it."""
     codec = listing.SHOW_CODEC
-    return await answer(http_request, caller, codec, codec.parse_request(await http_request.read()))
+    return await answer(http_request, caller, codec, codec.parse_request(await read_body(http_request)))
 
 
 async def _running(hub: Hub, backend: Backend) -> list[Mapping[str, JSON]]:

@@ -9,8 +9,10 @@ from typing import TypeAlias
 from aiohttp import web
 
 from agenthub.api import health, ollama, openai
+from agenthub.api.bodies import read_body
 from agenthub.api.context import make_caller
 from agenthub.api.errors import ANYWHERE, failure_response, no_route
+from agenthub.api.responses import WholeResponse
 from agenthub.api.streaming import answer
 from agenthub.dialects import Codec
 from agenthub.dialects.ollama import CODECS as OLLAMA_CODECS
@@ -32,7 +34,7 @@ def ask(codec: Codec) -> Handler:
     remembered = lru_cache(_MOST)(codec.parse_request)
 
     async def handle(http_request: web.Request, caller: Caller) -> web.StreamResponse:
-        body = await http_request.read()
+        body = await read_body(http_request)
         request = remembered(body) if len(body) <= _LONGEST_BYTES else codec.parse_request(body)
         return await answer(http_request, caller, codec, request)
 
@@ -77,7 +79,7 @@ def entrance(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamRe
             response = await handler(http_request, caller)
         except Exception as error:
             response = failure_response(caller, error)
-        if not response.prepared:
+        if not (response.prepared or isinstance(response, WholeResponse)):
             response.headers["X-Request-Id"] = caller.request_id
         return response
 

@@ -10,6 +10,7 @@ import attrs
 from aiohttp import web
 
 from agenthub.api.hub import HUB
+from agenthub.api.responses import StreamedResponse, make_whole
 from agenthub.canonical import Batch, Event, Finished, RawFrames, Request, Started, assemble
 from agenthub.dialects import Codec
 from agenthub.errors import AgentHubError, UpstreamProtocol
@@ -26,7 +27,7 @@ async def answer(http_request: web.Request, caller: Caller, codec: Codec, reques
         try:
             if request.wants_stream:
                 return await _stream(http_request, codec, dispatch, batches)
-            return await _whole(codec, dispatch, batches)
+            return await _whole(http_request, codec, dispatch, batches)
         except Exception as error:
             await _tell(batches, error)
             raise
@@ -38,7 +39,9 @@ async def _tell(batches: AsyncGenerator[Batch, None], error: Exception) -> None:
         await batches.athrow(error)
 
 
-async def _whole(codec: Codec, dispatch: Dispatch, batches: AsyncGenerator[Batch, None]) -> web.Response:
+async def _whole(
+    http_request: web.Request, codec: Codec, dispatch: Dispatch, batches: AsyncGenerator[Batch, None]
+) -> web.StreamResponse:
     events: list[Event] = []
     body: bytes | None = None
     async for batch in batches:
@@ -51,7 +54,7 @@ async def _whole(codec: Codec, dispatch: Dispatch, batches: AsyncGenerator[Batch
         raise UpstreamProtocol("the upstream ended its answer too early")
     headers = make_headers(dispatch, events[0])
     headers["Content-Type"] = codec.whole_type
-    return web.Response(body=body, headers=headers)
+    return make_whole(http_request, headers, body)
 
 
 def _render_whole(codec: Codec, dispatch: Dispatch, events: list[Event]) -> bytes:
@@ -68,7 +71,7 @@ async def _stream(
     first = await anext(batches)
     headers = make_headers(dispatch, first[0])
     headers |= {"Content-Type": codec.stream_type, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    response = web.StreamResponse(headers=headers)
+    response = StreamedResponse(headers=headers)
     dispatch.status = 200
     render = _renderer(codec, dispatch, first[0])
     # A client that left is no error of ours: the upstream is closed, and there is nobody to tell.
@@ -86,7 +89,10 @@ async def _stream(
 
 
 async def _send(response: web.StreamResponse, dispatch: Dispatch, batch: Batch, data: bytes) -> None:
-    if data:
+    if type(batch[-1]) is Finished:
+        # The last frames and the end of the body in one write.
+        await response.write_eof(data)
+    elif data:
         await response.write(data)
     dispatch.sent(batch, len(data))
 

@@ -49,10 +49,11 @@ class LineFramer:
         return [tail + b"\n"] if tail.strip() else []
 
     def payload(self, frame: bytes) -> bytes:
-        return frame.strip()
+        # White space around JSON does no harm, and is not worth a copy of each line.
+        return b"" if frame.isspace() else frame
 
     def wrap(self, payload: bytes) -> bytes:
-        return payload + b"\n"
+        return payload.rstrip() + b"\n"
 
 
 @attrs.define

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 
 from agenthub.canonical import JSON, ChatRequest, EmbedRequest, GenerateRequest, Request
 from agenthub.dialects import jsontext
 
-_VERSION = 1
+_LONGEST_BYTES, _MOST = 8192, 256
 
 
 def make_key(request: Request, upstream_model: str) -> str:
@@ -19,10 +20,36 @@ def make_key(request: Request, upstream_model: str) -> str:
 
     What decides only how the answer is sent (stream, include_usage, keep_alive, encoding) is not part of it.
     """
+    source = request.source
+    if source is None or request.defaults or len(source.body) > _LONGEST_BYTES:
+        return _make_key(request, upstream_model)
+    return _remembered(_Asked(source.path, source.body, upstream_model, request))
+
+
+class _Asked(tuple[str, bytes, str]):
+    """A request by what it was parsed from, which is quicker to compare than all that it holds."""
+
+    request: Request
+
+    def __new__(cls, path: str, body: bytes, upstream_model: str, request: Request) -> _Asked:
+        asked = super().__new__(cls, (path, body, upstream_model))
+        asked.request = request
+        return asked
+
+
+@lru_cache(_MOST)
+def _remembered(asked: _Asked) -> str:
+    return _make_key(asked.request, asked[2])
+
+
+def _make_key(request: Request, upstream_model: str) -> str:
     options = {name: _plain(value) for name, value in request.options.items()}
     if options.get("seed") == -1:
         del options["seed"]
-    parts = [_VERSION, request.operation, model_key(upstream_model), options, request.extras, *_particulars(request)]
+    parts = [request.operation, model_key(upstream_model), options, request.extras, *_particulars(request)]
+    if request.unmapped and request.source is not None:
+        # What the canonical request leaves out still counts for an upstream of the same dialect.
+        parts.append(request.source.body.decode("utf-8", "surrogateescape"))
     return hashlib.blake2b(jsontext.dumps(parts, sort_keys=True), digest_size=24).hexdigest()
 
 

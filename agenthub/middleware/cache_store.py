@@ -45,6 +45,11 @@ class BoundedMemoryCache(SimpleMemoryCache):  # type: ignore[misc]
         self.size_bytes -= len(key) + entry[0].size_bytes
         return 1
 
+    async def get(self, key: str, default: Any = None, **kwargs: Any) -> Any:
+        """Return what aiocache's does, without its decorators, which cost five times the look-up."""
+        value = await self._get(self.build_key(key))
+        return default if value is None else value
+
     async def _get(self, key: str, encoding: str | None = "utf-8", _conn: Any = None) -> Sized | None:
         entry = self._cache.get(key)
         if entry is None:

@@ -58,6 +58,9 @@ def render_request(request: ChatRequest, model: str) -> bytes:
     return jsontext.dumps(body)
 
 
+_PLAIN = {"role", "content"}
+
+
 @attrs.define
 class ChatParser:
     """Lines of a stream; calls are numbered over the whole answer, since upstreams repeat ``index`` 0."""
@@ -71,9 +74,20 @@ class ChatParser:
         if message is None:
             common.raise_error(line)
             raise UpstreamProtocol("the upstream sent a line without a message")
+        content = message.get("content")
+        if (
+            len(line) == 4
+            and type(content) is str
+            and content
+            and message.keys() == _PLAIN
+            and line.get("done") is False
+        ):
+            # Nearly every line: model, created_at, done, and of the message only a role and a text.
+            events.append(TextDelta(content))
+            return
         if thinking := message.get("thinking"):
             events.append(ReasoningDelta(typed.text(thinking)))
-        if content := message.get("content"):
+        if content:
             events.append(TextDelta(typed.text(content)))
         if calls := message.get("tool_calls"):
             events.extend(self._call(call) for call in typed.items(calls))

@@ -171,11 +171,12 @@ class ChatRenderer:
         frames: list[bytes] = []
         before, after = self._template.before_text, self._template.after_text
         for event in batch:
+            if type(event) is TextDelta and not self._role:
+                frames.append(before + jsontext.dumps(event.text) + after)
+                continue
             match event:
-                case TextDelta() if self._role:
-                    frames.append(self._chunk(b'"content":' + jsontext.dumps(event.text)))
                 case TextDelta():
-                    frames.append(before + jsontext.dumps(event.text) + after)
+                    frames.append(self._chunk(b'"content":' + jsontext.dumps(event.text)))
                 case ReasoningDelta():
                     text = jsontext.dumps(event.text)
                     frames.append(self._chunk(b'"reasoning":' + text + b',"reasoning_content":' + text))
