@@ -95,6 +95,7 @@ async def _open_backends(app: web.Application) -> AsyncIterator[None]:
         with suppress(asyncio.CancelledError):
             await refreshing
         await hub.router.close()
+        hub.dispatcher.close()
 
 
 async def _keep_fresh(router: Router, every_s: float) -> None:

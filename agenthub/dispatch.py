@@ -57,6 +57,12 @@ class Dispatcher:
         if dispatch.losses:
             refuse_losses(dispatch.losses, dispatch.api_mode, strict=self._is_strict(caller))
 
+    def close(self) -> None:
+        """Tell the middleware that no dispatch is under way and none will come."""
+        for layer in self.middleware:
+            if (close := getattr(layer, "close", None)) is not None:
+                close()
+
     def _is_strict(self, caller: Caller) -> bool:
         settings = self.router.settings
         client = settings.clients.get(caller.client)

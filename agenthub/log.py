@@ -49,10 +49,16 @@ def configure_logging(settings: LogSettings, stream: TextIO | None = None) -> No
 
 def _stamp(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     # What structlog's add_log_level and TimeStamper do, in a third of their time.
-    seconds, nanoseconds = divmod(time.time_ns(), 1_000_000_000)
     event["level"] = _LEVELS.get(method, method)
-    event["timestamp"] = f"{_second(seconds)}.{nanoseconds // 1000:06d}Z"
+    if "timestamp" not in event:
+        event["timestamp"] = timestamp(time.time_ns())
     return event
+
+
+def timestamp(unix_ns: int) -> str:
+    """Return a time as lines show it: ISO 8601, UTC, microseconds."""
+    seconds, nanoseconds = divmod(unix_ns, 1_000_000_000)
+    return f"{_second(seconds)}.{nanoseconds // 1000:06d}Z"
 
 
 @lru_cache(1)

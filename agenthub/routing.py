@@ -153,13 +153,13 @@ class Router:
     def api_mode(self, backend: Backend, caller: Caller | None = None, route: Route | None = None) -> str:
         """Return the kind of adapter to use: as the request says, else the client, the model, the backend, the hub."""
         client = self.settings.clients.get(caller.client) if caller is not None else None
-        wishes = (
-            caller.api_mode if caller is not None else "",
-            client.api_mode if client is not None else "",
-            route.api_mode if route is not None else "",
-            backend.settings.api_mode,
+        mode = (
+            (caller.api_mode if caller is not None else "")
+            or (client.api_mode if client is not None else "")
+            or (route.api_mode if route is not None else "")
+            or backend.settings.api_mode
+            or self.settings.api_mode
         )
-        mode = next((wish for wish in wishes if wish), self.settings.api_mode)
         if mode not in backend.adapters:
             raise InvalidRequest(f"api mode {mode!r} is not one of {', '.join(backend.adapters)}", param="api_mode")
         return mode

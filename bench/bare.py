@@ -32,10 +32,11 @@ def make_proxy(upstream: str) -> Handler:
 
 
 def make_constant(size: int) -> Handler:
-    """Return a handler that answers ``size`` bytes and does not even look at the request."""
+    """Return a handler that reads the request and answers ``size`` bytes without a look at it."""
     body = b"x" * size
 
     async def constant(http_request: web.Request) -> web.StreamResponse:
+        await http_request.read()
         return web.Response(body=body, headers=_JSON)
 
     return constant

@@ -40,7 +40,7 @@ class RunningHub:
     url: str
     hub: Hub
     http: ClientSession
-    lines: list[Mapping[str, Any]]
+    logged: list[Mapping[str, Any]]
     stack: AsyncExitStack
 
     async def post(self, path: str, body: object, **headers: str) -> Answered:
@@ -67,8 +67,14 @@ class RunningHub:
         self.stack.push_async_callback(client.close)
         return client
 
+    @property
+    def lines(self) -> list[Mapping[str, Any]]:
+        """The log so far, those lines included that are still to be written."""
+        self.hub.dispatcher.close()
+        return self.logged
+
     def dispatches(self) -> list[Mapping[str, Any]]:
-        """Return the canonical lines logged so far."""
+        """Return the canonical lines of all dispatches that have ended."""
         return [line for line in self.lines if line["event"] == "agenthub.dispatch_finished"]
 
 

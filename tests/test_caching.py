@@ -312,3 +312,12 @@ def test_the_stores_size_is_the_sum_of_what_it_holds(steps: list[tuple[str, str,
             assert store.size_bytes == held <= 40
 
     asyncio.run(run())
+
+
+def test_what_only_the_same_dialect_carries_is_part_of_the_key() -> None:
+    """Names of messages have no canonical place, but an OpenAI upstream sees them: no answer crosses between them."""
+    keys = {
+        key("/v1/chat/completions", {"model": "m", "messages": [{"role": "user", "content": "hi", "name": name}]})
+        for name in ("Ada", "Bob")
+    }
+    assert len(keys) == 2

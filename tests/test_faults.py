@@ -200,7 +200,7 @@ async def test_a_slow_stream_is_no_silent_one(standin: Standin) -> None:
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
 async def test_an_answer_that_cannot_be_rendered_is_a_failure(standin: Standin, streamed: bool) -> None:
-    """Arguments of a tool call that are no JSON object have no place in the Ollama dialect: a failure, also in the log."""
+    """Arguments of a tool call that are no JSON object have no place in the Ollama dialect: a failure, logged so."""
     call = {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": "{broken"}}
     choice: dict[str, Any] = {"index": 0, "finish_reason": "tool_calls"}
     choice["delta" if streamed else "message"] = {"role": "assistant", "content": None, "tool_calls": [call]}

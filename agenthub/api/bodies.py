@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from agenthub.api.hub import HUB
 from agenthub.errors import TooLarge
 
 
@@ -15,7 +14,6 @@ async def read_body(http_request: web.Request) -> bytes:
         return await http_request.read()
     # It came with the headers, as most do, so it need not be waited for in pieces.
     body = content.read_nowait()
-    limit = http_request.app[HUB].settings.max_body_bytes
-    if limit and len(body) > limit:
+    if 0 < http_request.client_max_size < len(body):
         raise TooLarge("http: request body too large")
     return body

@@ -13,7 +13,7 @@ _ID = re.compile(r"[\x21-\x7e]{1,128}")
 _TRUE = frozenset({"true", "1", "yes", "on"})
 
 
-def make_caller(http_request: web.Request) -> Caller:
+def make_caller(http_request: web.Request, dialect: str) -> Caller:
     """Return what the headers say. An X-Request-Id that is no plain word is not echoed: it gets a fresh one."""
     headers = http_request.headers
     given = headers.get("X-Request-Id")
@@ -21,7 +21,7 @@ def make_caller(http_request: web.Request) -> Caller:
     return Caller(
         request_id=given if given and _ID.fullmatch(given) else f"{random.getrandbits(96):024x}",
         client=headers.get("X-Client-Name", "")[:128],
-        dialect="openai" if is_openai(http_request) else "ollama",
+        dialect=dialect,
         api_mode=headers.get("X-AgentHub-Api-Mode", ""),
         strict=headers.get("X-AgentHub-Strict", "").lower() in _TRUE,
         no_cache="no-cache" in directives,
@@ -29,6 +29,6 @@ def make_caller(http_request: web.Request) -> Caller:
     )
 
 
-def is_openai(http_request: web.Request) -> bool:
-    """Say whether a path belongs to the OpenAI dialect; all others are answered in Ollama's."""
-    return http_request.path.startswith("/v1/") or http_request.path == "/v1"
+def dialect_of(path: str) -> str:
+    """Return the dialect that a path belongs to: paths of neither are answered in Ollama's."""
+    return "openai" if path.startswith("/v1/") or path == "/v1" else "ollama"

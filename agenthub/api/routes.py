@@ -10,7 +10,7 @@ from aiohttp import web
 
 from agenthub.api import health, ollama, openai
 from agenthub.api.bodies import read_body
-from agenthub.api.context import make_caller
+from agenthub.api.context import dialect_of, make_caller
 from agenthub.api.errors import ANYWHERE, failure_response, no_route
 from agenthub.api.responses import WholeResponse
 from agenthub.api.streaming import answer
@@ -62,19 +62,21 @@ def add_routes(app: web.Application) -> None:
     """Put every route into ``app``."""
     for method, path, handler in ROUTES:
         if method == "GET":
-            app.router.add_get(path, entrance(handler))
+            app.router.add_get(path, entrance(handler, dialect_of(path)))
         else:
-            app.router.add_route(method, path, entrance(handler))
+            app.router.add_route(method, path, entrance(handler, "" if path == ANYWHERE else dialect_of(path)))
 
 
-def entrance(handler: Handler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def entrance(handler: Handler, dialect: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     """Return the handler as aiohttp calls it: it learns who asks, and whatever fails becomes an answer.
+
+    ``dialect`` is that of its path, empty where the path of each request decides.
 
     A wrapper and no web middleware: aiohttp's chain of these costs more than all that is done here.
     """
 
     async def enter(http_request: web.Request) -> web.StreamResponse:
-        caller = make_caller(http_request)
+        caller = make_caller(http_request, dialect or dialect_of(http_request.path))
         try:
             response = await handler(http_request, caller)
         except Exception as error:

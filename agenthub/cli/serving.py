@@ -16,13 +16,14 @@ import attrs
 import structlog
 from aiohttp import web
 
+from agenthub.api.hub import HUB
 from agenthub.app import make_app
 from agenthub.cli.ports import BACKLOG, open_port
 from agenthub.settings import Settings
 
 Result = TypeVar("Result")
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
-_GC_THRESHOLD = 20_000
+_GC_THRESHOLD = 50_000
 _log = structlog.get_logger("agenthub")
 
 
@@ -95,6 +96,12 @@ class Server:
             await self._runner.cleanup()
         for opened in self._sockets:
             opened.close()
+
+    async def write_log(self) -> None:
+        """Write the lines that the hub still holds."""
+        if self._runner is not None:
+            self._runner.app[HUB].dispatcher.close()
+        await asyncio.sleep(0)  # lines leave at the end of the loop's turn
 
     def cut(self) -> None:
         """Break off every connection, as if all clients had left, so that the end need not wait for them."""

@@ -102,7 +102,10 @@ Handler = Callable[[Dispatch], AsyncGenerator[Batch, None]]
 
 
 class Middleware(Protocol):
-    """Stands around each dispatch: passes batches on, may answer by itself, sees how it ends."""
+    """Stands around each dispatch: passes batches on, may answer by itself, sees how it ends.
+
+    One that has a method ``close()`` is told when the hub ends and no dispatch is under way.
+    """
 
     def __call__(self, dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]: ...
 

@@ -142,15 +142,15 @@ def is_cacheable(request: Request, policy: str) -> bool:
     ``deterministic`` takes answers that would be the same again (temperature 0, or a seed) and embeddings. An answer of
     which the canonical events hold only a part (several choices) is never stored.
     """
-    if policy == "off" or request.loads_only or not is_representable(request):
-        return False
     match request:
         case EmbedRequest():
-            return True
+            wanted = True
         case ChatRequest() | GenerateRequest():
             seed = request.options.get("seed")
-            return policy == "all" or request.options.get("temperature") == 0 or (seed is not None and seed != -1)
-    return False
+            wanted = policy == "all" or request.options.get("temperature") == 0 or (seed is not None and seed != -1)
+        case _:
+            wanted = False
+    return wanted and policy != "off" and not request.loads_only and is_representable(request)
 
 
 def make_caching(context: MiddlewareContext) -> Caching:

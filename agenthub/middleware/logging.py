@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -20,24 +23,40 @@ from agenthub.canonical import (
     RelayRequest,
     assemble,
 )
+from agenthub.log import timestamp
 from agenthub.middleware import Dispatch, Handler, MiddlewareContext, Outcome, field_names
 from agenthub.middleware.watching import watch
 
 _MAX_NAME = 256
+_TOGETHER_S = 0.02
+_LEVELS = {"info": logging.INFO, "warning": logging.WARNING}
+
+
+class LineLogger(structlog.BoundLoggerBase):
+    """structlog's processors for a line that is complete as it comes: half the cost of keyword arguments."""
+
+    def write(self, method: str, line: Any) -> None:
+        """Pass a line, which it may change, through the processors to its end."""
+        with suppress(structlog.DropEvent):
+            for processor in self._processors:
+                line = processor(self._logger, method, line)
+            self._logger.msg(line)
 
 
 @attrs.define
 class Logging:
     """Logs each dispatch when it ended; with ``content`` the prompt and the answer too.
 
-    The lines of one turn of the event loop are made together at its end: clients do not wait for their line, and code
-    that runs many times in a row runs in half the time.
+    Lines are made together every few milliseconds: clients do not wait for theirs, and code that runs many times in a
+    row takes a quarter of the time that it takes between other code. ``close`` writes what is left.
     """
 
     content: bool = False
+    level: int = logging.INFO
     # Bound once: a lazy logger would be bound anew for each line.
-    log: Any = attrs.field(factory=lambda: structlog.get_logger("agenthub").bind(), repr=False)
-    _ended: list[tuple[Dispatch, Outcome, dict[str, Any]]] = attrs.field(factory=list, repr=False)
+    log: Any = attrs.field(factory=lambda: structlog.wrap_logger(None, wrapper_class=LineLogger).bind(), repr=False)
+    _ended: list[tuple[int, Dispatch, Outcome, dict[str, Any]]] = attrs.field(factory=list, repr=False)
+    _loop: asyncio.AbstractEventLoop | None = None
 
     def __call__(self, dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]:
         if self.content:
@@ -60,16 +79,20 @@ class Logging:
             await watched.aclose()
 
     def finished(self, dispatch: Dispatch, outcome: Outcome, **content: Any) -> None:
-        """Have the line written."""
-        self._ended.append((dispatch, outcome, content))
+        """Have the line written soon."""
+        self._ended.append((time.time_ns(), dispatch, outcome, content))
         if len(self._ended) == 1:
-            asyncio.get_running_loop().call_soon(self._write)
+            # A hub lives in one loop; to ask for the running one is a system call before Python 3.12.
+            self._loop = self._loop or asyncio.get_running_loop()
+            self._loop.call_later(_TOGETHER_S, self.close)
 
-    def _write(self) -> None:
+    def close(self) -> None:
+        """Write the lines that were not yet written."""
         ended, self._ended = self._ended, []
-        for dispatch, outcome, content in ended:
-            write = self.log.warning if outcome.name == "failed" else self.log.info
-            write("agenthub.dispatch_finished", **make_line(dispatch, outcome), **content)
+        for ended_ns, dispatch, outcome, content in ended:
+            method = "warning" if outcome.name == "failed" else "info"
+            if self.level <= _LEVELS[method]:
+                self.log.write(method, make_line(dispatch, outcome) | content | {"timestamp": timestamp(ended_ns)})
 
 
 def _make_converter() -> Converter:
@@ -93,13 +116,15 @@ def _unstructured(events: list[Event]) -> Any:
 
 def make_logging(context: MiddlewareContext) -> Logging:
     """Return the middleware for the settings."""
-    return Logging(context.settings.log.content)
+    log = context.settings.log
+    return Logging(log.content, logging.getLevelNamesMapping()[log.level.upper()])
 
 
 def make_line(dispatch: Dispatch, outcome: Outcome) -> dict[str, Any]:
     """Return the fields. Times are seconds; token counts are missing where the upstream did not count."""
     caller = dispatch.caller
     fields: dict[str, Any] = {
+        "event": "agenthub.dispatch_finished",
         "request_id": caller.request_id,
         "client": caller.client,
         "dialect": caller.dialect,

@@ -18,6 +18,7 @@ from agenthub.errors import UpstreamError, UpstreamStatus, UpstreamTimeout
 from agenthub.settings import BackendSettings
 from agenthub.upstream.errors import KEPT_HEADERS, make_status_error
 from agenthub.upstream.patience import Patience
+from agenthub.upstream.reading import read_any
 
 # llama.cpp's server closes idle connections after 5 s, so a pooled one must not be older than that.
 _KEEPALIVE_S = 4.0
@@ -36,10 +37,12 @@ class HttpUpstream:
     prefix: str = ""
     callers_fault: Callable[[str], bool] = lambda message: False
     _session: aiohttp.ClientSession | None = None
+    _loop: asyncio.AbstractEventLoop = attrs.field(init=False)
     _urls: dict[str, URL] = attrs.field(factory=dict)
 
     async def __aenter__(self) -> Self:
-        headers = {"User-Agent": "agenthub", "Accept-Encoding": "identity"}
+        self._loop = asyncio.get_running_loop()
+        headers = {"User-Agent": "agenthub", "Accept-Encoding": "identity", "Content-Type": "application/json"}
         if self.settings.api_key:
             headers["Authorization"] = f"Bearer {self.settings.api_key.reveal()}"
         headers |= {name: value.reveal() for name, value in self.settings.headers.items()}
@@ -87,7 +90,7 @@ class HttpUpstream:
         settings = self.settings
         try:
             # Only our own waiting counts: while a batch is with the client, the upstream is not waited for.
-            with Patience(settings.first_event_timeout_s) as patience:
+            with Patience(settings.first_event_timeout_s, self._loop) as patience:
                 async with await self._send("POST", lane.codec.path, lane.body, authorization) as response:
                     if response.status >= 300:
                         raise await self._status_error(response)
@@ -103,7 +106,7 @@ class HttpUpstream:
                         return
                     parser = StreamParser(lane.codec, lane.raw, lane.rename, settings.max_frame_bytes)
                     opening: Batch = (started,)
-                    async for data in response.content.iter_any():
+                    async for data in read_any(response.content):
                         if batch := parser.feed(data):
                             patience.pause()
                             yield opening + batch
@@ -123,9 +126,7 @@ class HttpUpstream:
     ) -> aiohttp.ClientResponse:
         session = self._session
         assert session is not None, "the upstream is not open"
-        headers: dict[str, str] = {} if body is None else {"Content-Type": "application/json"}
-        if authorization and self.settings.forward_authorization:
-            headers["Authorization"] = authorization
+        headers = {"Authorization": authorization} if authorization and self.settings.forward_authorization else None
         url = self._url(path)
         try:
             return await session.request(method, url, data=body, headers=headers, allow_redirects=False)

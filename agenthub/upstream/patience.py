@@ -15,18 +15,19 @@ class Patience:
 
     ``pause`` and ``resume`` stop and start the count, which begins anew with each. ``asyncio.timeout`` would make and
     drop a timer for each batch of a stream; here one timer looks at the clock when it rings, and sets itself again.
+    The loop is given, since to ask for the running one is a system call before Python 3.12.
     """
 
     limit_s: float
+    loop: asyncio.AbstractEventLoop
     _since: float | None = None
     _timer: asyncio.TimerHandle | None = None
     _task: asyncio.Task[object] | None = None
     _cancelling: int = 0
     _expired: bool = False
-    _loop: asyncio.AbstractEventLoop = attrs.field(factory=asyncio.get_running_loop)
 
     def __enter__(self) -> Self:
-        self._task = asyncio.current_task()
+        self._task = asyncio.current_task(self.loop)
         self._cancelling = self._task.cancelling() if self._task is not None else 0
         self.resume(self.limit_s)
         return self
@@ -48,14 +49,14 @@ class Patience:
     def resume(self, limit_s: float) -> None:
         """The upstream is waited for, from now on for ``limit_s`` at the longest."""
         self.limit_s = limit_s
-        now = self._since = self._loop.time()
+        now = self._since = self.loop.time()
         if limit_s and (self._timer is None or now + limit_s < self._timer.when()):
             self._set(now + limit_s)
 
     def _set(self, when: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(when, self._ring)
+        self._timer = self.loop.call_at(when, self._ring)
 
     def _ring(self) -> None:
         self._timer = None
@@ -63,7 +64,7 @@ class Patience:
             # resume() sets the timer again.
             return
         deadline = self._since + self.limit_s
-        if self._loop.time() < deadline:
+        if self.loop.time() < deadline:
             self._set(deadline)
         elif self._task is not None:
             self._expired = True

@@ -67,7 +67,7 @@ async def test_the_stream_helper_of_openai(hub: RunningHub, lane: tuple[str, str
     async with hub.openai.chat.completions.stream(model="tiny", messages=QUESTION) as stream:
         completion = await stream.get_final_completion()
     assert completion.choices[0].message.content == SENTENCE
-    # Ollama 0.9.3 repeats the role in each chunk; the lane that changes nothing passes that on, and the helper joins them.
+    # Ollama 0.9.3 repeats the role in each chunk; the lane that changes nothing passes that on, and they are joined.
     assert completion.choices[0].message.role.startswith("assistant")
 
 

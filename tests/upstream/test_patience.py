@@ -20,7 +20,7 @@ async def test_silence_ends_in_a_time_out() -> None:
 
 
 async def wait_long(limit_s: float, then: float | None = None) -> None:
-    with Patience(limit_s) as patience:
+    with Patience(limit_s, asyncio.get_running_loop()) as patience:
         if then is not None:
             patience.pause()
             patience.resume(then)
@@ -29,7 +29,7 @@ async def wait_long(limit_s: float, then: float | None = None) -> None:
 
 async def test_data_in_time_begins_the_count_anew() -> None:
     """However long it takes in all."""
-    with Patience(0.2) as patience:
+    with Patience(0.2, asyncio.get_running_loop()) as patience:
         for _ in range(8):
             await asyncio.sleep(0.05)
             patience.pause()
@@ -38,7 +38,7 @@ async def test_data_in_time_begins_the_count_anew() -> None:
 
 async def test_while_paused_nothing_counts() -> None:
     """A slow client is not a silent upstream; nor does a limit of 0 end anything."""
-    with Patience(SHORT) as patience:
+    with Patience(SHORT, asyncio.get_running_loop()) as patience:
         patience.pause()
         await asyncio.sleep(5 * SHORT)
         patience.resume(0)

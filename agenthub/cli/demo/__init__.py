@@ -55,6 +55,7 @@ async def _demo(url: str, port: int, model: str | None, gate: Gate, *, exit_afte
             all_well = await show.ask_the_cache() and all_well
             show.invite()
             if not exit_after:
+                await server.write_log()
                 with on_signals(stop.set, server.cut), gate.opened():
                     show.say_serving()
                     await stop.wait()

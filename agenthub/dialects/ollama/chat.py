@@ -31,17 +31,23 @@ from agenthub.errors import InvalidRequest, UpstreamProtocol
 
 DIALECT = "ollama"
 PATH = "/api/chat"
+_USUAL = {"model", "messages", "stream", "options"}
+"""What most requests consist of; they need not be searched for the rest."""
 
 
 def parse_request(body: bytes) -> ChatRequest:
     """Return the canonical request; raises InvalidRequest in Ollama's words."""
     fields = parse_fields(body, "ChatRequest")
-    shared = common.parse_common(fields)
+    is_usual = fields.values.keys() <= _USUAL
+    shared = common.parse_usual(fields) if is_usual else common.parse_common(fields)
     if not shared["model"]:
         raise InvalidRequest("model is required", param="model")
+    messages = tuple([parse_message(message) for message in fields.array("messages", "api.Message")])
+    if is_usual:
+        return ChatRequest(**shared, messages=messages, source=Source(DIALECT, PATH, body))
     return ChatRequest(
         **shared,
-        messages=tuple(parse_message(message) for message in fields.array("messages", "api.Message")),
+        messages=messages,
         tools=fields.objects("tools", "api.Tool"),
         tool_choice=fields.take("tool_choice"),
         extras=fields.rest(),
@@ -131,7 +137,7 @@ def render_whole(request: ChatRequest, answer: Answer) -> bytes:
     body = {"model": request.model, "created_at": common.timestamp(), "message": message}
     if answer.logprobs:
         body["logprobs"] = list(answer.logprobs)
-    return jsontext.dumps(body | common.render_finished(finished))
+    return jsontext.dumps(body)[:-1] + b"," + common.dump_finished(finished)
 
 
 @attrs.define
@@ -168,8 +174,7 @@ class ChatRenderer:
         lines = []
         if calls := render_answer_calls(assemble(self._calls).tool_calls, finished.reason):
             lines.append(head + b'"","tool_calls":' + jsontext.dumps(calls) + b'},"done":false}\n')
-        last = jsontext.dumps(common.render_finished(finished))
-        return [*lines, head + b'""},' + last[1:] + b"\n"]
+        return [*lines, head + b'""},' + common.dump_finished(finished) + b"\n"]
 
 
 CODEC = Codec(

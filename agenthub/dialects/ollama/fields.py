@@ -23,15 +23,21 @@ _DURATION = re.compile(r"[-+]?(([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h
 _GO_TYPES: Mapping[type, str] = {bool: "bool", dict: "map[string]interface {}", list: "[]interface {}"}
 
 
+def parse_usual(fields: Fields) -> dict[str, Any]:
+    """Take the few of the common fields that most requests have, and leave the others at their defaults."""
+    return {
+        "model": fields.text("model"),
+        "stream": fields.flag("stream", True),
+        "options": parse_options(fields),
+    }
+
+
 def parse_common(fields: Fields) -> dict[str, Any]:
     """Take what chat and generate share, as arguments of a TextRequest; ``stream`` is true by default."""
     top = fields.integer("top_logprobs") or 0
     if not 0 <= top <= 20:
         raise InvalidRequest("top_logprobs must be between 0 and 20", param="top_logprobs")
-    return {
-        "model": fields.text("model"),
-        "stream": fields.flag("stream", True),
-        "options": parse_options(fields),
+    return parse_usual(fields) | {
         "keep_alive": parse_keep_alive(fields.take("keep_alive")),
         "format": parse_format(fields.take("format")),
         "think": parse_think(fields.take("think")),
@@ -145,6 +151,12 @@ def render_finished(finished: Finished) -> dict[str, JSON]:
     if timings is not None:
         members["eval_duration"] = _nanoseconds(timings.completion_s)
     return members
+
+
+@lru_cache(64)
+def dump_finished(finished: Finished) -> bytes:
+    """Return the same members as the end of a JSON object; those of a cached answer are asked for again and again."""
+    return jsontext.dumps(render_finished(finished))[1:]
 
 
 def _nanoseconds(seconds: float) -> int:

@@ -113,7 +113,7 @@ def render_whole(request: GenerateRequest, answer: Answer) -> bytes:
         body["thinking"] = answer.reasoning
     if answer.logprobs:
         body["logprobs"] = list(answer.logprobs)
-    return jsontext.dumps(body | common.render_finished(answer.finished or Finished()))
+    return jsontext.dumps(body)[:-1] + b"," + common.dump_finished(answer.finished or Finished())
 
 
 @attrs.define
@@ -138,7 +138,7 @@ class GenerateRenderer:
                 case LogprobsDelta():
                     lines.append(head + b'"","done":false,"logprobs":' + jsontext.dumps(list(event.items)) + b"}\n")
                 case Finished():
-                    lines.append(head + b'"",' + jsontext.dumps(common.render_finished(event))[1:] + b"\n")
+                    lines.append(head + b'"",' + common.dump_finished(event) + b"\n")
                 case Started() | RawFrames() | ToolCallDelta() | Embeddings():
                     pass
         return b"".join(lines)

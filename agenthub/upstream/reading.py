@@ -1,0 +1,38 @@
+"""Reads what has arrived of a response, all of it at once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+
+_USED = {"_buffer", "_buffer_offset", "_size", "_cursor", "_http_chunk_splits", "_protocol", "_exception"}
+
+
+def read_any(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """Yield what each read of the socket brought, as ``content.iter_any()`` does."""
+    return _read_joined(content) if IS_KNOWN else content.iter_any()
+
+
+IS_KNOWN = set(getattr(aiohttp.StreamReader, "__slots__", ())) >= _USED
+"""True where aiohttp's reader is made as the one of 3.14 is; any other is read by its own ``iter_any``."""
+
+
+async def _read_joined(content: Any) -> AsyncIterator[bytes]:
+    # ``iter_any`` of aiohttp 3.14 takes HTTP chunks one by one and calls the parser again after each, a sixth of the
+    # time of a stream whose tokens come in chunks of their own.
+    while True:
+        if len(content._buffer) > 1 and not content._buffer_offset and content._exception is None:
+            data = b"".join(content._buffer)
+            content._buffer.clear()
+            content._size -= len(data)
+            content._cursor += len(data)
+            if content._http_chunk_splits:
+                content._http_chunk_splits.clear()
+            content._protocol.resume_reading()
+        else:
+            data = await content.readany()
+        if not data:
+            return
+        yield data
