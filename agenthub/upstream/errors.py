@@ -43,7 +43,7 @@ def _parse(body: bytes) -> tuple[str, str | None, dict[str, JSON]]:
         return body[: 4 * _MAX_TEXT].decode("utf-8", "replace").strip(), None, {}
     if not isinstance(value, dict):
         return jsontext.dumps(value).decode("utf-8", "replace"), None, {}
-    error = value.get("error", value.get("message", value.get("detail", "")))
+    error = next((value[name] for name in ("error", "message", "detail") if value.get(name) is not None), "")
     # Where to sign in is of use to the client (Ollama's cloud models).
     fields = {"signin_url": value["signin_url"]} if isinstance(value.get("signin_url"), str) else {}
     if isinstance(error, dict):

@@ -111,25 +111,21 @@ def render_defaults(request: BaseRequest) -> dict[str, JSON]:
 
 def parse_finished(line: Mapping[str, JSON]) -> Finished:
     """Return what the object with ``done: true`` reports; durations are nanoseconds there."""
-    counted = "eval_count" in line or "prompt_eval_count" in line
-    cached = line.get("prompt_eval_cached_count")
-    usage = Usage(
-        prompt=typed.count(line.get("prompt_eval_count")),
-        completion=typed.count(line.get("eval_count")),
-        cached=None if cached is None else typed.count(cached),
-    )
-    timings = Timings(
-        total_s=typed.number(line.get("total_duration")) / _NANO,
-        load_s=typed.number(line.get("load_duration")) / _NANO,
-        prompt_s=typed.number(line.get("prompt_eval_duration")) / _NANO,
-        completion_s=typed.number(line.get("eval_duration")) / _NANO,
-    )
-    return Finished(
-        reason=typed.text(line.get("done_reason")) or "stop",
-        usage=usage if counted else None,
-        timings=timings if "total_duration" in line else None,
-        context=tuple(map(typed.count, typed.items(line.get("context")))),
-    )
+    get, count, number = line.get, typed.count, typed.number
+    usage, timings = None, None
+    if "eval_count" in line or "prompt_eval_count" in line:
+        cached = get("prompt_eval_cached_count")
+        usage = Usage(count(get("prompt_eval_count")), count(get("eval_count")), cached and count(cached))
+    if "total_duration" in line:
+        timings = Timings(
+            number(get("total_duration")) / _NANO,
+            number(get("load_duration")) / _NANO,
+            number(get("prompt_eval_duration")) / _NANO,
+            number(get("eval_duration")) / _NANO,
+        )
+    context = get("context")
+    numbers = tuple(map(count, typed.items(context))) if context else ()
+    return Finished(typed.text(get("done_reason")) or "stop", usage, timings, numbers)
 
 
 def render_finished(finished: Finished) -> dict[str, JSON]:
