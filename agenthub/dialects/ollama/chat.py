@@ -22,8 +22,6 @@ from agenthub.canonical import (
 )
 from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import parse_fields
-from agenthub.dialects.codec import Codec
-from agenthub.dialects.framing import LineFramer
 from agenthub.dialects.ollama import fields as common
 from agenthub.dialects.ollama.messages import parse_arguments, parse_message, render_answer_calls, render_message
 from agenthub.dialects.toolcalls import make_call_id
@@ -177,18 +175,12 @@ class ChatRenderer:
         return [*lines, head + b'""},' + common.dump_finished(finished) + b"\n"]
 
 
-CODEC = Codec(
-    dialect=DIALECT,
+CODEC = common.make_codec(
     path=PATH,
     parse_request=parse_request,
     render_request=render_request,
-    render_defaults=common.render_defaults,
     parse_whole=parse_whole,
     render_whole=render_whole,
     make_parser=ChatParser,
-    make_framer=LineFramer,
     make_renderer=ChatRenderer,
-    render_stream_error=common.render_stream_error,
-    stream_type=common.STREAM_TYPE,
-    whole_type=common.WHOLE_TYPE,
 )

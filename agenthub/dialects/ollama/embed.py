@@ -7,8 +7,6 @@ import attrs
 from agenthub.canonical import JSON, Answer, Embeddings, EmbedRequest, Event, Finished, Source, Usage
 from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import parse_fields
-from agenthub.dialects.codec import Codec
-from agenthub.dialects.framing import LineFramer
 from agenthub.dialects.ollama import fields as common
 from agenthub.dialects.whole import NoFrames
 from agenthub.errors import InvalidRequest, UnknownModel
@@ -117,20 +115,14 @@ def render_legacy_whole(request: EmbedRequest, answer: Answer) -> bytes:
     return jsontext.dumps({"embedding": answer.vectors[0] if answer.vectors else []})
 
 
-CODEC = Codec(
-    dialect=DIALECT,
+CODEC = common.make_codec(
     path=PATH,
     parse_request=parse_request,
     render_request=render_request,
-    render_defaults=common.render_defaults,
     parse_whole=parse_whole,
     render_whole=render_whole,
     make_parser=NoFrames,
-    make_framer=LineFramer,
     make_renderer=NoFrames,
-    render_stream_error=common.render_stream_error,
-    stream_type=common.STREAM_TYPE,
-    whole_type=common.WHOLE_TYPE,
 )
 LEGACY_CODEC = attrs.evolve(
     CODEC,

@@ -6,12 +6,14 @@ import re
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from agenthub.canonical import JSON, BaseRequest, Finished, TextRequest, Timings, Usage
 from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import Fields
+from agenthub.dialects.codec import Codec
+from agenthub.dialects.framing import LineFramer
 from agenthub.errors import AgentHubError, InvalidRequest, UpstreamError, UpstreamStatus
 
 STREAM_TYPE = "application/x-ndjson"
@@ -185,3 +187,15 @@ def render_error(error: AgentHubError) -> bytes:
     """Return ``{"error": "text"}``."""
     fields = error.fields if isinstance(error, UpstreamStatus) else {}
     return jsontext.dumps({"error": str(error), **fields})
+
+
+make_codec = partial(
+    Codec,
+    dialect="ollama",
+    render_defaults=render_defaults,
+    make_framer=LineFramer,
+    render_stream_error=render_stream_error,
+    stream_type=STREAM_TYPE,
+    whole_type=WHOLE_TYPE,
+)
+"""Makes the codec of one of this dialect's endpoints, of what is its own."""

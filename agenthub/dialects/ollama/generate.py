@@ -22,8 +22,6 @@ from agenthub.canonical import (
 )
 from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import parse_fields
-from agenthub.dialects.codec import Codec
-from agenthub.dialects.framing import LineFramer
 from agenthub.dialects.ollama import fields as common
 from agenthub.errors import InvalidRequest, UnknownModel, UpstreamProtocol
 
@@ -144,18 +142,12 @@ class GenerateRenderer:
         return b"".join(lines)
 
 
-CODEC = Codec(
-    dialect=DIALECT,
+CODEC = common.make_codec(
     path=PATH,
     parse_request=parse_request,
     render_request=render_request,
-    render_defaults=common.render_defaults,
     parse_whole=parse_whole,
     render_whole=render_whole,
     make_parser=GenerateParser,
-    make_framer=LineFramer,
     make_renderer=GenerateRenderer,
-    render_stream_error=common.render_stream_error,
-    stream_type=common.STREAM_TYPE,
-    whole_type=common.WHOLE_TYPE,
 )

@@ -12,8 +12,7 @@ from datetime import UTC, datetime
 from agenthub.canonical import JSON, Answer, Finished, ModelInfo, RelayRequest, Source
 from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import parse_fields
-from agenthub.dialects.codec import BROKEN, Codec
-from agenthub.dialects.framing import LineFramer
+from agenthub.dialects.codec import BROKEN
 from agenthub.dialects.ollama import fields as common
 from agenthub.dialects.whole import NoFrames
 from agenthub.errors import InvalidRequest, UpstreamProtocol
@@ -110,8 +109,7 @@ def _render_request(request: RelayRequest, model: str) -> bytes:
     return jsontext.dumps({**request.arguments, "model": model})
 
 
-SHOW_CODEC = Codec(
-    dialect=DIALECT,
+SHOW_CODEC = common.make_codec(
     path=SHOW_PATH,
     parse_request=parse_show_request,
     render_request=_render_request,
@@ -119,11 +117,7 @@ SHOW_CODEC = Codec(
     parse_whole=lambda body: [Finished()],
     render_whole=_render_relayed,
     make_parser=NoFrames,
-    make_framer=LineFramer,
     make_renderer=NoFrames,
-    render_stream_error=common.render_stream_error,
-    stream_type=common.STREAM_TYPE,
-    whole_type=common.WHOLE_TYPE,
 )
 
 

@@ -19,8 +19,6 @@ from agenthub.canonical import (
 )
 from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import Fields, parse_fields
-from agenthub.dialects.codec import Codec
-from agenthub.dialects.framing import EventFramer
 from agenthub.dialects.openai import fields as common
 from agenthub.dialects.openai.chat_stream import ChatParser, ChatRenderer, parse_logprobs, render_logprobs
 from agenthub.dialects.openai.messages import MessageParser, MessageRenderer, render_tool_call
@@ -155,18 +153,12 @@ def render_whole(request: ChatRequest, answer: Answer) -> bytes:
     return jsontext.dumps(body)
 
 
-CODEC = Codec(
-    dialect=DIALECT,
+CODEC = common.make_codec(
     path=PATH,
     parse_request=parse_request,
     render_request=render_request,
-    render_defaults=common.render_defaults,
     parse_whole=parse_whole,
     render_whole=render_whole,
     make_parser=ChatParser,
-    make_framer=EventFramer,
     make_renderer=ChatRenderer,
-    render_stream_error=common.render_stream_error,
-    stream_type=common.STREAM_TYPE,
-    whole_type=common.WHOLE_TYPE,
 )

@@ -22,8 +22,6 @@ from agenthub.canonical import (
 )
 from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import Fields, parse_fields
-from agenthub.dialects.codec import Codec
-from agenthub.dialects.framing import EventFramer
 from agenthub.dialects.openai import fields as common
 from agenthub.dialects.openai.chat_stream import EndOfStream
 
@@ -209,18 +207,12 @@ class CompletionRenderer:
         return [*frames, common.DONE]
 
 
-CODEC = Codec(
-    dialect=DIALECT,
+CODEC = common.make_codec(
     path=PATH,
     parse_request=parse_request,
     render_request=render_request,
-    render_defaults=common.render_defaults,
     parse_whole=parse_whole,
     render_whole=render_whole,
     make_parser=CompletionParser,
-    make_framer=EventFramer,
     make_renderer=CompletionRenderer,
-    render_stream_error=common.render_stream_error,
-    stream_type=common.STREAM_TYPE,
-    whole_type=common.WHOLE_TYPE,
 )

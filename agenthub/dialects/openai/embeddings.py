@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from agenthub.canonical import JSON, Answer, Embeddings, EmbedRequest, Event, Finished, Loss, Source, Usage
 from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import Fields, parse_fields
-from agenthub.dialects.codec import Codec
-from agenthub.dialects.framing import EventFramer
 from agenthub.dialects.ollama.fields import parse_keep_alive
 from agenthub.dialects.openai import fields as common
 from agenthub.dialects.whole import NoFrames
@@ -103,18 +101,12 @@ def _little_endian(values: array[float]) -> array[float]:
     return values
 
 
-CODEC = Codec(
-    dialect=DIALECT,
+CODEC = common.make_codec(
     path=PATH,
     parse_request=parse_request,
     render_request=render_request,
-    render_defaults=common.render_defaults,
     parse_whole=parse_whole,
     render_whole=render_whole,
     make_parser=NoFrames,
-    make_framer=EventFramer,
     make_renderer=NoFrames,
-    render_stream_error=common.render_stream_error,
-    stream_type=common.STREAM_TYPE,
-    whole_type=common.WHOLE_TYPE,
 )

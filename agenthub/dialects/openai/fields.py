@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from agenthub.canonical import JSON, BaseRequest, TextRequest, Usage
 from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import Fields
+from agenthub.dialects.codec import Codec
+from agenthub.dialects.framing import EventFramer
 from agenthub.dialects.ollama.fields import parse_format, parse_keep_alive, parse_think
 from agenthub.errors import AgentHubError, InvalidRequest, RequestError, UnknownModel, UpstreamError, UpstreamStatus
 
@@ -196,3 +199,15 @@ def render_error(error: AgentHubError) -> bytes:
         code = error.code or (None if error.status < 500 and error.status not in (401, 404, 429) else code)
     param = error.param if isinstance(error, RequestError) else None
     return jsontext.dumps({"error": {"message": str(error), "type": kind, "param": param, "code": code}})
+
+
+make_codec = partial(
+    Codec,
+    dialect="openai",
+    render_defaults=render_defaults,
+    make_framer=EventFramer,
+    render_stream_error=render_stream_error,
+    stream_type=STREAM_TYPE,
+    whole_type=WHOLE_TYPE,
+)
+"""Makes the codec of one of this dialect's endpoints, of what is its own."""
