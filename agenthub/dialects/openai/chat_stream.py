@@ -25,53 +25,18 @@ from agenthub.canonical import (
 )
 from agenthub.dialects import jsontext, typed
 from agenthub.dialects.openai import fields as common
+from agenthub.dialects.openai.choices import ChoiceParser
 from agenthub.dialects.toolcalls import make_call_id
-from agenthub.errors import UpstreamProtocol
 
 
 @attrs.define
-class EndOfStream:
-    """What the end of a stream is made of, whichever order it comes in: reason, then counts, then ``[DONE]``."""
-
-    reason: str = ""
-    usage: Usage | None = None
-    done: bool = False
-
-    def see(self, frame: JSON) -> None:
-        """Remember the counts of a frame; some servers put them on the chunk with the reason."""
-        if usage := frame.get("usage"):
-            self.usage = common.parse_usage(usage)
-
-    def finish(self) -> Finished:
-        """Return the last event; raise UpstreamProtocol if neither a reason nor ``[DONE]`` came."""
-        if not self.reason and not self.done:
-            raise UpstreamProtocol("the upstream ended the stream without a finish reason")
-        return Finished(self.reason or "stop", self.usage)
-
-
-@attrs.define
-class ChatParser:
+class ChatParser(ChoiceParser):
     """Chunks of a stream. Calls are renumbered: some servers start a new call on an index that is taken."""
 
-    _end: EndOfStream = attrs.field(factory=EndOfStream)
     _calls: int = 0
     _open: dict[int, tuple[int, str]] = attrs.field(factory=dict)
 
-    def parse(self, payload: bytes, events: list[Event]) -> None:
-        if self._end.done:
-            return
-        if payload == b"[DONE]":
-            self._end.done = True
-            events.append(self._end.finish())
-            return
-        frame = jsontext.loads(payload)
-        common.raise_error(frame)
-        self._end.see(frame)
-        for choice in frame.get("choices") or ():
-            if not choice.get("index"):
-                self._choice(choice, events)
-
-    def _choice(self, choice: JSON, events: list[Event]) -> None:
+    def parse_choice(self, choice: JSON, events: list[Event]) -> None:
         delta = choice.get("delta") or {}
         if reasoning := delta.get("reasoning") or delta.get("reasoning_content"):
             events.append(ReasoningDelta(typed.text(reasoning)))
@@ -81,8 +46,6 @@ class ChatParser:
             events.extend(self._call(fragment) for fragment in typed.items(fragments))
         if logprobs := choice.get("logprobs"):
             events.extend(parse_logprobs(logprobs))
-        if reason := choice.get("finish_reason"):
-            self._end.reason = common.parse_reason(typed.text(reason))
 
     def _call(self, fragment: JSON) -> ToolCallDelta:
         theirs, call_id = typed.count(fragment.get("index")), typed.text(fragment.get("id"))
@@ -94,10 +57,6 @@ class ChatParser:
         index, self._calls = self._calls, self._calls + 1
         self._open[theirs] = (index, call_id or make_call_id())
         return ToolCallDelta(index, self._open[theirs][1], typed.text(function.get("name")), arguments)
-
-    def close(self, events: list[Event]) -> None:
-        if not self._end.done:
-            events.append(self._end.finish())
 
 
 def parse_logprobs(value: JSON) -> list[LogprobsDelta]:

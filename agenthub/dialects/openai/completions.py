@@ -23,7 +23,7 @@ from agenthub.canonical import (
 from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import Fields, parse_fields
 from agenthub.dialects.openai import fields as common
-from agenthub.dialects.openai.chat_stream import EndOfStream
+from agenthub.dialects.openai.choices import ChoiceParser
 
 DIALECT = "openai"
 PATH = "/v1/completions"
@@ -105,30 +105,11 @@ def parse_whole(body: bytes) -> list[Event]:
     return [*events, Finished(reason, common.parse_usage(answer.get("usage")))]
 
 
-@attrs.define
-class CompletionParser:
+class CompletionParser(ChoiceParser):
     """Chunks of a stream."""
 
-    _end: EndOfStream = attrs.field(factory=EndOfStream)
-
-    def parse(self, payload: bytes, events: list[Event]) -> None:
-        if self._end.done:
-            return
-        if payload == b"[DONE]":
-            self._end.done = True
-            events.append(self._end.finish())
-            return
-        frame = jsontext.loads(payload)
-        common.raise_error(frame)
-        self._end.see(frame)
-        for choice in frame.get("choices") or ():
-            if not choice.get("index"):
-                _parse_choice(choice, events)
-                self._end.reason = common.parse_reason(typed.text(choice.get("finish_reason"))) or self._end.reason
-
-    def close(self, events: list[Event]) -> None:
-        if not self._end.done:
-            events.append(self._end.finish())
+    def parse_choice(self, choice: JSON, events: list[Event]) -> None:
+        _parse_choice(choice, events)
 
 
 def _shared(request: GenerateRequest) -> dict[str, JSON]:
