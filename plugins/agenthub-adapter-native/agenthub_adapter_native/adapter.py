@@ -84,7 +84,9 @@ class NativeAdapter:
             path = _GET[request.verb]
             yield (Started(raw_path=path), RawFrames(await self.upstream.get(path)), Finished())
             return
-        lane = make_lane(request, {ollama.listing.SHOW_PATH: ollama.listing.SHOW_CODEC}, ollama.listing.SHOW_CODEC)
+        codec = ollama.listing.SHOW_CODEC
+        # The answer is nothing but its bytes, whoever asks.
+        lane = attrs.evolve(make_lane(request, {codec.path: codec}, codec), raw=True)
         async with aclosing(self.upstream.ask(lane, authorization=request.authorization)) as batches:
             async for batch in batches:
                 yield batch
