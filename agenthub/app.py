@@ -57,7 +57,8 @@ def make_middleware(settings: Settings, plugins: Plugins, context: MiddlewareCon
     known = ", ".join(plugins.middleware)
     for name in settings.middleware:
         if name not in plugins.middleware:
-            raise ConfigError(f"middleware: {name!r} is not brought by any plugin: use some of {known}")
+            source = settings.sources.get("middleware", "default")
+            raise ConfigError(f"{source}: middleware: {name!r} is not brought by any plugin: use some of {known}")
     return [plugins.middleware[name].make(context) for name in settings.middleware]
 
 

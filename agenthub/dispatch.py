@@ -46,7 +46,7 @@ class Dispatcher:
     def _decide(self, dispatch: Dispatch) -> None:
         caller, route = dispatch.caller, self.router.resolve(dispatch.request.model)
         request = dispatch.request = apply_alias(dispatch.request, route)
-        dispatch.upstream_model = route.upstream_model
+        dispatch.upstream_model, dispatch.cache_scope = route.upstream_model, route.cache_scope
         backend = dispatch.backend = self._select(request=request, candidates=route.candidates)
         dispatch.api_mode = self.router.api_mode(backend, caller, route)
         adapter = dispatch.adapter = backend.adapters[dispatch.api_mode]

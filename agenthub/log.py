@@ -38,7 +38,11 @@ def configure_logging(settings: LogSettings, stream: TextIO | None = None) -> No
         processors = [*shared, structlog.processors.format_exc_info, to_json]
         foreign: list[Any] = [structlog.processors.format_exc_info, to_json, _as_text]
     else:
-        console = structlog.dev.ConsoleRenderer(colors=stream.isatty())
+        console = structlog.dev.ConsoleRenderer(
+            colors=stream.isatty(),
+            # rich's own shows the locals: prompts, keys.
+            exception_formatter=structlog.dev.plain_traceback,
+        )
         factory = structlog.WriteLoggerFactory(stream)
         processors, foreign = [*shared, console], [console]
     structlog.configure(

@@ -29,6 +29,7 @@ class Route:
     upstream_model: str
     candidates: Sequence[Backend]
     api_mode: str = ""
+    cache_scope: str = ""
     options: Mapping[str, JSON] = attrs.field(factory=dict)
 
 
@@ -133,7 +134,9 @@ class Router:
             )
         if not candidates:
             raise UnknownModel(model)
-        return Route(target, candidates, alias.api_mode if alias else "", alias.options if alias else {})
+        if alias is None:
+            return Route(target, candidates)
+        return Route(target, candidates, alias.api_mode, ",".join(alias.backends), alias.options)
 
     @property
     def default(self) -> Backend | None:

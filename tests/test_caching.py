@@ -22,12 +22,15 @@ from agenthub.dialects.openai import CODECS as OPENAI
 from agenthub.middleware.cache_key import make_key
 from agenthub.middleware.cache_store import BoundedMemoryCache
 from agenthub.middleware.caching import Caching, is_cacheable
-from agenthub.settings import CachingSettings
+from agenthub.settings import BackendSettings, CachingSettings, ModelSettings
 from agenthub.standin import Fault, Standin, running
 from tests.hubs import Answered, Clock, RunningHub, running_hub
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 COLD = {"temperature": 0}
+CALLS: list[Any] = [
+    {"role": "assistant", "tool_calls": [{"id": name, "function": {"name": "f", "arguments": {}}} for name in "xy"]}
+]
 NATIVE: dict[str, Any] = {"model": "standin", "messages": MESSAGES, "options": COLD, "stream": False}
 OPENAI_BODY: dict[str, Any] = {"model": "standin", "messages": MESSAGES, "temperature": 0.0}
 
@@ -321,3 +324,41 @@ def test_what_only_the_same_dialect_carries_is_part_of_the_key() -> None:
         for name in ("Ada", "Bob")
     }
     assert len(keys) == 2
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"format": {"properties": {"a": {}, "b": {}}}}, {"format": {"properties": {"b": {}, "a": {}}}}),
+        (
+            {"messages": [*CALLS, {"role": "tool", "tool_call_id": "x", "content": "1"}]},
+            {"messages": [*CALLS, {"role": "tool", "tool_call_id": "y", "content": "1"}]},
+        ),
+    ],
+    ids=["schema", "results"],
+)
+def test_order_that_matters_is_part_of_the_key(one: dict[str, Any], other: dict[str, Any]) -> None:
+    """Properties of a schema are answered in their order; a result belongs to its call."""
+    base = {"model": "m", "messages": MESSAGES}
+    assert key("/api/chat", base | one) != key("/api/chat", base | other)
+
+
+async def test_answers_do_not_cross_between_keys_of_the_upstream(upstream: str, standin: Standin) -> None:
+    """Where the client's own key goes upstream, an answer for one is not served to another."""
+    backends = {"ollama": BackendSettings(url=upstream, forward_authorization=True)}
+    async with running_hub(backends) as hub:
+        assert state(await hub.post("/api/chat", NATIVE, Authorization="Bearer good")) == "miss"
+        assert state(await hub.post("/api/chat", NATIVE, Authorization="Bearer good")) == "hit"
+        standin.script(Fault.answer(401, "bad key"))
+        assert (await hub.post("/api/chat", NATIVE, Authorization="Bearer bad")).status == 401
+
+
+async def test_answers_of_pinned_backends_stay_with_their_alias(upstream: str) -> None:
+    """Two aliases of one target on different backends do not share answers."""
+    async with running(Standin(text="other")) as second:
+        backends = {"one": BackendSettings(url=upstream), "two": BackendSettings(url=second)}
+        models = {name: ModelSettings(target="standin", backends=(name,)) for name in ("one", "two")}
+        async with running_hub(backends, models=models) as hub:
+            answers = [await hub.post("/api/chat", NATIVE | {"model": name}) for name in ("one", "two")]
+            assert [state(answer) for answer in answers] == ["miss", "miss"]
+            assert answers[1].json()["message"]["content"] == "other"

@@ -212,3 +212,59 @@ async def test_an_answer_that_cannot_be_rendered_is_a_failure(standin: Standin, 
         answer = await hub.post("/api/chat", BODY | {"stream": streamed})
         assert "arguments" in answer.frames()[-1]["error"]
         assert [line["outcome"] for line in hub.dispatches()] == ["failed"]
+
+
+LINE = b'{"model":"m","created_at":"2026-01-02T03:04:05Z","message":{"role":"assistant","content":"hi"},"done":false}\n'
+LAST = (
+    b'{"model":"m","created_at":"2026-01-02T03:04:05Z","message":{"role":"assistant","content":""},"done":true,'
+    b'"done_reason":"stop","total_duration":1,"prompt_eval_count":1,"eval_count":1}\n'
+)
+
+
+async def serve_raw(ending: str) -> asyncio.Server:
+    """Serve a complete answer in one HTTP chunk, and then end, close, or keep silent."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = next((line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")), b": 0")
+        await reader.readexactly(int(length.split(b":")[1]))
+        if b"/api/tags" in head:
+            writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n{"models":[]}')
+        else:
+            body = LINE + LAST
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n")
+            writer.write(b"%x\r\n%b\r\n" % (len(body), body))
+            if ending == "stall":
+                await reader.read()
+        writer.close()
+
+    return await asyncio.start_server(handle, "127.0.0.1", 0)
+
+
+@pytest.mark.parametrize("ending", ["close", "stall"])
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+async def test_what_follows_a_complete_answer_takes_nothing_from_it(ending: str, streamed: bool) -> None:
+    """An upstream that closes or keeps silent after its end mark has answered: nothing fails, nothing waits."""
+    server = await serve_raw(ending)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, running_hub(url) as hub:
+        for _ in range(4):
+            answer = await hub.post("/api/chat", BODY | {"stream": streamed})
+            assert answer.frames()[-1]["done"] is True
+        assert [line["outcome"] for line in hub.dispatches()] == ["ok"] * 4
+        assert not [line for line in hub.lines if line["event"] == "agenthub.request_crashed"]
+
+
+async def test_a_client_that_closes_with_its_answer_has_not_left() -> None:
+    """Its answer is complete: logged as ok, kept in the cache, and a verdict for the breaker."""
+    server = await serve_raw("stall")
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, running_hub(url) as hub:
+        cold = BODY | {"stream": True, "options": {"temperature": 0}}
+        async with hub.http.post(hub.url + "/api/chat", json=cold) as response:
+            while b'"done":true' not in await response.content.readany():
+                pass
+            response.close()
+        again = await hub.post("/api/chat", cold)
+        assert again.headers["X-AgentHub-Cache"] == "hit"
+        assert [line["outcome"] for line in hub.dispatches()] == ["ok", "cached"]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import structlog
 
+from agenthub.log import configure_logging
 from agenthub.settings import BackendSettings, ClientSettings, LogSettings
 from agenthub.standin import Standin, running
 from tests.hubs import RunningHub, running_hub
@@ -198,3 +202,42 @@ async def test_a_strict_client(standin: Standin) -> None:
         assert (refused.status, "options.num_ctx" in refused.text) == (400, True)
         allowed = await hub.post("/api/chat", NATIVE, X_Client_Name="careful")
         assert allowed.headers["X-AgentHub-Api-Mode"] == "openai"
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd"])
+async def test_a_body_that_cannot_be_decoded(hub: RunningHub, encoding: str) -> None:
+    """A client's mistake, not a crash."""
+    answer = await hub.post("/api/chat", b"this is not compressed", Content_Encoding=encoding)
+    assert answer.status == 400
+    assert answer.json()["error"]
+    assert not [line for line in hub.lines if line["event"] == "agenthub.request_crashed"]
+
+
+async def test_logging_contents_takes_no_answer_away(standin: Standin) -> None:
+    """What is nested too deep for the log is answered all the same, with its line."""
+    deep: Any = {}
+    for _ in range(450):
+        deep = {"p": deep}
+    async with running(standin) as upstream, running_hub(upstream, log=LogSettings(content=True)) as hub:
+        answer = await hub.post("/api/chat", NATIVE | {"format": deep})
+        assert answer.status < 500
+        assert len(hub.dispatches()) == 1
+
+
+def test_tracebacks_on_a_terminal_show_no_locals() -> None:
+    """They would hold prompts and keys."""
+    stream, handlers = io.StringIO(), logging.getLogger().handlers[:]
+    configure_logging(LogSettings(format="console"), stream)
+    try:
+        crash("-".join(("secret", "prompt")))
+    except ValueError as error:
+        structlog.get_logger("crash").error("crashed", exc_info=error)
+    finally:
+        structlog.reset_defaults()
+        logging.getLogger().handlers[:] = handlers
+    assert "ValueError" in stream.getvalue()
+    assert "secret-prompt" not in stream.getvalue()
+
+
+def crash(prompt: str) -> None:
+    raise ValueError(len(prompt))

@@ -83,7 +83,8 @@ async def _stream(
                 await _send(response, dispatch, batch, render(batch))
         except AgentHubError as error:
             await _tell(batches, error)
-            await response.write(codec.render_stream_error(error))
+            if dispatch.finished is None:
+                await response.write(codec.render_stream_error(error))
         await response.write_eof()
     return response
 

@@ -71,7 +71,13 @@ def _examine_model(hub: Hub, name: str, listed: Listed) -> Finding:
     try:
         route = hub.router.resolve(name)
     except UnknownModel:
-        return Finding(False, f"model {name}: no backend has it", _elsewhere(name, listed))
+        alias = hub.settings.models.get(name)
+        wanted = alias.target if alias is not None else name
+        title = f"model {name}" if alias is None else f"alias {name} -> {wanted}"
+        silent = [backend for backend in hub.router.backends if backend not in listed]
+        if silent:
+            return Finding(False, f"{title}: not known, since backend {silent[0]} does not answer")
+        return Finding(False, f"{title}: no backend has it", _elsewhere(wanted, listed))
     target = route.upstream_model
     title = f"model {name}" if target == name else f"alias {name} -> {target}"
     holders = [backend.name for backend in route.candidates if _has(listed, backend.name, target)]

@@ -74,7 +74,7 @@ class StreamParser:
     rename: str | None = None
     max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES
     error: UpstreamError | None = None
-    _finished: bool = False
+    is_finished: bool = False
     _framer: Framer = attrs.field(init=False)
     _parser: FrameParser = attrs.field(init=False)
 
@@ -84,7 +84,7 @@ class StreamParser:
 
     def feed(self, data: bytes) -> Batch:
         """Return the events of the frames that ``data`` completed."""
-        if self._finished or self.error is not None:
+        if self.is_finished or self.error is not None:
             return ()
         batch = self._parse(self._framer.feed(data))
         if self.error is None and 0 < self.max_frame_bytes < len(self._framer.tail):
@@ -93,10 +93,10 @@ class StreamParser:
 
     def close(self) -> Batch:
         """Return what is left at the end of the stream."""
-        if self._finished or self.error is not None:
+        if self.is_finished or self.error is not None:
             return ()
         batch = self._parse(self._framer.close())
-        if self._finished or self.error is not None:
+        if self.is_finished or self.error is not None:
             return batch
         held: list[Event] = []
         try:
@@ -120,7 +120,7 @@ class StreamParser:
                 if self.raw:
                     raw.append(frame if self.rename is None else self._renamed(frame, payload))
                 if events and type(events[-1]) is Finished:
-                    self._finished = True
+                    self.is_finished = True
                     break
         except BROKEN as error:
             self.error = as_upstream_error(error, payload)

@@ -48,7 +48,8 @@ class Dispatch:
     """One request on its way, with what was decided about it and what became of it so far. Times are monotonic seconds.
 
     ``refusal`` is why it cannot be sent at all: then there is no backend and no adapter, and the innermost handler
-    raises it. ``upstream_model`` is the name that the backend is asked for; ``cache`` is hit, miss or bypass.
+    raises it. ``upstream_model`` is the name that the backend is asked for. ``cache`` is hit, miss or bypass;
+    ``cache_scope`` names the backends that an alias is pinned to, whose answers are for that alias only.
     """
 
     request: Request
@@ -60,6 +61,7 @@ class Dispatch:
     losses: Sequence[Loss] = ()
     refusal: AgentHubError | None = None
     cache: str = "bypass"
+    cache_scope: str = ""
     started_at: float = attrs.field(factory=time.perf_counter)
     asked_at: float | None = None
     first_event_at: float | None = None

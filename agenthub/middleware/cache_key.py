@@ -9,44 +9,49 @@ import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
 
-from agenthub.canonical import JSON, ChatRequest, EmbedRequest, GenerateRequest, Request
+import attrs
+
+from agenthub.canonical import JSON, ChatRequest, EmbedRequest, GenerateRequest, Message, Request
 from agenthub.dialects import jsontext
 
 _LONGEST_BYTES, _MOST = 8192, 256
 
 
-def make_key(request: Request, upstream_model: str) -> str:
-    """Return the key: equal for requests that ask the same of the same model.
+def make_key(request: Request, upstream_model: str, scope: str = "") -> str:
+    """Return the key: equal for requests that ask the same of the same model, within a ``scope``.
 
     What decides only how the answer is sent (stream, include_usage, keep_alive, encoding) is not part of it.
     """
     source = request.source
     if source is None or request.defaults or len(source.body) > _LONGEST_BYTES:
-        return _make_key(request, upstream_model)
-    return _remembered(_Asked(source.path, source.body, upstream_model, request))
+        return _make_key(request, upstream_model, scope)
+    return _remembered(_Asked(source.path, source.body, upstream_model, scope, request.authorization, request))
 
 
-class _Asked(tuple[str, bytes, str]):
+@attrs.frozen
+class _Asked:
     """A request by what it was parsed from, which is quicker to compare than all that it holds."""
 
-    request: Request
-
-    def __new__(cls, path: str, body: bytes, upstream_model: str, request: Request) -> _Asked:
-        asked = super().__new__(cls, (path, body, upstream_model))
-        asked.request = request
-        return asked
+    path: str
+    body: bytes
+    upstream_model: str
+    scope: str
+    authorization: str
+    request: Request = attrs.field(eq=False)
 
 
 @lru_cache(_MOST)
 def _remembered(asked: _Asked) -> str:
-    return _make_key(asked.request, asked[2])
+    return _make_key(asked.request, asked.upstream_model, asked.scope)
 
 
-def _make_key(request: Request, upstream_model: str) -> str:
+def _make_key(request: Request, upstream_model: str, scope: str) -> str:
     options = {name: _plain(value) for name, value in request.options.items()}
     if options.get("seed") == -1:
         del options["seed"]
-    parts = [request.operation, model_key(upstream_model), options, request.extras, *_particulars(request)]
+    # An answer for one key of an upstream's is not for another, nor one of pinned backends for any.
+    parts: list[JSON] = [request.operation, model_key(upstream_model), scope, request.authorization]
+    parts += [options, request.extras, *_particulars(request)]
     if request.unmapped and request.source is not None:
         # What the canonical request leaves out still counts for an upstream of the same dialect.
         parts.append(request.source.body.decode("utf-8", "surrogateescape"))
@@ -63,18 +68,37 @@ def _plain(value: JSON) -> JSON:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def _spelled(schema: JSON) -> str:
+    # The order of a schema's properties decides the order of the answer's.
+    return jsontext.dumps(schema).decode("utf-8", "surrogateescape")
+
+
+def _messages(messages: Sequence[Message]) -> list[JSON]:
+    # Ids of calls differ from dialect to dialect; what counts is which call a tool's message answers.
+    calls = [call.id for message in messages for call in message.tool_calls]
+    numbers = {call_id: number for number, call_id in enumerate(calls) if call_id}
+    return [
+        (
+            message.role,
+            message.content,
+            message.images,
+            message.reasoning,
+            [(call.name, call.arguments) for call in message.tool_calls],
+            message.tool_name,
+            numbers.get(message.tool_call_id),
+        )
+        for message in messages
+    ]
+
+
 def _particulars(request: Request) -> Sequence[JSON]:
     match request:
         case ChatRequest():
-            messages = [
-                (m.role, m.content, m.images, m.reasoning, [(c.name, c.arguments) for c in m.tool_calls], m.tool_name)
-                for m in request.messages
-            ]
-            asked = (request.format, request.think, request.logprobs, request.top_logprobs)
-            return (messages, request.tools, request.tool_choice, *asked)
+            asked = (_spelled(request.format), request.think, request.logprobs, request.top_logprobs)
+            return (_messages(request.messages), _spelled(request.tools), request.tool_choice, *asked)
         case GenerateRequest():
             prompt = (request.prompt, request.system, request.suffix, request.template, request.context, request.raw)
-            asked = (request.format, request.think, request.logprobs, request.top_logprobs)
+            asked = (_spelled(request.format), request.think, request.logprobs, request.top_logprobs)
             return (*prompt, request.images, *asked)
         case EmbedRequest():
             return (request.inputs, request.dimensions, request.truncate, request.normalised)

@@ -103,7 +103,7 @@ class Caching:
         return self._cached(dispatch, handler)
 
     async def _cached(self, dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]:
-        key = make_key(dispatch.request, dispatch.upstream_model)
+        key = make_key(dispatch.request, dispatch.upstream_model, dispatch.cache_scope)
         if not (dispatch.caller.no_cache or dispatch.caller.no_store):
             batch = await self._read(key, dispatch.request)
             if batch is not None:
@@ -115,9 +115,10 @@ class Caching:
         async with aclosing(handler(dispatch)) as batches:
             async for batch in batches:
                 recording.add(batch)
+                if recording.is_finished:
+                    # Before the client has its end: one that leaves with it takes nothing away.
+                    await self._write(key, recording.entry())
                 yield batch
-        if recording.is_finished:
-            await self._write(key, recording.entry())
 
     async def _read(self, key: str, request: Request) -> Batch | None:
         try:

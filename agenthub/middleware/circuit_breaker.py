@@ -9,7 +9,7 @@ from contextlib import aclosing
 import attrs
 import structlog
 
-from agenthub.canonical import Batch
+from agenthub.canonical import Batch, Finished
 from agenthub.errors import BackendUnavailable, UpstreamError
 from agenthub.middleware import Dispatch, Handler, MiddlewareContext
 from agenthub.settings import CircuitBreakerSettings
@@ -114,8 +114,10 @@ async def _guarded(breaker: Breaker, dispatch: Dispatch, handler: Handler) -> As
     try:
         async with aclosing(handler(dispatch)) as batches:
             async for batch in batches:
+                if type(batch[-1]) is Finished:
+                    # Whatever the client does now, the backend has done its work.
+                    verdict = breaker.succeeded
                 yield batch
-        verdict = breaker.succeeded
     except UpstreamError as error:
         # An error below 500 is the backend doing its work: it is up.
         verdict = breaker.failed if error.counted else breaker.succeeded

@@ -23,6 +23,7 @@ from agenthub.canonical import (
     RelayRequest,
     assemble,
 )
+from agenthub.dialects import jsontext
 from agenthub.log import timestamp
 from agenthub.middleware import Dispatch, Handler, MiddlewareContext, Outcome, field_names
 from agenthub.middleware.watching import watch
@@ -67,8 +68,7 @@ class Logging:
         events: list[Event] = []
 
         def finished(dispatch: Dispatch, outcome: Outcome) -> None:
-            content = {"request": _CONVERTER.unstructure(dispatch.request), "answer": _unstructured(events)}
-            self.finished(dispatch, outcome, **content)
+            self.finished(dispatch, outcome, **_make_content(dispatch, events))
 
         watched = watch(dispatch, handler, finished)
         try:
@@ -110,8 +110,13 @@ def _make_converter() -> Converter:
 _CONVERTER = _make_converter()
 
 
-def _unstructured(events: list[Event]) -> Any:
-    return _CONVERTER.unstructure(assemble(events))
+def _make_content(dispatch: Dispatch, events: list[Event]) -> dict[str, Any]:
+    try:
+        request, answer = _CONVERTER.unstructure(dispatch.request), _CONVERTER.unstructure(assemble(events))
+        jsontext.dumps((request, answer))
+    except Exception as error:  # nested too deep; no log is worth an answer
+        return {"content": f"not shown: {type(error).__name__}"}
+    return {"request": request, "answer": answer}
 
 
 def make_logging(context: MiddlewareContext) -> Logging:

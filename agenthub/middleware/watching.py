@@ -25,7 +25,8 @@ async def watch(
             async for batch in batches:
                 yield batch
     except (GeneratorExit, asyncio.CancelledError):
-        outcome = ("abandoned", "", None)
+        if dispatch.finished is None:
+            outcome = ("abandoned", "", None)
         raise
     except AgentHubError as error:
         outcome = ("rejected" if error.status < 500 else "failed", str(error), error.status)

@@ -29,7 +29,10 @@ class LogSettings:
 
     level: str = field(
         default="info",
-        validator=Text("The least serious level that is logged.", ("debug", "info", "warning", "error")),
+        validator=Text(
+            "The least serious level that is logged: debug, info, warning or error.",
+            ("debug", "info", "warning", "error"),
+        ),
     )
     format: str = field(
         default="auto",
@@ -70,7 +73,7 @@ class BackendSettings:
         default=60.0, validator=Seconds("Longest silence between two events of a stream; 0: no limit.")
     )
     forward_authorization: bool = field(
-        default=False, validator=Flag("Pass the client's Authorization header on; off, so that hub keys stay here.")
+        default=False, validator=Flag("Pass the client's Authorization header on; off, so that it stays here.")
     )
     max_frame_bytes: int = field(
         default=16 * 2**20,
@@ -124,7 +127,8 @@ class CachingSettings:
     policy: str = field(
         default="deterministic",
         validator=Text(
-            "Which answers are kept: deterministic only those that must repeat.", ("deterministic", "all", "off")
+            "Which answers are kept: deterministic only those that must repeat, all every finished one, off none.",
+            ("deterministic", "all", "off"),
         ),
     )
     ttl_s: float = field(default=3600.0, validator=Seconds("How long an answer is kept; 0: until it must make room."))

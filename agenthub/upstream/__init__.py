@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing, suppress
 from types import TracebackType
 from typing import Self
 
@@ -11,17 +14,18 @@ import aiohttp
 import attrs
 from yarl import URL
 
-from agenthub.canonical import Batch, Started
+from agenthub.canonical import Batch, Finished, Started
 from agenthub.dialects import StreamParser, parse_whole
 from agenthub.dialects.lane import Lane
-from agenthub.errors import UpstreamError, UpstreamStatus, UpstreamTimeout
+from agenthub.errors import UpstreamError, UpstreamTimeout
 from agenthub.settings import BackendSettings
-from agenthub.upstream.errors import KEPT_HEADERS, make_status_error
+from agenthub.upstream.errors import kept_headers, make_status_error
 from agenthub.upstream.patience import Patience
 from agenthub.upstream.reading import read_any
 
 # llama.cpp's server closes idle connections after 5 s, so a pooled one must not be older than that.
 _KEEPALIVE_S = 4.0
+_TAIL_S = 0.05
 
 
 @attrs.define
@@ -81,45 +85,57 @@ class HttpUpstream:
             ):
                 if response.status >= 300:
                     raise await self._status_error(response)
-                return _kept(response), await response.read()
+                return kept_headers(response.headers), await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._failure(error) from error
 
     async def ask(self, lane: Lane, *, authorization: str = "") -> AsyncGenerator[Batch, None]:
-        """Yield the answer to ``lane``, whole or streamed as the upstream's Content-Type says; raise UpstreamError."""
-        settings = self.settings
+        """Yield the answer to ``lane``, whole or streamed as the upstream's Content-Type says; raise UpstreamError.
+
+        The batch with Finished is yielded when all is done with the upstream: what comes after an answer's end mark, or
+        fails to come, takes nothing from the answer.
+        """
+        last: Batch = ()
         try:
             # Only our own waiting counts: while a batch is with the client, the upstream is not waited for.
-            with Patience(settings.first_event_timeout_s, self._loop) as patience:
+            with Patience(self.settings.first_event_timeout_s, self._loop) as patience:
                 async with await self._send("POST", lane.codec.path, lane.body, authorization) as response:
                     if response.status >= 300:
                         raise await self._status_error(response)
-                    started = Started(
-                        response.content_type == lane.codec.stream_type,
-                        lane.codec.path if lane.raw else "",
-                        _kept(response),
-                    )
-                    if not started.streamed:
+                    started = _started(lane, response)
+                    if started.streamed:
+                        parser = StreamParser(lane.codec, lane.raw, lane.rename, self.settings.max_frame_bytes)
+                        opening: Batch = (started,)
+                        async with aclosing(self._batches(parser, response.content, patience)) as batches:
+                            async for batch in batches:
+                                if type(batch[-1]) is Finished:
+                                    last = opening + batch
+                                    await _drain(response.content)
+                                    break
+                                yield opening + batch
+                                opening = ()
+                    else:
                         body = await response.read()
-                        patience.pause()
-                        yield (started, *parse_whole(lane.codec, body, raw=lane.raw, rename=lane.rename))
-                        return
-                    parser = StreamParser(lane.codec, lane.raw, lane.rename, settings.max_frame_bytes)
-                    opening: Batch = (started,)
-                    async for data in read_any(response.content):
-                        if batch := parser.feed(data):
-                            patience.pause()
-                            yield opening + batch
-                            opening = ()
-                            patience.resume(settings.idle_timeout_s)
-                        if parser.error is not None:
-                            raise parser.error
-                    if batch := parser.close():
-                        yield opening + batch
-                    if parser.error is not None:
-                        raise parser.error
+                        last = (started, *parse_whole(lane.codec, body, raw=lane.raw, rename=lane.rename))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._failure(error) from error
+        yield last
+
+    async def _batches(
+        self, parser: StreamParser, content: aiohttp.StreamReader, patience: Patience
+    ) -> AsyncGenerator[Batch, None]:
+        async for data in read_any(content):
+            if batch := parser.feed(data):
+                patience.pause()
+                yield batch
+                patience.resume(self.settings.idle_timeout_s)
+            if parser.error is not None:
+                raise parser.error
+        patience.pause()
+        if batch := parser.close():
+            yield batch
+        if parser.error is not None:
+            raise parser.error
 
     async def _send(
         self, method: str, path: str, body: bytes | None = None, authorization: str = ""
@@ -140,7 +156,7 @@ class HttpUpstream:
             url = self._urls[path] = URL(self.settings.url.rstrip("/") + self.prefix + path)
         return url
 
-    async def _status_error(self, response: aiohttp.ClientResponse) -> UpstreamStatus:
+    async def _status_error(self, response: aiohttp.ClientResponse) -> UpstreamError:
         return make_status_error(response.status, response.headers, await response.read(), self.callers_fault)
 
     def _failure(self, error: Exception) -> UpstreamError:
@@ -158,8 +174,22 @@ class HttpUpstream:
 
 
 def _reason(error: aiohttp.ClientConnectorError) -> str:
-    return (error.os_error.strerror if error.os_error else "") or type(error).__name__
+    # asyncio puts words of its own in the place of the system's; for several addresses they hold the numbers only.
+    failure = error.os_error
+    number = failure.errno or next(map(int, re.findall(r"\[Errno (\d+)\]", str(failure))), None)
+    return os.strerror(number) if number else str(failure) or type(failure).__name__
 
 
-def _kept(response: aiohttp.ClientResponse) -> dict[str, str]:
-    return {name: value for name, value in response.headers.items() if name.lower() in KEPT_HEADERS}
+def _started(lane: Lane, response: aiohttp.ClientResponse) -> Started:
+    streamed = response.content_type == lane.codec.stream_type
+    return Started(streamed, lane.codec.path if lane.raw else "", kept_headers(response.headers))
+
+
+async def _drain(content: aiohttp.StreamReader) -> None:
+    """Take the end of a body, so that the connection can serve again; one that is late is not waited for."""
+    if content.at_eof():
+        return
+    with suppress(aiohttp.ClientError, TimeoutError, OSError):
+        async with asyncio.timeout(_TAIL_S):
+            while await content.readany():
+                pass

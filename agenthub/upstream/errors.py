@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 
 from agenthub.canonical import JSON
 from agenthub.dialects import jsontext
-from agenthub.errors import UpstreamStatus
+from agenthub.errors import UpstreamError, UpstreamProtocol, UpstreamStatus
 
 KEPT_HEADERS = frozenset(
     {"retry-after", "retry-after-ms"}
@@ -18,14 +19,29 @@ KEPT_HEADERS = frozenset(
 _MAX_TEXT = 4096
 
 
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+def kept_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers that the client may see; a value with control characters is dropped."""
+    return {
+        name: value for name, value in headers.items() if name.lower() in KEPT_HEADERS and not _CONTROL.search(value)
+    }
+
+
 def make_status_error(
     status: int, headers: Mapping[str, str], body: bytes, callers_fault: Callable[[str], bool]
-) -> UpstreamStatus:
-    """Return the error that an answer from 400 on stands for; the text is cut at 4 KiB."""
+) -> UpstreamError:
+    """Return the error that an answer from 300 on stands for; the text is cut at 4 KiB.
+
+    Only 400 to 599 are the upstream's to say: what redirects, or is no status, is no API server.
+    """
+    if not 400 <= status <= 599:
+        return UpstreamProtocol(f"the upstream answered with status {status}: is its URL right?")
     message, code, fields = _parse(body)
     message = message[:_MAX_TEXT] or f"the upstream answered {status} {_phrase(status)}".rstrip()
-    kept = {name: value for name, value in headers.items() if name.lower() in KEPT_HEADERS}
     fault = callers_fault(message)
+    kept = kept_headers(headers)
     return UpstreamStatus(status, message, code=code, headers=kept, fields=fields, callers_fault=fault)
 
 

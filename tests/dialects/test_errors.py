@@ -77,7 +77,7 @@ def test_what_is_too_much(body: bytes) -> None:
     assert len(str(make_status_error(500, {}, body, innocent))) == 4096
 
 
-@given(st.integers(400, 999), st.binary(max_size=60) | st.text('{}[]":error,1nul', max_size=30).map(str.encode))
+@given(st.integers(400, 599), st.binary(max_size=60) | st.text('{}[]":error,1nul', max_size=30).map(str.encode))
 @settings(max_examples=150)
 def test_any_refusal_is_a_text(status: int, body: bytes) -> None:
     """Any body and any status is an error with a text that both dialects can show."""
@@ -125,7 +125,8 @@ def test_whose_fault_it_is(status: int, fault: bool, counted: bool) -> None:
         (UpstreamStatus(400, "m", code="too_long"), "invalid_request_error", "too_long", None),
         (UpstreamStatus(401, "m"), "invalid_request_error", "invalid_api_key", None),
         (UpstreamStatus(403, "m"), "permission_error", None, None),
-        (UpstreamStatus(404, "m"), "invalid_request_error", "model_not_found", None),
+        (UpstreamStatus(404, "no model m"), "invalid_request_error", "model_not_found", None),
+        (UpstreamStatus(404, "Not Found"), "invalid_request_error", None, None),
         (UpstreamStatus(418, "m"), "invalid_request_error", None, None),
         (UpstreamStatus(429, "m"), "rate_limit_error", "rate_limit_exceeded", None),
         (UpstreamStatus(429, "m", code="insufficient_quota"), "rate_limit_error", "insufficient_quota", None),
@@ -158,3 +159,15 @@ def test_a_stream_that_broke_is_read_by_the_sdks(text: str) -> None:
     assert frame.count(b"\n") == 2
     body = json.loads(frame.removeprefix(b"data: "))
     assert openai_package.APIError(body["error"]["message"], None, body=body["error"]).code == "upstream_error"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("status", [302, 304, 600, 999])
+def test_what_is_no_refusal_is_a_broken_upstream(status: int) -> None:
+    """A redirect, or a number that is no status, is a 502 that counts: the URL is probably wrong."""
+    error = make_status_error(status, {}, b"", innocent)
+    assert (error.status, error.counted) == (502, True)
+
+
+def test_headers_with_control_characters_are_dropped() -> None:
+    """They would break the answer that carries them."""
+    assert make_status_error(429, {"Retry-After": "5\x01"}, b"", innocent).headers == {}  # type: ignore[attr-defined]

@@ -35,6 +35,7 @@ choose the adapter    add -H 'X-AgentHub-Api-Mode: openai'
 see what was done     add -i, for the X-AgentHub-* headers
 with ollama itself    OLLAMA_HOST={host} ollama run {model}
 with OpenAI's SDKs    OPENAI_BASE_URL={url}/v1
+                      OPENAI_API_KEY=any
 """
 
 
@@ -115,7 +116,7 @@ class Show:
 
     def say_serving(self) -> None:
         """Say that the hub stays, and what will appear below."""
-        self._say(f"\nServing on {self.url} until Ctrl-C; each request is one log line:", "bold green")
+        self._say(f"\nServing on {self.url} until Ctrl-C; each question is one log line:", "bold green")
 
     def _session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(self.url, timeout=aiohttp.ClientTimeout(total=600))

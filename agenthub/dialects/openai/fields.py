@@ -195,6 +195,8 @@ def render_error(error: AgentHubError) -> bytes:
     )
     if error.status == 404 and not isinstance(error, UnknownModel | UpstreamStatus):
         code = None
+    if isinstance(error, UpstreamStatus) and error.status == 404 and "model" not in str(error):
+        code = None  # the path is missing, not the model
     if isinstance(error, UpstreamStatus):
         code = error.code or (None if error.status < 500 and error.status not in (401, 404, 429) else code)
     param = error.param if isinstance(error, RequestError) else None
