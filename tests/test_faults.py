@@ -190,10 +190,10 @@ async def test_time_outs(standin: Standin) -> None:
 
 async def test_a_slow_stream_is_no_silent_one(standin: Standin) -> None:
     """No time-out counts the whole of a stream, however long it takes."""
-    standin.pace_s = 0.05
+    standin.pace_s = 0.1
     async with running(standin) as upstream:
         answer = await timed_out(
-            upstream, attrs.evolve(Fault.delay(0), path="none"), standin, idle_timeout_s=0.4, first_event_timeout_s=0.4
+            upstream, attrs.evolve(Fault.delay(0), path="none"), standin, idle_timeout_s=1.2, first_event_timeout_s=1.2
         )
         assert answer.frames()[-1]["done"] is True
 

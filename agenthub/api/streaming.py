@@ -60,7 +60,7 @@ async def _whole(
 def _render_whole(codec: Codec, dispatch: Dispatch, events: list[Event]) -> bytes:
     started = events[0]
     if isinstance(started, Started) and started.raw_path == codec.path and not started.streamed:
-        return b"".join(event.data for event in events if type(event) is RawFrames)
+        return b"".join([event.data for event in events if type(event) is RawFrames])
     return codec.render_whole(dispatch.request, assemble(events))
 
 
@@ -110,14 +110,15 @@ def _raw_frames(batch: Batch) -> bytes:
 
 def make_headers(dispatch: Dispatch, started: Event) -> dict[str, str]:
     """Return what the hub tells about a dispatch, and what the upstream may tell its client."""
-    headers = dict(started.headers) if isinstance(started, Started) else {}
-    headers |= {
+    headers = {
         "X-Request-Id": dispatch.caller.request_id,
+        "X-AgentHub-Backend": dispatch.backend.name if dispatch.backend is not None else "",
+        "X-AgentHub-Api-Mode": dispatch.api_mode,
         "X-AgentHub-Cache": dispatch.cache,
         "Server-Timing": _timing(dispatch),
     }
-    if dispatch.backend is not None:
-        headers |= {"X-AgentHub-Backend": dispatch.backend.name, "X-AgentHub-Api-Mode": dispatch.api_mode}
+    if isinstance(started, Started) and started.headers:
+        headers |= started.headers
     if dispatch.losses:
         headers["X-AgentHub-Dropped"] = ",".join(field_names(dispatch.losses))
     return headers
