@@ -38,7 +38,6 @@ class HttpUpstream:
 
     name: str
     settings: BackendSettings
-    prefix: str = ""
     callers_fault: Callable[[str], bool] = lambda message: False
     _session: aiohttp.ClientSession | None = None
     _loop: asyncio.AbstractEventLoop = attrs.field(init=False)
@@ -73,19 +72,6 @@ class HttpUpstream:
                 if response.status >= 300:
                     raise await self._status_error(response)
                 return await response.read()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise self._failure(error) from error
-
-    async def post(self, path: str, body: bytes, *, authorization: str = "") -> tuple[Mapping[str, str], bytes]:
-        """Return the headers that a client may see and the body of a POST that is not streamed; raise UpstreamError."""
-        try:
-            async with (
-                asyncio.timeout(self.settings.first_event_timeout_s or None),
-                await self._send("POST", path, body, authorization) as response,
-            ):
-                if response.status >= 300:
-                    raise await self._status_error(response)
-                return kept_headers(response.headers), await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._failure(error) from error
 
@@ -153,7 +139,7 @@ class HttpUpstream:
     def _url(self, path: str) -> URL:
         url = self._urls.get(path)
         if url is None:
-            url = self._urls[path] = URL(self.settings.url.rstrip("/") + self.prefix + path)
+            url = self._urls[path] = URL(self.settings.url.rstrip("/") + path)
         return url
 
     async def _status_error(self, response: aiohttp.ClientResponse) -> UpstreamError:
