@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from types import TracebackType
 from typing import Self
@@ -32,8 +32,8 @@ _TAIL_S = 0.05
 class HttpUpstream:
     """An upstream server at ``settings.url``, for the life of the hub.
 
-    ``prefix`` stands between the server's root and a path. ``callers_fault`` says of an error's text whether the
-    request was to blame, so that it does not count against the circuit breaker.
+    ``callers_fault`` says of an error's text whether the request was to blame, so that it does not count against the
+    circuit breaker.
     """
 
     name: str
