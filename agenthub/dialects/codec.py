@@ -31,7 +31,7 @@ class Renderer(Protocol):
         """Return the frames of a batch, ready for one write; empty when it holds nothing to show yet."""
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Codec:
     """One endpoint of one dialect, in pure functions.
 

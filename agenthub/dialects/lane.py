@@ -11,7 +11,7 @@ from agenthub.dialects import jsontext
 from agenthub.dialects.codec import Codec
 
 
-@attrs.frozen
+@attrs.define
 class Lane:
     """The endpoint to ask and the body to send; ``raw`` asks for the upstream's bytes beside the events.
 

@@ -30,7 +30,7 @@ class Backend:
     adapters: Mapping[str, Adapter] = attrs.field(factory=dict, repr=False)
 
 
-@attrs.frozen
+@attrs.define
 class Caller:
     """What the HTTP request says beside its body: who asks, and how."""
 
@@ -89,7 +89,7 @@ def field_names(losses: Sequence[Loss]) -> list[str]:
     return names if len(losses) <= _MOST_NAMES else [*names, "..."]
 
 
-@attrs.frozen
+@attrs.define
 class Outcome:
     """What became of a dispatch: ok, cached, rejected (the client's fault), failed or abandoned (the client left)."""
 
