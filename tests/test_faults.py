@@ -14,7 +14,7 @@ import pytest
 
 from agenthub.settings import BackendSettings, HealthSettings
 from agenthub.standin import Fault, Standin, running
-from tests.hubs import LANES, Answered, RunningHub, running_hub
+from tests.hubs import Answered, RunningHub, running_hub
 
 PATHS = {"ollama": "/api/chat", "openai": "/v1/chat/completions"}
 MESSAGES: list[Any] = [{"role": "user", "content": "hi"}]
@@ -24,11 +24,6 @@ BODY: dict[str, Any] = {"model": "standin", "messages": MESSAGES, "stream": Fals
 @pytest.fixture
 def standin() -> Standin:
     return Standin()
-
-
-@pytest.fixture(params=LANES, ids=lambda lane: f"{lane[0]}-client-{lane[1]}-adapter")
-def lane(request: pytest.FixtureRequest) -> tuple[str, str]:
-    return request.param  # type: ignore[no-any-return]
 
 
 @pytest.fixture

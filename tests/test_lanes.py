@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from agenthub.standin import Standin, running
-from tests.hubs import LANES, RunningHub, running_hub
+from tests.hubs import RunningHub, running_hub
 
 TEXT = "Naïve café ☕ text, and <more> & more."
 HISTORY: list[Any] = [
@@ -22,11 +22,6 @@ HISTORY: list[Any] = [
 @pytest.fixture
 def standin() -> Standin:
     return Standin(text=TEXT)
-
-
-@pytest.fixture(params=LANES, ids=lambda lane: f"{lane[0]}-client-{lane[1]}-adapter")
-def lane(request: pytest.FixtureRequest) -> tuple[str, str]:
-    return request.param  # type: ignore[no-any-return]
 
 
 @pytest.fixture

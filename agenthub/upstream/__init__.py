@@ -65,10 +65,10 @@ class HttpUpstream:
         if self._session is not None:
             await self._session.close()
 
-    async def get(self, path: str, *, timeout_s: float | None = None) -> bytes:
+    async def get(self, path: str) -> bytes:
         """Return the body of a GET; raise UpstreamError."""
         try:
-            async with asyncio.timeout(timeout_s or None), await self._send("GET", path) as response:
+            async with await self._send("GET", path) as response:
                 if response.status >= 300:
                     raise await self._status_error(response)
                 return await response.read()

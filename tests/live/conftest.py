@@ -12,7 +12,7 @@ import pytest
 
 from agenthub.settings.sources import parse_ollama_host
 from tests.forwarder import Forwarder
-from tests.hubs import LANES, RunningHub, running_hub
+from tests.hubs import RunningHub, running_hub
 
 MODELS = {"tiny:latest", "tiny-loop:latest", "tiny-embed:latest"}
 
@@ -32,11 +32,6 @@ def real_ollama() -> str:
     if not names >= MODELS:
         pytest.skip(f"the Ollama at {url} lacks {', '.join(sorted(MODELS - names))}")
     return url
-
-
-@pytest.fixture(params=LANES, ids=lambda lane: f"{lane[0]}-client-{lane[1]}-adapter")
-def lane(request: pytest.FixtureRequest) -> tuple[str, str]:
-    return request.param  # type: ignore[no-any-return]
 
 
 @pytest.fixture
