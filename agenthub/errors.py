@@ -17,6 +17,7 @@
         └── UpstreamError       502  what the circuit breaker counts
             ├── UpstreamProtocol     the upstream broke its own wire format, or ended early
             ├── UpstreamStatus       the upstream's own status and words
+            │   └── UpstreamReport 500   a verb failed, as the upstream said in a line of its stream
             └── UpstreamTimeout 504
 
 ``status`` is the HTTP status of the answer; ``agenthub.api.errors`` turns the rest into the asking dialect's body.
@@ -154,3 +155,13 @@ class UpstreamStatus(UpstreamError):
         self.headers = dict(headers or {})
         self.fields = dict(fields or {})
         self.counted = status >= 500 and not callers_fault
+
+
+class UpstreamReport(UpstreamStatus):
+    """A management verb failed, and the upstream said so in a line of its stream, which clients of a stream have seen.
+
+    Not counted: a model that the registry lacks is no fault of the backend.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(500, message, callers_fault=True)

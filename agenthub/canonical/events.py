@@ -15,12 +15,14 @@ class Started:
     """The upstream accepted; always the first event.
 
     ``streamed`` says how the upstream answers, whatever was asked for. ``raw_path`` is the endpoint whose raw frames
-    follow, empty when there are none. ``headers`` may be shown to the client.
+    follow, empty when there are none. ``headers`` may be shown to the client. ``status`` is the upstream's own, which a
+    whole answer of raw frames keeps.
     """
 
     streamed: bool = False
     raw_path: str = ""
     headers: Mapping[str, str] = attrs.field(factory=dict)
+    status: int = 200
 
 
 @attrs.frozen

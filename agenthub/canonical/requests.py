@@ -5,7 +5,7 @@ Names of sampling options are Ollama's (``num_predict``, ``num_ctx``), the large
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Mapping
 from typing import Any, TypeAlias
 
 import attrs
@@ -186,10 +186,17 @@ class EmbedRequest(BaseRequest):
 
 @attrs.frozen(kw_only=True)
 class RelayRequest(BaseRequest):
-    """A management verb that only some upstreams have (show, ps); ``arguments`` is the parsed body."""
+    """A management verb that only some upstreams have: show, ps, pull, push, create, copy, delete, blobs.
+
+    ``model`` is the one that must be there already: what is copied, or what another is created from. ``arguments`` is
+    the rest of the parsed body, for blobs the ``digest``. ``content`` is what is uploaded, to be read once, and
+    ``length`` its size in bytes where the client told it; without content blobs only asks whether the blob is there.
+    """
 
     verb: str
     arguments: Mapping[str, JSON] = attrs.field(factory=dict)
+    content: AsyncIterable[bytes] | None = attrs.field(default=None, eq=False, repr=False)
+    length: int | None = attrs.field(default=None, eq=False)
 
     @property
     def operation(self) -> str:

@@ -30,17 +30,26 @@ def kept_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def make_status_error(
-    status: int, headers: Mapping[str, str], body: bytes, callers_fault: Callable[[str], bool]
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    callers_fault: Callable[[str], bool],
+    *,
+    is_verb: bool = False,
 ) -> UpstreamError:
     """Return the error that an answer from 300 on stands for; the text is cut at 4 KiB.
+
+    To a management verb (``is_verb``) Ollama answers 500 for whatever fails, a model that the registry lacks as well:
+    with words of its own that is no fault of the upstream's.
 
     Only 400 to 599 are the upstream's to say: what redirects, or is no status, is no API server.
     """
     if not 400 <= status <= 599:
         return UpstreamProtocol(f"the upstream answered with status {status}: is its URL right?")
     message, code, fields = _parse(body)
+    is_own = is_verb and status == 500 and bool(message) and body.lstrip().startswith(b"{")
     message = message[:_MAX_TEXT] or f"the upstream answered {status} {_phrase(status)}".rstrip()
-    fault = callers_fault(message)
+    fault = is_own or callers_fault(message)
     kept = kept_headers(headers)
     return UpstreamStatus(status, message, code=code, headers=kept, fields=fields, callers_fault=fault)
 

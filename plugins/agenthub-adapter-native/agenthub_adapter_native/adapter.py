@@ -28,8 +28,8 @@ from agenthub.dialects import Codec, ollama
 from agenthub.dialects.lane import make_lane
 from agenthub.dialects.losses import losses_to_native
 
-_OPERATIONS = frozenset({"chat", "generate", "embed", "show", "ps", "version"})
 _GET = {"ps": ollama.listing.PS_PATH, "version": ollama.listing.VERSION_PATH}
+_OPERATIONS = frozenset({"chat", "generate", "embed", *_GET, *ollama.VERBS})
 
 
 def make_adapter(name: str, settings: BackendSettings) -> NativeAdapter:
@@ -84,9 +84,7 @@ class NativeAdapter:
             path = _GET[request.verb]
             yield (Started(raw_path=path), RawFrames(await self.upstream.get(path)), Finished())
             return
-        codec = ollama.listing.SHOW_CODEC
-        # The answer is nothing but its bytes, whoever asks.
-        lane = attrs.evolve(make_lane(request, {codec.path: codec}, codec), raw=True)
+        lane = ollama.make_verb_lane(request)
         async with aclosing(self.upstream.ask(lane, authorization=request.authorization)) as batches:
             async for batch in batches:
                 yield batch
