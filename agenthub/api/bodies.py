@@ -10,6 +10,16 @@ from aiohttp.http_exceptions import ContentEncodingError
 from agenthub.errors import InvalidRequest, TooLarge
 
 
+class BrokenBody(InvalidRequest):
+    """The body cannot be decoded; nothing after it on its connection can be read."""
+
+
+def _give_up(http_request: web.Request) -> BrokenBody:
+    # Else aiohttp would read on after the answer, and crash.
+    http_request.content.feed_eof()
+    return BrokenBody("the body cannot be decoded")
+
+
 async def read_body(http_request: web.Request) -> bytes:
     """Return the whole body; raise TooLarge beyond ``max_body_bytes``, InvalidRequest for a broken one."""
     content = http_request.content
@@ -19,7 +29,7 @@ async def read_body(http_request: web.Request) -> bytes:
         # It came with the headers, as most do, so it need not be waited for in pieces.
         body = content.read_nowait()
     except (web.RequestPayloadError, ContentEncodingError) as error:
-        raise InvalidRequest("the body cannot be decoded") from error
+        raise _give_up(http_request) from error
     if 0 < http_request.client_max_size < len(body):
         raise TooLarge("http: request body too large")
     return body
@@ -31,7 +41,7 @@ async def stream_body(http_request: web.Request) -> AsyncIterator[bytes]:
         async for data in http_request.content.iter_any():
             yield data
     except (web.RequestPayloadError, ContentEncodingError) as error:
-        raise InvalidRequest("the body cannot be decoded") from error
+        raise _give_up(http_request) from error
 
 
 def body_length(http_request: web.Request) -> int | None:

@@ -7,6 +7,7 @@ import math
 import structlog
 from aiohttp import web
 
+from agenthub.api.bodies import BrokenBody
 from agenthub.dialects.ollama import fields as ollama_fields
 from agenthub.dialects.openai import fields as openai_fields
 from agenthub.errors import AgentHubError, BackendUnavailable, RateLimited, RequestError, TooLarge, UpstreamStatus
@@ -47,6 +48,10 @@ def error_response(caller: Caller, error: AgentHubError) -> web.Response:
 def failure_response(caller: Caller, error: Exception) -> web.Response:
     """Return the answer for any exception; one that is not ours is logged with its traceback and told to nobody."""
     match error:
+        case BrokenBody():
+            response = error_response(caller, error)
+            response.force_close()
+            return response
         case AgentHubError():
             return error_response(caller, error)
         case web.HTTPRequestEntityTooLarge():
