@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import json
 import logging
 from collections.abc import AsyncIterator
 from typing import Any
@@ -244,3 +246,19 @@ def test_tracebacks_on_a_terminal_show_no_locals() -> None:
 
 def crash(prompt: str) -> None:
     raise ValueError(len(prompt))
+
+
+@pytest.mark.parametrize("adapter", ["native", "openai"])
+async def test_a_large_image_passes(standin: Standin, adapter: str) -> None:
+    """12 MB, in either dialect through either adapter, without the warning that aiohttp has for large bodies."""
+    image = base64.b64encode(9 * 2**20 * b"x").decode()
+    part = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{image}"}}
+    bodies: dict[str, Any] = {
+        "/api/chat": NATIVE | {"messages": [{"role": "user", "content": "hi", "images": [image]}]},
+        "/v1/chat/completions": {"model": "standin", "messages": [{"role": "user", "content": [part]}]},
+    }
+    async with running(standin) as upstream, running_hub(upstream, api_mode=adapter) as hub:
+        for path, body in bodies.items():
+            async with hub.http.post(hub.url + path, data=io.BytesIO(json.dumps(body).encode())) as response:
+                assert response.status == 200
+            assert image.encode() in standin.requests[-1].body

@@ -39,7 +39,14 @@ def make_lane(request: Request, codecs: Mapping[str, Codec], default: Codec) -> 
     if request.upstream_model:
         # Set, not replaced: a body may name the model by Ollama's old word, "name".
         body, rename = jsontext.set_top_level(body, codec.member, request.upstream_model), request.model
+    if isinstance(request.keep_alive, int | float) and source.dialect == codec.dialect == "ollama":
+        body = _with_number(body, "keep_alive", request.keep_alive)
     if request.defaults:
         for key, value in codec.render_defaults(request).items():
             body = jsontext.set_top_level(body, key, value)
     return Lane(codec, body, raw=True, rename=rename)
+
+
+def _with_number(body: bytes, key: str, number: float) -> bytes:
+    """Return the body with a number that the client wrote as a text; Ollama takes "-1" for a duration without unit."""
+    return jsontext.replace_top_level(body, key, number) if jsontext.get_top_level(body, key).startswith(b'"') else body

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import re
 from collections.abc import AsyncGenerator, Callable
@@ -27,6 +28,7 @@ from agenthub.upstream.upload import Upload
 # llama.cpp's server closes idle connections after 5 s, so a pooled one must not be older than that.
 _KEEPALIVE_S = 4.0
 _TAIL_S = 0.05
+_LARGE_BYTES = 2**18
 
 
 @attrs.define
@@ -122,13 +124,13 @@ class HttpUpstream:
         if isinstance(body, Upload):
             headers = {**(headers or {}), **body.headers}
         try:
-            return await session.request(method, url, data=body, headers=headers, allow_redirects=False)
+            return await session.request(method, url, data=_payload(body), headers=headers, allow_redirects=False)
         except aiohttp.ServerDisconnectedError:
             # Nearly always a pooled connection that the upstream had closed meanwhile; nothing of an answer came. What
             # was read of an upload is gone, though.
             if isinstance(body, Upload) and body.is_begun:
                 raise
-            return await session.request(method, url, data=body, headers=headers, allow_redirects=False)
+            return await session.request(method, url, data=_payload(body), headers=headers, allow_redirects=False)
 
     def _url(self, path: str) -> URL:
         url = self._urls.get(path)
@@ -155,6 +157,11 @@ class HttpUpstream:
                 return UpstreamTimeout(f"backend {self.name} kept silent for too long")
             case _:
                 return UpstreamError(f"backend {self.name} broke off the connection")
+
+
+def _payload(body: bytes | Upload | None) -> bytes | io.BytesIO | Upload | None:
+    # aiohttp writes bytes in one go, and warns that a large body would stop everything else meanwhile.
+    return io.BytesIO(body) if isinstance(body, bytes) and len(body) > _LARGE_BYTES else body
 
 
 async def _batches(

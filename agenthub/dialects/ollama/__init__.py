@@ -2,7 +2,7 @@
 
 from agenthub.canonical import RelayRequest
 from agenthub.dialects.lane import Lane, make_lane
-from agenthub.dialects.ollama import blobs, chat, embed, generate, listing, managing, show
+from agenthub.dialects.ollama import blobs, chat, embed, fields, generate, listing, managing, show
 
 CODECS = {codec.path: codec for codec in (chat.CODEC, generate.CODEC, embed.CODEC, embed.LEGACY_CODEC)}
 """The endpoints that ask a model something."""
@@ -35,6 +35,7 @@ __all__ = [
     "blobs",
     "chat",
     "embed",
+    "fields",
     "generate",
     "listing",
     "make_verb_lane",

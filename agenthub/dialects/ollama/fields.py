@@ -67,6 +67,13 @@ def parse_keep_alive(value: JSON) -> JSON:
     raise InvalidRequest(f"time: invalid duration {jsontext.dumps(value).decode()}", param="keep_alive")
 
 
+def is_zero(keep_alive: JSON) -> bool:
+    """Say whether a parsed keep_alive means to unload: the number 0, or a duration of nothing ("0s", "0h0m")."""
+    if isinstance(keep_alive, str):
+        return not any(digit in keep_alive for digit in "123456789")
+    return keep_alive is not None and bool(keep_alive == 0)
+
+
 def parse_format(value: JSON) -> JSON:
     """Return None, ``"json"`` or a JSON schema."""
     if value is None or value == "":

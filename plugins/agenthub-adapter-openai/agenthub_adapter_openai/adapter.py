@@ -90,11 +90,13 @@ class OpenAIAdapter:
         async with aclosing(self.upstream.ask(lane, authorization=request.authorization)) as batches:
             async for batch in batches:
                 clock.see()
-                yield clock.timed(batch) if type(batch[-1]) is Finished else batch
+                if type(batch[-1]) is Finished:
+                    batch = clock.timed(without_load(batch))
+                yield batch
 
     def _loaded(self, request: Request) -> Batch:
         # This API cannot load or unload; it does so by itself when it is asked something.
-        reason = "unload" if request.keep_alive in (0, "0", "0s") else "load"
+        reason = "unload" if ollama.fields.is_zero(request.keep_alive) else "load"
         if reason == "unload":
             self.running.forget(request.target)
         return (Started(), Finished(reason))
@@ -123,6 +125,14 @@ def as_chat(request: GenerateRequest) -> ChatRequest:
         logprobs=request.logprobs,
         top_logprobs=request.top_logprobs,
     )
+
+
+def without_load(batch: Batch) -> Batch:
+    """Return the last batch, without its bytes where they say ``load``: Ollama's word, and no reason of OpenAI's."""
+    started, finished = batch[0], batch[-1]
+    if not (isinstance(started, Started) and isinstance(finished, Finished) and finished.reason == "load"):
+        return batch
+    return (attrs.evolve(started, raw_path=""), *(event for event in batch[1:] if not isinstance(event, RawFrames)))
 
 
 @attrs.define
