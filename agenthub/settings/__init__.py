@@ -67,10 +67,14 @@ class BackendSettings:
     )
     connect_timeout_s: float = field(default=5.0, validator=Seconds("Longest wait for a connection; 0: no limit."))
     first_event_timeout_s: float = field(
-        default=300.0, validator=Seconds("Longest wait for the first event, loading the model included; 0: no limit.")
+        default=300.0,
+        validator=Seconds(
+            "Longest wait for the first event, loading the model included; 0: none, as for pull, push and create."
+        ),
     )
     idle_timeout_s: float = field(
-        default=60.0, validator=Seconds("Longest silence between two events of a stream; 0: no limit.")
+        default=60.0,
+        validator=Seconds("Longest silence between two events of a stream; 0: none, as for pull, push and create."),
     )
     forward_authorization: bool = field(
         default=False, validator=Flag("Pass the client's Authorization header on; off, so that it stays here.")
@@ -185,7 +189,10 @@ class Settings:
         default=False, validator=Flag("Answer 400 instead of dropping a field that has no place upstream.")
     )
     max_body_bytes: int = field(
-        default=100 * 2**20, validator=Whole("Largest request body, images included; 0: no limit.", unit="bytes")
+        default=100 * 2**20,
+        validator=Whole(
+            "Largest request body, images included; uploads of blobs have no limit. 0: none.", unit="bytes"
+        ),
     )
     drain_s: float = field(
         default=30.0, validator=Seconds("How long running requests may take to finish at a stop; 0: not at all.")
