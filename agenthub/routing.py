@@ -137,7 +137,13 @@ class Router:
             candidates = [default] if default is not None and is_fit else []
         if not candidates:
             raise UnknownModel(model)
-        return attrs.evolve(route, candidates=candidates)
+        # An answer of a model is none of another that was later pulled or created under its name.
+        scope = f"{route.cache_scope}@{digest}" if (digest := self._digest(candidates[0], route)) else route.cache_scope
+        return attrs.evolve(route, candidates=candidates, cache_scope=scope)
+
+    def _digest(self, backend: Backend, route: Route) -> str:
+        model = self._models.get(backend.name, {}).get(model_key(route.upstream_model))
+        return str(model.entry.get("digest") or "") if model is not None else ""
 
     def route(self, model: str) -> Route:
         """Return the route of a model whether it is there or not: candidates are all backends that an alias allows."""
