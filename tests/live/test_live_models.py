@@ -65,9 +65,8 @@ async def test_the_same_bytes_as_without_the_hub(native: RunningHub, real_ollama
         ("POST", "/api/pull", {"model": "127.0.0.1:9/library/nope", "insecure": True}),
         ("POST", "/api/pull", {"model": "127.0.0.1:9/library/nope", "insecure": True, "stream": False}),
         ("POST", "/api/push", {"model": "nope-nope"}),
-        ("POST", "/api/show", {"model": MADE}),
         ("DELETE", "/api/delete", {"model": "nope"}),
-        ("DELETE", "/api/delete", {"model": ""} | {"model": "a b"}),
+        ("DELETE", "/api/delete", {"model": "a b"}),
     ]
     # Once before, so that every layer is there already.
     await native.ollama.create(MADE, from_="tiny")
@@ -143,9 +142,17 @@ async def test_the_openai_api_has_no_such_verbs(real_ollama: str) -> None:
 
 
 async def test_show_for_copilot(native: RunningHub, real_ollama: str) -> None:
-    """As Ollama itself does it in later versions; the rest is the same, number for number."""
+    """As Ollama itself does it in later versions; the rest is the same, but for the order of the parameters."""
     shown = await native.post("/api/show", {"model": "tiny"}, User_Agent="GitHubCopilotChat/0.31.0")
     async with native.http.post(f"{real_ollama}/api/show", json={"model": "tiny"}) as response:
         direct = json.loads(await response.read())
     info = direct["model_info"] | {"general.basename": "tiny"}
-    assert shown.json() == direct | {"model_info": info}
+    expected = direct | {"model_info": info}
+    assert {name: ordered(value) for name, value in shown.json().items()} == {
+        name: ordered(value) for name, value in expected.items()
+    }
+
+
+def ordered(value: object) -> object:
+    """Return a text with its lines in order: Ollama writes parameters in another one each time."""
+    return sorted(value.splitlines()) if isinstance(value, str) else value
