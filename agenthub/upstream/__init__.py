@@ -113,6 +113,9 @@ class HttpUpstream:
                         last = (started, *parse_whole(codec, data, raw=lane.raw, rename=lane.rename))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _broken_off(body) or self._failure(error) from error
+        finally:
+            if isinstance(body, Upload):
+                body.leave()
         yield last
 
     async def _send(
@@ -122,14 +125,15 @@ class HttpUpstream:
         assert session is not None, "the upstream is not open"
         headers = {"Authorization": authorization} if authorization and self.settings.forward_authorization else None
         if isinstance(body, Upload):
+            # Not tried twice: what was read of it is gone.
             headers = {**(headers or {}), **body.headers}
+            response = await session.request(method, url, data=body, headers=headers, allow_redirects=False)
+            body.answered(response)
+            return response
         try:
             return await session.request(method, url, data=_payload(body), headers=headers, allow_redirects=False)
         except aiohttp.ServerDisconnectedError:
-            # Nearly always a pooled connection that the upstream had closed meanwhile; nothing of an answer came. What
-            # was read of an upload is gone, though.
-            if isinstance(body, Upload) and body.is_begun:
-                raise
+            # Nearly always a pooled connection that the upstream had closed meanwhile; nothing of an answer came.
             return await session.request(method, url, data=_payload(body), headers=headers, allow_redirects=False)
 
     def _url(self, path: str) -> URL:
@@ -159,9 +163,9 @@ class HttpUpstream:
                 return UpstreamError(f"backend {self.name} broke off the connection")
 
 
-def _payload(body: bytes | Upload | None) -> bytes | io.BytesIO | Upload | None:
+def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
     # aiohttp writes bytes in one go, and warns that a large body would stop everything else meanwhile.
-    return io.BytesIO(body) if isinstance(body, bytes) and len(body) > _LARGE_BYTES else body
+    return io.BytesIO(body) if body is not None and len(body) > _LARGE_BYTES else body
 
 
 async def _batches(
