@@ -31,6 +31,13 @@ class RawFrames:
 
 
 @attrs.frozen
+class ChoiceStarted:
+    """What follows belongs to the choice ``index``; before the first of these it belongs to choice 0."""
+
+    index: int
+
+
+@attrs.frozen
 class TextDelta:
     """A piece of the answer."""
 
@@ -95,17 +102,27 @@ class Finished:
     """The last event; a stream that ends without it was cut.
 
     ``reason`` is stop (also when tools are called), length, load, unload, content_filter or the upstream's own word.
-    ``context`` is Ollama's deprecated token memory of generate.
+    ``context`` is Ollama's deprecated token memory of generate; ``more_reasons`` are those of the choices after the
+    first, to which ``reason`` belongs.
     """
 
     reason: str = "stop"
     usage: Usage | None = None
     timings: Timings | None = None
     context: tuple[int, ...] = ()
+    more_reasons: tuple[str, ...] = ()
 
 
 Event: TypeAlias = (
-    Started | RawFrames | TextDelta | ReasoningDelta | ToolCallDelta | LogprobsDelta | Embeddings | Finished
+    Started
+    | RawFrames
+    | ChoiceStarted
+    | TextDelta
+    | ReasoningDelta
+    | ToolCallDelta
+    | LogprobsDelta
+    | Embeddings
+    | Finished
 )
 Batch: TypeAlias = tuple[Event, ...]
 """The events that arrived together in one read of the upstream's socket."""
@@ -113,7 +130,7 @@ Batch: TypeAlias = tuple[Event, ...]
 
 @attrs.define
 class Answer:
-    """The same events, assembled."""
+    """The same events, assembled; ``more`` are the choices after the first, whose ``finished`` is but a reason."""
 
     text: str = ""
     reasoning: str = ""
@@ -121,32 +138,58 @@ class Answer:
     logprobs: tuple[JSON, ...] = ()
     vectors: tuple[Sequence[float], ...] = ()
     finished: Finished | None = None
+    more: tuple[Answer, ...] = ()
+
+
+@attrs.define
+class _Pieces:
+    """One choice in the making."""
+
+    answer: Answer = attrs.field(factory=Answer)
+    text: list[str] = attrs.field(factory=list)
+    reasoning: list[str] = attrs.field(factory=list)
+    calls: dict[int, list[ToolCallDelta]] = attrs.field(factory=dict)
+
+    def add(self, event: Event) -> None:
+        match event:
+            case TextDelta():
+                self.text.append(event.text)
+            case ReasoningDelta():
+                self.reasoning.append(event.text)
+            case ToolCallDelta():
+                self.calls.setdefault(event.index, []).append(event)
+            case LogprobsDelta():
+                self.answer.logprobs += event.items
+            case Embeddings():
+                self.answer.vectors += event.vectors
+            case Finished():
+                self.answer.finished = event
+            case Started() | RawFrames() | ChoiceStarted():
+                pass
+
+    def joined(self) -> Answer:
+        self.answer.text, self.answer.reasoning = "".join(self.text), "".join(self.reasoning)
+        self.answer.tool_calls = tuple([_joined(pieces) for pieces in self.calls.values()])
+        return self.answer
 
 
 def assemble(events: Iterable[Event]) -> Answer:
     """Put a whole stream's events together; ``finished`` stays None for a stream that was cut."""
-    answer = Answer()
-    text: list[str] = []
-    reasoning: list[str] = []
-    calls: dict[int, list[ToolCallDelta]] = {}
+    first = current = _Pieces()
+    choices = {0: first}
     for event in events:
-        match event:
-            case TextDelta():
-                text.append(event.text)
-            case ReasoningDelta():
-                reasoning.append(event.text)
-            case ToolCallDelta():
-                calls.setdefault(event.index, []).append(event)
-            case LogprobsDelta():
-                answer.logprobs += event.items
-            case Embeddings():
-                answer.vectors += event.vectors
-            case Finished():
-                answer.finished = event
-            case Started() | RawFrames():
-                pass
-    answer.text, answer.reasoning = "".join(text), "".join(reasoning)
-    answer.tool_calls = tuple(_joined(pieces) for pieces in calls.values())
+        if type(event) is ChoiceStarted:
+            current = choices.setdefault(event.index, _Pieces())
+        else:
+            (first if type(event) is Finished else current).add(event)
+    answer = first.joined()
+    finished = answer.finished
+    if finished is not None and (len(choices) > 1 or finished.more_reasons):
+        reasons = dict(enumerate(finished.more_reasons, 1))
+        for index in sorted(choices.keys() | reasons.keys() - {0})[1:]:
+            one = choices.get(index, _Pieces()).joined()
+            one.finished = Finished(reasons.get(index, finished.reason))
+            answer.more += (one,)
     return answer
 
 

@@ -14,6 +14,7 @@ from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import Fields
 from agenthub.dialects.codec import Codec
 from agenthub.dialects.framing import LineFramer
+from agenthub.dialects.ledger import TO_NATIVE
 from agenthub.errors import AgentHubError, InvalidRequest, UpstreamError, UpstreamStatus
 
 STREAM_TYPE = "application/x-ndjson"
@@ -91,6 +92,8 @@ def parse_think(value: JSON) -> bool | str | None:
 def render_common(request: TextRequest, model: str) -> dict[str, JSON]:
     """Return what chat and generate share of a request body."""
     body: dict[str, JSON] = {"model": model, "stream": request.stream}
+    if request.extras:
+        body |= TO_NATIVE.extras(request)
     if request.options:
         body["options"] = dict(request.options)
     if request.keep_alive is not None:

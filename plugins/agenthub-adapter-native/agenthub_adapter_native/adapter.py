@@ -25,6 +25,7 @@ from agenthub import (
     Started,
 )
 from agenthub.dialects import Codec, ollama
+from agenthub.dialects.emulation import emulated
 from agenthub.dialects.lane import make_lane
 from agenthub.dialects.losses import losses_to_native
 
@@ -68,10 +69,14 @@ class NativeAdapter:
         return losses_to_native(request)
 
     def chat(self, request: ChatRequest) -> AsyncGenerator[Batch, None]:
-        return self._ask(request, ollama.chat.CODEC)
+        if request.source is not None and request.source.dialect == ollama.chat.DIALECT:
+            return self._ask(request, ollama.chat.CODEC)
+        return emulated(request, lambda part: self._ask(part, ollama.chat.CODEC))
 
     def generate(self, request: GenerateRequest) -> AsyncGenerator[Batch, None]:
-        return self._ask(request, ollama.generate.CODEC)
+        if request.source is not None and request.source.dialect == ollama.chat.DIALECT:
+            return self._ask(request, ollama.generate.CODEC)
+        return emulated(request, lambda part: self._ask(part, ollama.generate.CODEC))
 
     def embed(self, request: EmbedRequest) -> AsyncGenerator[Batch, None]:
         return self._ask(request, ollama.embed.CODEC)
