@@ -103,7 +103,7 @@ class Finished:
 
     ``reason`` is stop (also when tools are called), length, load, unload, content_filter or the upstream's own word.
     ``context`` is Ollama's deprecated token memory of generate; ``more_reasons`` are those of the choices after the
-    first, to which ``reason`` belongs.
+    first, to which ``reason`` belongs. ``aside`` is what only the upstream's dialect has a place for.
     """
 
     reason: str = "stop"
@@ -111,6 +111,7 @@ class Finished:
     timings: Timings | None = None
     context: tuple[int, ...] = ()
     more_reasons: tuple[str, ...] = ()
+    aside: Mapping[str, JSON] = attrs.field(factory=dict, eq=False, repr=False)
 
 
 Event: TypeAlias = (

@@ -69,6 +69,7 @@ class BaseRequest:
     ``unmapped`` are the losses found in parsing: they count as soon as the request leaves its own dialect.
     ``upstream_model`` is the upstream's name where an alias was used, else empty; ``defaults`` are the options that the
     alias added to ``options``. ``authorization`` is the client's header, where a backend is to see it.
+    With ``sidecar`` the answer shall carry, in a field of its own, what the client's dialect has no place for.
     """
 
     model: str
@@ -79,6 +80,7 @@ class BaseRequest:
     extras: Mapping[str, JSON] = attrs.field(factory=dict)
     unmapped: tuple[Loss, ...] = ()
     defaults: Mapping[str, JSON] = attrs.field(factory=dict, eq=False)
+    sidecar: bool = attrs.field(default=False, eq=False)
     authorization: str = attrs.field(default="", eq=False, repr=False)
     source: Source | None = attrs.field(default=None, eq=False, repr=False)
 

@@ -36,9 +36,9 @@ class Codec:
     """One endpoint of one dialect, in pure functions.
 
     ``render_request`` takes a request, the upstream's name for the model and, in OpenAI's dialect, a flavour;
-    ``render_defaults`` gives the top-level members that carry a request's ``defaults``. ``parse_whole`` and ``render_whole`` are for answers that are not streamed,
-    ``make_parser``, ``make_framer`` and ``make_renderer`` for those that are. The rendering of events raises
-    UpstreamProtocol where an upstream's answer cannot be shown in this dialect.
+    ``render_defaults`` gives the top-level members that carry a request's ``defaults``. ``parse_whole`` and
+    ``render_whole`` are for answers that are not streamed, ``make_parser``, ``make_framer`` and ``make_renderer`` for
+    those that are. The rendering of events raises UpstreamProtocol for what cannot be shown in this dialect.
     """
 
     dialect: str

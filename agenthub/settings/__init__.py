@@ -71,6 +71,10 @@ class Settings:
     strict: bool = field(
         default=False, validator=Flag("Answer 400 instead of dropping a field that has no place upstream.")
     )
+    sidecar: bool = field(
+        default=False,
+        validator=Flag("Add x_ollama or x_openai to an answer: what the client's dialect has no field for."),
+    )
     max_body_bytes: int = field(
         default=100 * 2**20, validator=Whole("Largest request body, images included; 0: no limit.", unit="bytes")
     )

@@ -9,8 +9,11 @@ from typing import Any
 import attrs
 import pytest
 
-from agenthub.canonical import Loss, Request
+from agenthub.canonical import FLAVOURS, Loss, Request
+from agenthub.dialects.ledger import TO_NATIVE, TO_OPENAI, Table
 from agenthub.dialects.losses import is_representable, losses_to_native, losses_to_openai
+from agenthub.dialects.ollama import chat as ollama_chat
+from agenthub.dialects.openai import chat
 from tests.dialects.recorded import CODECS
 
 CHAT, COMPLETIONS, EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
@@ -138,3 +141,43 @@ def test_a_request_without_a_source() -> None:
     """A request that was made inside the hub may lose things on either way."""
     request = attrs.evolve(ask("/api/chat", {"options": {"num_ctx": 9}, "x": 1}), source=None)
     assert (shown(losses_to_native(request)), shown(losses_to_openai(request))) == (["x"], ["x", "options.num_ctx"])
+
+
+SAMPLES = {"stop": ["a"], "use_mmap": True}
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_options_do_what_the_ledger_says(flavour: str) -> None:
+    """Each option is at its home in the body for a server of each flavour, or it is a loss: one of the two."""
+    options = {row.field.removeprefix("options.") for row in TO_OPENAI.rows if row.field.startswith("options.")}
+    assert len(options) == 23
+    for option in options:
+        value = SAMPLES.get(option, 2)
+        request = ask("/api/chat", {"options": {option: value}})
+        home = TO_OPENAI.home("chat", f"options.{option}", value, flavour)
+        body = json.loads(chat.render_request(request, "m", flavour))
+        assert {name: body[name] for name in body.keys() - {"model", "messages", "stream"}} == (
+            {home: value} if home else {}
+        )
+        assert shown(losses_to_openai(request, flavour)) == ([] if home else [f"options.{option}"])
+
+
+def test_fields_at_the_top_do_what_the_ledger_says() -> None:
+    """Each field that OpenAI's clients may set, and that is an option of Ollama's, gets there under its name."""
+    rows = [row for row in TO_NATIVE.rows if row.home.startswith("options.") and "chat" in row.operations]
+    assert len(rows) > 20
+    for row in rows:
+        value = SAMPLES.get(row.field, 2)
+        body = json.loads(ollama_chat.render_request(ask(CHAT, {row.field: value}), "m"))
+        assert body["options"] == {row.home.removeprefix("options.").partition(";")[0]: value}
+
+
+@pytest.mark.parametrize("table", [TO_NATIVE, TO_OPENAI])
+def test_the_ledger_is_without_gaps(table: Table) -> None:
+    """No row can never hold: of several rows for a field only the last may be without a condition."""
+    for operation in ("chat", "generate", "embed"):
+        rows = [row for row in table.rows if operation in row.operations]
+        for field in {row.field for row in rows}:
+            found = [row for row in rows if row.field == field]
+            assert all(row.when is not None for row in found[:-1]), field
+        assert table.loss(operation, "whatever", 1) == Loss("whatever")

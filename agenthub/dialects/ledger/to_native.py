@@ -70,7 +70,7 @@ _CHAT = (
     Row("logprobs", CARRIED, "logprobs", (CHAT,)),
     Row("top_logprobs", CARRIED, "top_logprobs", (CHAT,)),
     Row("response_format", CARRIED, "format", (CHAT,)),
-    Row("response_format.type", REJECTED, "", (CHAT,)),
+    Row("response_format.type", REJECTED, "", (CHAT,), When("none of OpenAI's", bool)),
     Row("reasoning_effort", CARRIED, "think; also reasoning.effort", (CHAT,)),
     Row("modalities", REJECTED, "", (CHAT,), when=When('not ["text"]', lambda value: value != ["text"])),
     Row("audio", REJECTED, "", (CHAT,)),

@@ -55,8 +55,8 @@ _ASKED = (
 _CHAT = (
     Row("messages", CARRIED, "messages", (CHAT,)),
     Row("messages.content", CARRIED, "messages.content; null beside calls", (CHAT,)),
-    Row("messages.images", CARRIED, "messages.content parts image_url, input_audio", (CHAT,)),
     Row("messages.images", DROPPED, "a user message that follows", (CHAT,), when=_IN_TOOL),
+    Row("messages.images", CARRIED, "messages.content parts image_url, input_audio", (CHAT,)),
     Row(
         "messages.thinking",
         CARRIED,

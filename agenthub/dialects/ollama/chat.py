@@ -141,7 +141,7 @@ def render_whole(request: ChatRequest, answer: Answer) -> bytes:
     body = {"model": request.model, "created_at": common.timestamp(), "message": message}
     if answer.logprobs:
         body["logprobs"] = list(answer.logprobs)
-    return jsontext.dumps(body)[:-1] + b"," + common.dump_finished(finished)
+    return jsontext.dumps(body)[:-1] + b"," + common.dump_finished(finished, request)
 
 
 @attrs.define
@@ -183,7 +183,7 @@ class ChatRenderer:
         lines = []
         if calls := render_answer_calls(assemble(self._calls).tool_calls, finished.reason):
             lines.append(head + b'"","tool_calls":' + jsontext.dumps(calls) + b'},"done":false}\n')
-        return [*lines, head + b'""},' + common.dump_finished(finished) + b"\n"]
+        return [*lines, head + b'""},' + common.dump_finished(finished, self.request) + b"\n"]
 
 
 CODEC = common.make_codec(

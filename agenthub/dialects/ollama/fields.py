@@ -20,6 +20,7 @@ from agenthub.errors import AgentHubError, InvalidRequest, UpstreamError, Upstre
 STREAM_TYPE = "application/x-ndjson"
 WHOLE_TYPE = "application/json; charset=utf-8"
 _NANO = 1_000_000_000
+_REMOTE = ("remote_model", "remote_host")
 _LEVELS = ("high", "medium", "low", "max")
 _BARE_NUMBER = re.compile(r"[-+]?[0-9]{1,15}(\.[0-9]{1,15})?")
 _DURATION = re.compile(r"[-+]?(([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+")
@@ -130,7 +131,8 @@ def parse_finished(line: Mapping[str, JSON]) -> Finished:
         )
     context = get("context")
     numbers = tuple(map(count, typed.items(context))) if context else ()
-    return Finished(typed.text(get("done_reason")) or "stop", usage, timings, numbers)
+    aside = {name: line[name] for name in _REMOTE if name in line}
+    return Finished(typed.text(get("done_reason")) or "stop", usage, timings, numbers, aside=aside)
 
 
 def render_finished(finished: Finished) -> dict[str, JSON]:
@@ -154,9 +156,16 @@ def render_finished(finished: Finished) -> dict[str, JSON]:
     return members
 
 
+def dump_finished(finished: Finished, request: BaseRequest) -> bytes:
+    """Return the same members as the end of a JSON object, with ``x_openai`` if it is wanted."""
+    if request.sidecar and finished.aside:
+        return jsontext.dumps(render_finished(finished) | {"x_openai": dict(finished.aside)})[1:]
+    return _dump_finished(finished)
+
+
 @lru_cache(64)
-def dump_finished(finished: Finished) -> bytes:
-    """Return the same members as the end of a JSON object; those of a cached answer are asked for again and again."""
+def _dump_finished(finished: Finished) -> bytes:
+    # Those of a cached answer are asked for again and again.
     return jsontext.dumps(render_finished(finished))[1:]
 
 

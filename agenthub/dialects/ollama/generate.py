@@ -112,7 +112,7 @@ def render_whole(request: GenerateRequest, answer: Answer) -> bytes:
         body["thinking"] = answer.reasoning
     if answer.logprobs:
         body["logprobs"] = list(answer.logprobs)
-    return jsontext.dumps(body)[:-1] + b"," + common.dump_finished(answer.finished or Finished())
+    return jsontext.dumps(body)[:-1] + b"," + common.dump_finished(answer.finished or Finished(), request)
 
 
 @attrs.define
@@ -134,7 +134,7 @@ class GenerateRenderer:
                 case ChoiceStarted():
                     self._choice = event.index
                 case Finished():
-                    lines.append(head + b'"",' + common.dump_finished(event) + b"\n")
+                    lines.append(head + b'"",' + common.dump_finished(event, self.request) + b"\n")
                 case _ if self._choice:
                     pass  # this dialect shows one choice
                 case TextDelta():

@@ -19,7 +19,7 @@ from agenthub.canonical import (
 )
 from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import Fields, parse_fields
-from agenthub.dialects.ledger import TO_OPENAI
+from agenthub.dialects.ledger import TO_NATIVE, TO_OPENAI
 from agenthub.dialects.openai import fields as common
 from agenthub.dialects.openai.chat_stream import (
     ChatParser,
@@ -86,7 +86,8 @@ def _parse_response_format(fields: Fields, losses: list[Loss]) -> JSON:
             return schema["schema"]
         case "text" | None:
             return None
-    losses.append(Loss("response_format.type", rejected=True))
+    loss = TO_NATIVE.loss("chat", "response_format.type", wanted["type"])
+    losses += [loss] if loss is not None else []
     return None
 
 
@@ -154,7 +155,7 @@ def render_whole(request: ChatRequest, answer: Answer) -> bytes:
         "choices": choices,
         "usage": common.render_usage(answer.finished.usage if answer.finished else None),
     }
-    return jsontext.dumps(body)
+    return jsontext.dumps(body | common.render_sidecar(request, answer.finished or Finished()))
 
 
 def _render_choice(request: ChatRequest, index: int, answer: Answer) -> dict[str, JSON]:

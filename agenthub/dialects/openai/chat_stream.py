@@ -204,6 +204,11 @@ class ChatRenderer:
             frames.append(self._template.chunk(index, b"{}", reason=b'"' + said + b'"'))
         if self.request.include_usage:
             frames.append(self._template.usage(finished.usage))
+        if sidecar := common.render_sidecar(self.request, finished):
+            # Beside the reason: a chunk after the counts would take them away from the openai package's helper.
+            member = b',"x_ollama":' + jsontext.dumps(sidecar["x_ollama"]) + b"}\n\n"
+            place = -2 if self.request.include_usage else -1
+            frames[place] = frames[place].removesuffix(b"}\n\n") + member
         return [*frames, common.DONE]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import attrs
 
@@ -27,6 +27,7 @@ class ChoiceParser:
     _reasons: dict[int, str] = attrs.field(factory=dict)
     _usage: Usage | None = None
     _timings: Timings | None = None
+    _aside: Mapping[str, JSON] | None = None
     _done: bool = False
     _index: int = 0
 
@@ -43,6 +44,7 @@ class ChoiceParser:
             self._usage = common.parse_usage(usage)
         if timings := frame.get("timings"):
             self._timings = parse_timings(timings)
+        self._aside = self._aside or common.parse_aside(frame)
         for choice in frame.get("choices") or ():
             index = choice.get("index") or 0
             if index != self._index:
@@ -63,7 +65,7 @@ class ChoiceParser:
     def _finish(self) -> Finished:
         if not self._reasons and not self._done:
             raise UpstreamProtocol("the upstream ended the stream without a finish reason")
-        return finish(self._reasons, self._usage, self._timings)
+        return finish(self._reasons, self._usage, self._timings, self._aside)
 
 
 def checked_index(value: JSON) -> int:
@@ -74,10 +76,12 @@ def checked_index(value: JSON) -> int:
     return index
 
 
-def finish(reasons: dict[int, str], usage: Usage | None, timings: Timings | None) -> Finished:
+def finish(
+    reasons: dict[int, str], usage: Usage | None, timings: Timings | None, aside: Mapping[str, JSON] | None
+) -> Finished:
     """Return the last event; a choice without a reason has stopped."""
     more = tuple([reasons.get(index, "stop") for index in range(1, max(reasons, default=0) + 1)])
-    return Finished(reasons.get(0, "stop"), usage, timings, more_reasons=more)
+    return Finished(reasons.get(0, "stop"), usage, timings, more_reasons=more, aside=aside or {})
 
 
 def parse_timings(value: JSON) -> Timings | None:
@@ -103,4 +107,4 @@ def parse_choices(answer: JSON, parse_choice: Callable[[JSON, list[Event]], None
     if not reasons:
         raise UpstreamProtocol("the upstream's answer has no choices")
     usage, timings = common.parse_usage(answer.get("usage")), parse_timings(answer.get("timings"))
-    return [*events, finish(reasons, usage, timings)]
+    return [*events, finish(reasons, usage, timings, common.parse_aside(answer))]

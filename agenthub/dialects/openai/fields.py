@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from agenthub.canonical import FLAVOURS, JSON, BaseRequest, Loss, TextRequest, Usage
+from agenthub.canonical import FLAVOURS, JSON, BaseRequest, Finished, Loss, TextRequest, Usage
 from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import Fields
 from agenthub.dialects.codec import Codec
@@ -180,6 +180,31 @@ def render_usage(usage: Usage | None) -> dict[str, JSON]:
     if usage.cached is not None:
         body["prompt_tokens_details"] = {"cached_tokens": usage.cached}
     return body
+
+
+_ASIDE = ("id", "system_fingerprint", "service_tier")
+_NANO = 1_000_000_000
+
+
+def parse_aside(answer: Mapping[str, JSON]) -> dict[str, JSON]:
+    """Return what an answer or a chunk says of itself that Ollama's dialect has no place for."""
+    return {name: value for name in _ASIDE if (value := answer.get(name)) is not None}
+
+
+def render_sidecar(request: BaseRequest, finished: Finished) -> dict[str, JSON]:
+    """Return ``x_ollama``, if it is wanted: what Ollama told, in its words; durations are nanoseconds."""
+    if not request.sidecar:
+        return {}
+    told: dict[str, JSON] = {"done_reason": finished.reason}
+    if (timings := finished.timings) is not None:
+        spent = (timings.total_s, timings.load_s, timings.prompt_s, timings.completion_s)
+        told |= dict(zip(_DURATIONS, (round(seconds * _NANO) for seconds in spent), strict=True))
+    if finished.context:
+        told["context"] = list(finished.context)
+    return {"x_ollama": told | dict(finished.aside)}
+
+
+_DURATIONS = ("total_duration", "load_duration", "prompt_eval_duration", "eval_duration")
 
 
 def parse_reason(value: str) -> str:
