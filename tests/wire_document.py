@@ -26,9 +26,9 @@ rewritten. The tables below are for the two lanes that cross. In them a field is
 * **rejected**: the answer would be wrong without it, so it is a 400 that names the field.
 
 A value that no row is about asks for nothing that the other side would not do anyway. A field that is in no table has
-no known meaning on the other side: it is dropped. OpenAI-compatible servers differ, and the setting `flavour` of a backend
-says which one it is (`generic`, `ollama`, `openai`, `vllm`, `llamacpp`): a row says so where one of them is treated
-otherwise.
+no known meaning on the other side: it is dropped. OpenAI-compatible servers differ, and the setting `flavour` of a
+backend says which one it is (`generic`, `ollama`, `openai`, `vllm`, `llamacpp`): a row says so where one of them is
+treated otherwise.
 """
 
 ENDPOINTS = (

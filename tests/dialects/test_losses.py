@@ -153,7 +153,7 @@ def test_options_do_what_the_ledger_says(flavour: str) -> None:
     assert len(options) == 23
     for option in options:
         value = SAMPLES.get(option, 2)
-        request = ask("/api/chat", {"options": {option: value}})
+        request = ask("/api/chat", {"options": {option: value}, "stream": False})
         home = TO_OPENAI.home("chat", f"options.{option}", value, flavour)
         body = json.loads(chat.render_request(request, "m", flavour))
         assert {name: body[name] for name in body.keys() - {"model", "messages", "stream"}} == (
