@@ -142,55 +142,60 @@ class Answer:
     more: tuple[Answer, ...] = ()
 
 
-@attrs.define
-class _Pieces:
-    """One choice in the making."""
-
-    answer: Answer = attrs.field(factory=Answer)
-    text: list[str] = attrs.field(factory=list)
-    reasoning: list[str] = attrs.field(factory=list)
-    calls: dict[int, list[ToolCallDelta]] = attrs.field(factory=dict)
-
-    def add(self, event: Event) -> None:
-        match event:
-            case TextDelta():
-                self.text.append(event.text)
-            case ReasoningDelta():
-                self.reasoning.append(event.text)
-            case ToolCallDelta():
-                self.calls.setdefault(event.index, []).append(event)
-            case LogprobsDelta():
-                self.answer.logprobs += event.items
-            case Embeddings():
-                self.answer.vectors += event.vectors
-            case Finished():
-                self.answer.finished = event
-            case Started() | RawFrames() | ChoiceStarted():
-                pass
-
-    def joined(self) -> Answer:
-        self.answer.text, self.answer.reasoning = "".join(self.text), "".join(self.reasoning)
-        self.answer.tool_calls = tuple([_joined(pieces) for pieces in self.calls.values()])
-        return self.answer
-
-
 def assemble(events: Iterable[Event]) -> Answer:
     """Put a whole stream's events together; ``finished`` stays None for a stream that was cut."""
-    first = current = _Pieces()
-    choices = {0: first}
+    answer = Answer()
+    text: list[str] = []
+    reasoning: list[str] = []
+    calls: dict[int, list[ToolCallDelta]] = {}
+    events = iter(events)
     for event in events:
-        if type(event) is ChoiceStarted:
-            current = choices.setdefault(event.index, _Pieces())
-        else:
-            (first if type(event) is Finished else current).add(event)
-    answer = first.joined()
-    finished = answer.finished
-    if finished is not None and (len(choices) > 1 or finished.more_reasons):
-        reasons = dict(enumerate(finished.more_reasons, 1))
-        for index in sorted(choices.keys() | reasons.keys() - {0})[1:]:
-            one = choices.get(index, _Pieces()).joined()
-            one.finished = Finished(reasons.get(index, finished.reason))
-            answer.more += (one,)
+        match event:
+            case TextDelta():
+                text.append(event.text)
+            case ReasoningDelta():
+                reasoning.append(event.text)
+            case ToolCallDelta():
+                calls.setdefault(event.index, []).append(event)
+            case LogprobsDelta():
+                answer.logprobs += event.items
+            case Embeddings():
+                answer.vectors += event.vectors
+            case Finished():
+                answer.finished = event
+            case ChoiceStarted():
+                seen: list[Event] = [
+                    TextDelta("".join(text)),
+                    ReasoningDelta("".join(reasoning)),
+                    LogprobsDelta(answer.logprobs),
+                ]
+                called = [piece for pieces in calls.values() for piece in pieces]
+                return _assemble_choices([*seen, *called, event, *events])
+            case Started() | RawFrames():
+                pass
+    answer.text, answer.reasoning = "".join(text), "".join(reasoning)
+    answer.tool_calls = tuple([_joined(pieces) for pieces in calls.values()])
+    return answer
+
+
+def _assemble_choices(events: Iterable[Event]) -> Answer:
+    of_choice: dict[int, list[Event]] = {0: []}
+    index, finished = 0, None
+    for event in events:
+        match event:
+            case ChoiceStarted():
+                index = event.index
+            case Finished():
+                finished = event
+            case _:
+                of_choice.setdefault(index, []).append(event)
+    reasons = (finished.reason, *finished.more_reasons) if finished is not None else ()
+    for index in range(len(reasons)):
+        of_choice.setdefault(index, [])
+    answer, *more = (assemble(of_choice[index]) for index in sorted(of_choice))
+    for one, reason in zip(more, reasons[1:], strict=False):
+        one.finished = Finished(reason)
+    answer.finished, answer.more = finished, tuple(more)
     return answer
 
 

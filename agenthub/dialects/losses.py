@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from agenthub.canonical import JSON, ChatRequest, EmbedRequest, GenerateRequest, Loss, Request, TextRequest
 from agenthub.dialects.ledger import TO_NATIVE, TO_OPENAI, Table
+from agenthub.dialects.ledger.rows import loss_of
 from agenthub.dialects.ledger.to_openai import RAW
 
 
@@ -40,12 +41,13 @@ def is_representable(request: Request) -> bool:
     return not any(loss.rejected for loss in (*request.unmapped, *losses))
 
 
-def _lost(table: Table, request: Request, flavour: str, *asked: Iterable[tuple[str, JSON]]) -> Iterator[Loss]:
-    operation = request.operation
+def _lost(table: Table, request: Request, flavour: str, *asked: Iterable[tuple[str, JSON]]) -> list[Loss]:
+    fates, losses = table.fates(request.operation, flavour), list[Loss]()
     for items in asked:
         for field, value in items:
-            if (loss := table.loss(operation, field, value, flavour)) is not None:
-                yield loss
+            if (loss := loss_of(fates, field, value)) is not None:
+                losses.append(loss)
+    return losses
 
 
 def _of_openai(request: Request) -> list[tuple[str, JSON]]:
@@ -76,6 +78,10 @@ def _of_ollama(request: Request) -> list[tuple[str, JSON]]:
 
 
 def _of_messages(request: ChatRequest) -> list[tuple[str, JSON]]:
-    thinking = any(message.reasoning for message in request.messages)
-    shown = any(message.images and message.role == "tool" for message in request.messages)
-    return [*([("messages.thinking", True)] if thinking else []), *([("messages.images", True)] if shown else [])]
+    asked: dict[str, JSON] = {}
+    for message in request.messages:
+        if message.reasoning:
+            asked["messages.thinking"] = True
+        if message.images and message.role == "tool":
+            asked["messages.images"] = True
+    return list(asked.items())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable, Mapping
+from typing import TypeAlias
 
 import attrs
 
@@ -68,40 +69,58 @@ class Table:
 
     def __init__(self, rows: Iterable[Row]) -> None:
         self.rows = tuple(rows)
-        self._found: dict[tuple[str, str], list[Row]] = {}
-        for row in self.rows:
-            for operation in row.operations:
-                self._found.setdefault((operation, row.field), []).append(row)
+        self._fates: dict[tuple[str, str], Fates] = {}
 
-    def find(self, operation: str, field: str, value: JSON) -> Row | None:
-        """Return the row that holds, None for a value that asks for nothing."""
-        rows = self._found.get((operation, field))
-        if rows is None:
-            return Row(field, DROPPED)
-        return next((row for row in rows if row.when is None or row.when.holds(value)), None)
+    def fates(self, operation: str, flavour: str) -> Fates:
+        """Return what becomes of each field of an operation at that flavour: its rows' conditions, losses and homes.
+
+        Worked out once, since every request asks it.
+        """
+        key = (operation, flavour)
+        if key not in self._fates:
+            found: Fates = {}
+            for row in self.rows:
+                if operation in row.operations:
+                    found.setdefault(row.field, []).append(_fate(row, flavour))
+            self._fates[key] = found
+        return self._fates[key]
 
     def loss(self, operation: str, field: str, value: JSON = None, flavour: str = "") -> Loss | None:
         """Return the loss that sending ``value`` to that flavour would be, None if it is none."""
-        row = self.find(operation, field, value)
-        if row is None:
-            return None
-        treatment = row.at(flavour)[0]
-        if treatment is DROPPED or treatment is REJECTED:
-            return Loss(field, rejected=treatment is REJECTED, reason=row.reason)
-        return None
+        return loss_of(self.fates(operation, flavour), field, value)
 
     def home(self, operation: str, field: str, value: JSON, flavour: str = "") -> str:
         """Return the upstream's field that carries ``value``, empty if none does."""
-        row = self.find(operation, field, value)
-        if row is None:
-            return ""
-        treatment, home = row.at(flavour)
-        return home or field if treatment is CARRIED else ""
+        for holds, _, home in self.fates(operation, flavour).get(field, ()):
+            if holds is None or holds(value):
+                return home
+        return ""
 
     def extras(self, request: BaseRequest, flavour: str = "") -> dict[str, JSON]:
         """Return those fields without a canonical name that the other side knows, under its names."""
-        operation, carried = request.operation, dict[str, JSON]()
+        carried: dict[str, JSON] = {}
         for name, value in request.extras.items():
-            if home := self.home(operation, name, value, flavour):
+            if home := self.home(request.operation, name, value, flavour):
                 carried[home] = value
         return carried
+
+
+Fates: TypeAlias = dict[str, list[tuple[Callable[[JSON], bool] | None, Loss | None, str]]]
+
+
+def loss_of(fates: Fates, field: str, value: JSON) -> Loss | None:
+    """Return the loss that ``value`` is, None if it is none; a field without a row is one."""
+    rows = fates.get(field)
+    if rows is None:
+        return Loss(field)
+    for holds, loss, _ in rows:
+        if holds is None or holds(value):
+            return loss
+    return None
+
+
+def _fate(row: Row, flavour: str) -> tuple[Callable[[JSON], bool] | None, Loss | None, str]:
+    treatment, home = row.at(flavour)
+    rejected = treatment is REJECTED
+    loss = Loss(row.field, rejected=rejected, reason=row.reason) if rejected or treatment is DROPPED else None
+    return row.when.holds if row.when else None, loss, (home or row.field) if treatment is CARRIED else ""

@@ -49,11 +49,10 @@ def parse_request(body: bytes) -> ChatRequest:
     parser = MessageParser()
     messages = tuple([parser.parse(value) for value in values])
     losses = [*shared.pop("unmapped"), *parser.losses]
-    think, wanted = parse_reasoning(fields, losses), _parse_response_format(fields, losses)
-    if think is not None:
-        shared["think"] = think
-    if wanted is not None:
-        shared["format"] = wanted
+    if fields.values:
+        think, wanted = parse_reasoning(fields, losses), _parse_response_format(fields, losses)
+        shared |= {} if think is None else {"think": think}
+        shared |= {} if wanted is None else {"format": wanted}
     return ChatRequest(
         **shared,
         **parse_tools(fields, losses),

@@ -135,30 +135,30 @@ class ChunkTemplate:
 
 @attrs.define
 class ChatRenderer:
-    """Chunks of a stream: the role on a choice's first only, one chunk with its reason, counts if asked, ``[DONE]``."""
+    """Chunks of a stream: the role on a choice's first only, one chunk with its reason, counts if asked, ``[DONE]``.
+
+    ``_around_text`` is None until the choice has begun: then its texts need no more than a look at their type.
+    """
 
     request: ChatRequest
     _template: ChunkTemplate = attrs.field(init=False)
-    _around_text: tuple[bytes, bytes] = attrs.field(init=False)
+    _around_text: tuple[bytes, bytes] | None = None
     _index: int = 0
     _begun: set[int] = attrs.field(factory=set)
     _called: set[int] = attrs.field(factory=set)
 
     def __attrs_post_init__(self) -> None:
         self._template = ChunkTemplate.make(self.request)
-        self._around_text = self._template.around_text(0)
 
     def render(self, batch: Batch) -> bytes:
         frames: list[bytes] = []
-        before, after = self._around_text
-        begun = self._index in self._begun
+        around = self._around_text
         for event in batch:
-            if begun and type(event) is TextDelta:
-                frames.append(before + jsontext.dumps(event.text) + after)
+            if around is not None and type(event) is TextDelta:
+                frames.append(around[0] + jsontext.dumps(event.text) + around[1])
                 continue
             frames += self._render(event)
-            before, after = self._around_text
-            begun = self._index in self._begun
+            around = self._around_text
         return b"".join(frames)
 
     def _render(self, event: Event) -> list[bytes]:
@@ -173,7 +173,9 @@ class ChatRenderer:
             case LogprobsDelta():
                 return [self._chunk(b'"content":""', jsontext.dumps(render_logprobs(event.items)))]
             case ChoiceStarted():
-                self._index, self._around_text = event.index, self._template.around_text(event.index)
+                self._index = event.index
+                begun = event.index in self._begun
+                self._around_text = self._template.around_text(event.index) if begun else None
             case Finished():
                 return self._finish(event)
             case Started() | RawFrames() | Embeddings():
@@ -192,6 +194,7 @@ class ChatRenderer:
     def _chunk(self, members: bytes, logprobs: bytes = b"null") -> bytes:
         role = b"" if self._index in self._begun else b'"role":"assistant",'
         self._begun.add(self._index)
+        self._around_text = self._template.around_text(self._index)
         return self._template.chunk(self._index, b"{" + role + members + b"}", logprobs)
 
     def _finish(self, finished: Finished) -> list[bytes]:

@@ -42,9 +42,7 @@ class ChoiceParser:
         raise_error(frame)
         if usage := frame.get("usage"):
             self._usage = common.parse_usage(usage)
-        if timings := frame.get("timings"):
-            self._timings = parse_timings(timings)
-        self._aside = self._aside or common.parse_aside(frame)
+            self._timings = self._timings or parse_timings(frame.get("timings"))
         for choice in frame.get("choices") or ():
             index = choice.get("index") or 0
             if index != self._index:
@@ -53,6 +51,8 @@ class ChoiceParser:
             self.parse_choice(choice, events)
             if reason := choice.get("finish_reason"):
                 self._reasons[index] = common.parse_reason(typed.text(reason))
+                self._timings = self._timings or parse_timings(frame.get("timings"))
+                self._aside = common.parse_aside(frame)
 
     def parse_choice(self, choice: JSON, events: list[Event]) -> None:
         """Append the events of a choice."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import attrs
@@ -122,8 +123,7 @@ def render_messages(messages: Sequence[Message], flavour: str) -> list[JSON]:
 
     An image in a tool's message, where this API has no place for one, follows in a message of the user's.
     """
-    thinking = TO_OPENAI.home("chat", "messages.thinking", True, flavour).removeprefix("messages.")
-    renderer, rendered, shown = MessageRenderer(thinking), list[JSON](), list[str]()
+    renderer, rendered, shown = MessageRenderer(_thinking(flavour)), list[JSON](), list[str]()
     for message in messages:
         if shown and message.role != "tool":
             rendered.append({"role": "user", "content": [_media(data) for data in shown]})
@@ -133,6 +133,11 @@ def render_messages(messages: Sequence[Message], flavour: str) -> list[JSON]:
             message = attrs.evolve(message, images=())
         rendered.append(renderer.render(message))
     return [*rendered, {"role": "user", "content": [_media(data) for data in shown]}] if shown else rendered
+
+
+@lru_cache
+def _thinking(flavour: str) -> str:
+    return TO_OPENAI.home("chat", "messages.thinking", True, flavour).removeprefix("messages.")
 
 
 @attrs.define

@@ -8,9 +8,13 @@ from agenthub.canonical import JSON, ChatRequest, Loss
 from agenthub.dialects.body import Fields
 from agenthub.dialects.ledger import TO_NATIVE
 
+_FIELDS = {"tools", "tool_choice", "functions", "function_call", "parallel_tool_calls"}
+
 
 def parse_tools(fields: Fields, losses: list[Loss]) -> dict[str, Any]:
     """Take what a request says of tools, as arguments of a ChatRequest; appends what no other API could be asked."""
+    if not fields.values.keys() & _FIELDS:
+        return {}
     tools, choice = fields.objects("tools", "api.Tool"), fields.take("tool_choice")
     functions, function = fields.objects("functions", "api.ToolFunction"), fields.take("function_call")
     deprecated = bool(functions) and not tools
