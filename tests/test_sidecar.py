@@ -13,7 +13,7 @@ HI: list[Any] = [{"role": "user", "content": "hi"}]
 LINE = {"model": "m", "message": {"role": "assistant", "content": "hey"}, "done": True, "done_reason": "load"}
 LINE |= {"total_duration": 9, "load_duration": 2, "prompt_eval_duration": 3, "eval_duration": 4, "remote_host": "far"}
 CHUNK = {"id": "x1", "service_tier": "flex", "choices": [{"index": 0, "delta": {"content": "hey"}}]}
-END = {"id": "x1", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+END = {"id": "x1", "service_tier": "flex", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
 
 
 @pytest.mark.parametrize("sidecar", [False, True])
