@@ -52,7 +52,7 @@ class OpenAIAdapter:
     flavour: str = "generic"
     operations: frozenset[str] = _OPERATIONS
     running: Running = attrs.field(factory=Running)
-    _knows_stream_options: bool = True
+    _knows_stream_options: bool | None = None
 
     async def __aenter__(self) -> Self:
         await self.upstream.__aenter__()
@@ -84,25 +84,32 @@ class OpenAIAdapter:
     def embed(self, request: EmbedRequest) -> AsyncGenerator[Batch, None]:
         return self._ask(request, openai.embeddings.CODEC)
 
-    async def _ask(self, request: Request, codec: Codec) -> AsyncGenerator[Batch, None]:
+    def _ask(self, request: Request, codec: Codec) -> AsyncGenerator[Batch, None]:
         self.running.touch(request.target)
         if request.loads_only and (request.source is None or request.source.dialect == ollama.chat.DIALECT):
-            yield self._loaded(request)
-            return
+            return self._loaded(request)
         lane = make_lane(request, openai.CODECS, for_flavour(codec, self.flavour))
-        if not (lane.raw or self._knows_stream_options):
-            lane = without_stream_options(lane)
+        if not lane.raw and request.stream:
+            if self._knows_stream_options is None:
+                return self._ask_for_counts(lane, request)
+            lane = lane if self._knows_stream_options else without_stream_options(lane)
+        return self._timed(lane, request)
+
+    async def _ask_for_counts(self, lane: Lane, request: Request) -> AsyncGenerator[Batch, None]:
         try:
-            async for batch in self._timed(lane, request):
-                yield batch
+            async with aclosing(self._timed(lane, request)) as batches:
+                async for batch in batches:
+                    self._knows_stream_options = True
+                    yield batch
             return
         except UpstreamStatus as error:
-            if lane.raw or error.status not in (400, 422) or "stream_options" not in str(error):
+            if error.status not in (400, 422) or "stream_options" not in str(error):
                 raise
         # An older server. Nothing came yet, since its status said no: it is asked again for what it knows.
         self._knows_stream_options = False
-        async for batch in self._timed(without_stream_options(lane), request):
-            yield batch
+        async with aclosing(self._timed(without_stream_options(lane), request)) as batches:
+            async for batch in batches:
+                yield batch
 
     async def _timed(self, lane: Lane, request: Request) -> AsyncGenerator[Batch, None]:
         clock = StreamClock()
@@ -111,12 +118,12 @@ class OpenAIAdapter:
                 clock.see()
                 yield clock.timed(batch) if type(batch[-1]) is Finished else batch
 
-    def _loaded(self, request: Request) -> Batch:
+    async def _loaded(self, request: Request) -> AsyncGenerator[Batch, None]:
         # This API cannot load or unload; it does so by itself when it is asked something.
         reason = "unload" if request.keep_alive in (0, "0", "0s") else "load"
         if reason == "unload":
             self.running.forget(request.target)
-        return (Started(), Finished(reason))
+        yield (Started(), Finished(reason))
 
     async def relay(self, request: RelayRequest) -> AsyncGenerator[Batch, None]:
         models = await self.models()
