@@ -218,3 +218,24 @@ async def test_choices_with_the_openai_package() -> None:
             final = await stream.get_final_completion()
         assert [choice.message.content for choice in final.choices] == ["seed 5", "seed 6"]
         assert isinstance(final, openai.types.chat.ChatCompletion)
+
+
+async def test_levels_of_thinking_at_an_older_ollama() -> None:
+    """One that knows no levels is asked again just to think, at once and from then on; other refusals stay."""
+
+    def old(path: str, body: Any) -> Reply:
+        if isinstance(body["think"], str):
+            text = "json: cannot unmarshal string into Go struct field ChatRequest.think of type bool"
+            return Reply({"error": text}, status=400)
+        return answered(body, content="hm")
+
+    async with serving(old) as upstream, running_hub(upstream.url) as hub:
+        body = {"model": "m", "messages": HI, "reasoning_effort": "low"}
+        for asked in (["low", True], ["low", True, True]):
+            assert (await hub.post(CHAT, body)).json()["choices"][0]["message"]["content"] == "hm"
+            assert [one["think"] for one in upstream.asked] == asked
+    refusing = {"error": '"m" does not support thinking'}
+    async with serving(lambda path, body: Reply(refusing, status=400)) as upstream, running_hub(upstream.url) as hub:
+        refused = await hub.post(CHAT, body)
+        assert (refused.status, refused.json()["error"]["message"]) == (400, refusing["error"])
+        assert len(upstream.asked) == 1
