@@ -51,6 +51,8 @@ class Dispatcher:
     def _decide(self, dispatch: Dispatch) -> None:
         caller, route = dispatch.caller, self._route(dispatch)
         request = dispatch.request = apply_alias(dispatch.request, route)
+        if self.router.settings.sidecar:
+            request = dispatch.request = attrs.evolve(request, sidecar=True)
         dispatch.upstream_model, dispatch.cache_scope = route.upstream_model, route.cache_scope
         backend = dispatch.backend = self._select(request=request, candidates=route.candidates)
         dispatch.api_mode = self.router.api_mode(backend, caller, route)

@@ -169,7 +169,7 @@ def test_embeddings_are_deterministic_and_loads_are_nothing_to_store() -> None:
     assert is_cacheable(EmbedRequest(model="m", inputs=("a",)), "deterministic")
     assert not is_cacheable(EmbedRequest(model="m"), "all")
     assert not is_cacheable(GenerateRequest(model="m"), "all")
-    several = ChatRequest(model="m", messages=(Message("user", "hi"),), extras={"n": 2})
+    several = ChatRequest(model="m", messages=(Message("user", "hi"),), extras={"logit_bias": {"5": 1}})
     assert not is_cacheable(several, "all")
 
 

@@ -135,9 +135,9 @@ async def test_what_is_dropped_is_said(hub: RunningHub, standin: Standin) -> Non
     refused = await hub.post("/api/chat", body, X_AgentHub_Api_Mode="openai", X_AgentHub_Strict="true")
     assert refused.status == 400
     assert "options.num_ctx" in refused.json()["error"]
-    several = {"model": "standin", "messages": MESSAGES, "n": 2}
+    several = {"model": "standin", "messages": MESSAGES, "logit_bias": {"5": 1}}
     rejected = await hub.post("/v1/chat/completions", several)
-    assert (rejected.status, rejected.json()["error"]["param"]) == (400, "n")
+    assert (rejected.status, rejected.json()["error"]["param"]) == (400, "logit_bias")
     assert "X-AgentHub-Dropped" not in (await hub.post("/api/chat", body)).headers
 
 
