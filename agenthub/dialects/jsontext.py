@@ -116,13 +116,10 @@ def replace_top_level(data: bytes, key: str, value: Any) -> bytes:
 
 
 def get_top_level(data: bytes, key: str) -> bytes:
-    """Return the text of the top-level ``key`` (any case, the last wins) of an object; raise ValueError for none."""
+    """Return the text of the top-level ``key`` (any case, the last wins) of a JSON object, empty where it is absent."""
     text = data.decode("utf-8")
     spans = [span for name, span in _members(text) if name.lower() == key]
-    if not spans:
-        raise ValueError(f"no {key} in it")
-    start, end = spans[-1]
-    return text[start:end].encode("utf-8")
+    return text[slice(*spans[-1])].encode("utf-8") if spans else b""
 
 
 def set_top_level(data: bytes, key: str, value: Any) -> bytes:
