@@ -117,9 +117,13 @@ class BackendUnavailable(DispatchError):
 
 
 class UpstreamError(DispatchError):
-    """The upstream could not be reached or failed; counts against its circuit breaker when ``counted``."""
+    """The upstream could not be reached or failed; counts against its circuit breaker when ``counted``.
+
+    ``retried`` says that the hub has tried more than once already.
+    """
 
     counted: bool = True
+    retried: bool = False
 
 
 class UpstreamTimeout(UpstreamError):
