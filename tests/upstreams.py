@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -20,6 +20,7 @@ class Reply:
     body: Any = None
     frames: Iterable[Any] | None = None
     status: int = 200
+    headers: Mapping[str, str] = attrs.field(factory=dict)
 
 
 @attrs.define
@@ -37,12 +38,16 @@ class Upstream:
         self.asked.append(body)
         reply = self.reply(request.path, body)
         if reply.frames is None:
-            return web.Response(body=json.dumps(reply.body), status=reply.status, content_type=JSON)
+            return web.Response(
+                body=json.dumps(reply.body), status=reply.status, content_type=JSON, headers=reply.headers
+            )
         if request.path.startswith("/api/"):
             lines = "".join(json.dumps(frame) + "\n" for frame in reply.frames)
-            return web.Response(text=lines, content_type=NDJSON)
+            return web.Response(text=lines, content_type=NDJSON, headers=reply.headers)
         shown = [frame if isinstance(frame, str) else json.dumps(frame) for frame in reply.frames]
-        return web.Response(text="".join(f"data: {frame}\n\n" for frame in shown), content_type=SSE)
+        return web.Response(
+            text="".join(f"data: {frame}\n\n" for frame in shown), content_type=SSE, headers=reply.headers
+        )
 
 
 @asynccontextmanager
@@ -58,3 +63,47 @@ async def serving(reply: Callable[[str, Any], Reply]) -> AsyncIterator[Upstream]
         yield upstream
     finally:
         await runner.cleanup()
+
+
+HI: list[Any] = [{"role": "user", "content": "hi"}]
+PATHS = {"ollama": "/api/chat", "openai": "/v1/chat/completions"}
+END = {"done": True, "done_reason": "stop", "total_duration": 9, "prompt_eval_count": 3, "eval_count": 2}
+USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+
+
+def line(done: bool = False, **message: Any) -> dict[str, Any]:
+    """Return a line of /api/chat."""
+    body = {
+        "model": "m",
+        "created_at": "2026-01-01T00:00:00Z",
+        "message": {"role": "assistant", "content": ""} | message,
+    }
+    return body | (END if done else {"done": False})
+
+
+def chunk(reason: str | None = None, *, index: int = 0, logprobs: Any = None, **delta: Any) -> dict[str, Any]:
+    """Return a chunk of /v1/chat/completions."""
+    choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
+    return {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
+
+
+def answering(text: str = "hey") -> Callable[[str, Any], Reply]:
+    """Answer each endpoint that asks a model something in its own shape, whole or streamed as it was asked."""
+
+    def reply(path: str, body: Any) -> Reply:
+        if path == "/api/chat":
+            lines = [line(content=text), line(done=True)]
+            return Reply(frames=lines) if body.get("stream", True) else Reply(line(done=True, content=text))
+        if path == "/api/generate":
+            said = {"model": "m", "created_at": "2026-01-01T00:00:00Z", "response": text}
+            return Reply(frames=[said | END]) if body.get("stream", True) else Reply(said | END)
+        if path.startswith("/api/embed"):
+            return Reply({"model": "m", "embeddings": [[0.6, 0.8]], "embedding": [0.6, 0.8]})
+        if path == "/v1/embeddings":
+            return Reply({"data": [{"index": 0, "embedding": [0.6, 0.8]}], "usage": USAGE})
+        if body.get("stream"):
+            return Reply(frames=[chunk(content=text), chunk("stop"), {"choices": [], "usage": USAGE}, "[DONE]"])
+        said = {"index": 0, "message": {"role": "assistant", "content": text}, "text": text, "finish_reason": "stop"}
+        return Reply({"id": "c1", "choices": [said], "usage": USAGE})
+
+    return reply

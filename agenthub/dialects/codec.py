@@ -35,8 +35,8 @@ class Renderer(Protocol):
 class Codec:
     """One endpoint of one dialect, in pure functions.
 
-    ``render_request`` takes a request, the upstream's name for the model and, in OpenAI's dialect, a flavour;
-    ``render_defaults`` gives the top-level members that carry a request's ``defaults``. ``parse_whole`` and
+    ``render_request`` takes a request and the upstream's name for the model; ``render_defaults`` gives the top-level
+    members that carry a request's ``defaults``. In OpenAI's dialect both take a flavour besides. ``parse_whole`` and
     ``render_whole`` are for answers that are not streamed, ``make_parser``, ``make_framer`` and ``make_renderer`` for
     those that are. The rendering of events raises UpstreamProtocol for what cannot be shown in this dialect.
 
@@ -50,7 +50,7 @@ class Codec:
     path: str
     parse_request: Callable[[bytes], Request]
     render_request: Callable[..., bytes]
-    render_defaults: Callable[[Any], Mapping[str, JSON]]
+    render_defaults: Callable[..., Mapping[str, JSON]]
     parse_whole: Callable[[bytes], list[Event]]
     render_whole: Callable[[Any, Answer], bytes]
     make_parser: Callable[[], FrameParser]

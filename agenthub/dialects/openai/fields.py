@@ -114,13 +114,13 @@ def render_options(request: BaseRequest, flavour: str = FLAVOURS[0]) -> dict[str
 
     Raises InvalidRequest in Ollama's words for those of a wrong type.
     """
-    return _render_options(request.options, flavour)
+    return _render_options(request.options, request.operation, flavour)
 
 
-def _render_options(options: Mapping[str, JSON], flavour: str = FLAVOURS[0]) -> dict[str, JSON]:
+def _render_options(options: Mapping[str, JSON], operation: str, flavour: str) -> dict[str, JSON]:
     body: dict[str, JSON] = {}
     for name, value in options.items():
-        home = TO_OPENAI.home("chat", f"options.{name}", value, flavour)
+        home = TO_OPENAI.home(operation, f"options.{name}", value, flavour)
         if not home or value is None:
             continue
         if name == "stop":
@@ -147,9 +147,9 @@ def _number(name: str, value: JSON) -> int | float:
     return value
 
 
-def render_defaults(request: BaseRequest) -> dict[str, JSON]:
+def render_defaults(request: BaseRequest, flavour: str = FLAVOURS[0]) -> dict[str, JSON]:
     """Return the members that carry the options an alias added."""
-    return _render_options(request.defaults)
+    return _render_options(request.defaults, request.operation, flavour)
 
 
 def render_stream_options(request: TextRequest) -> dict[str, JSON]:

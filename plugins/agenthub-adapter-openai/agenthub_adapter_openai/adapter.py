@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from functools import lru_cache, partial
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import attrs
 
@@ -35,6 +35,7 @@ from agenthub.dialects.lane import Lane, make_lane
 from agenthub.dialects.losses import losses_to_openai
 from agenthub_adapter_openai.running import Running
 
+Asked = TypeVar("Asked", bound=Request)
 _OPERATIONS = frozenset({"chat", "generate", "embed", "show", "ps"})
 
 
@@ -53,6 +54,8 @@ class OpenAIAdapter:
     operations: frozenset[str] = _OPERATIONS
     running: Running = attrs.field(factory=Running)
     _knows_stream_options: bool | None = None
+    _ids: frozenset[str] = frozenset()
+    _by_key: Mapping[str, str] = attrs.field(factory=dict)
 
     async def __aenter__(self) -> Self:
         await self.upstream.__aenter__()
@@ -67,7 +70,23 @@ class OpenAIAdapter:
         await self.models()
 
     async def models(self) -> Sequence[ModelInfo]:
-        return openai.listing.parse_models(await self.upstream.get(openai.listing.MODELS_PATH))
+        models = openai.listing.parse_models(await self.upstream.get(openai.listing.MODELS_PATH))
+        self._ids = frozenset([model.name for model in models])
+        self._by_key = {_key(model.name): model.name for model in reversed(models)}
+        return models
+
+    def _listed(self, model: str) -> str:
+        return model if model in self._ids else self._by_key.get(_key(model), model)
+
+    def _respelled(self, request: Asked) -> Asked:
+        """Return the request with the model's id as the upstream lists it: unlike Ollama it knows but one spelling.
+
+        Where but ``:latest`` is missing nothing is changed: who lists that is an Ollama.
+        """
+        listed = self._listed(request.target)
+        if listed == request.target or listed.lower() == f"{request.target.lower()}:latest":
+            return request
+        return attrs.evolve(request, upstream_model=listed)
 
     def losses(self, request: Request) -> Sequence[Loss]:
         return losses_to_openai(request, self.flavour)
@@ -85,10 +104,12 @@ class OpenAIAdapter:
         return self._ask(request, openai.embeddings.CODEC)
 
     def _ask(self, request: Request, codec: Codec) -> AsyncGenerator[Batch, None]:
+        request = self._respelled(request)
         self.running.touch(request.target)
         if request.loads_only and (request.source is None or request.source.dialect == ollama.chat.DIALECT):
             return self._loaded(request)
-        lane = make_lane(request, openai.CODECS, for_flavour(codec, self.flavour))
+        codecs = codecs_for(self.flavour)
+        lane = make_lane(request, codecs, codecs[codec.path])
         if not lane.raw and request.stream:
             if self._knows_stream_options is None:
                 return self._ask_for_counts(lane, request)
@@ -134,11 +155,15 @@ class OpenAIAdapter:
             body = ollama.listing.render_running(self.running.entries(known))
             yield (Started(raw_path=ollama.listing.PS_PATH), RawFrames(body), Finished())
             return
-        names = {request.target, f"{request.target}:latest"}
-        model = next((model for model in models if model.name in names), None)
+        listed = self._listed(request.target)
+        model = next((model for model in models if model.name == listed), None)
         if model is None:
             raise UnknownModel(request.model)
         yield (Started(raw_path=ollama.listing.SHOW_PATH), RawFrames(ollama.listing.render_show(model)), Finished())
+
+
+def _key(model: str) -> str:
+    return model.lower().removesuffix(":latest")
 
 
 def as_chat(request: GenerateRequest) -> ChatRequest:
@@ -162,9 +187,16 @@ def without_load(batch: Batch) -> Batch:
 
 
 @lru_cache
-def for_flavour(codec: Codec, flavour: str) -> Codec:
-    """Return the codec whose requests are in the words of that flavour."""
-    return attrs.evolve(codec, render_request=partial(codec.render_request, flavour=flavour))
+def codecs_for(flavour: str) -> Mapping[str, Codec]:
+    """Return the codecs, by their paths, whose requests are in the words of that flavour."""
+    return {path: _for_flavour(codec, flavour) for path, codec in openai.CODECS.items()}
+
+
+def _for_flavour(codec: Codec, flavour: str) -> Codec:
+    render_request = partial(codec.render_request, flavour=flavour)
+    return attrs.evolve(
+        codec, render_request=render_request, render_defaults=partial(codec.render_defaults, flavour=flavour)
+    )
 
 
 def without_stream_options(lane: Lane) -> Lane:
