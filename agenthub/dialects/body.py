@@ -42,7 +42,9 @@ def parse_fields(body: bytes, struct: str, *, package: str = "api", empty: str =
     if not body.strip():
         raise InvalidRequest(empty)
     try:
-        value = orjson.loads(body)
+        # The arguments of a call become text for other APIs, with every digit.
+        is_exact = b"tool_calls" in body and jsontext.has_long_integers(body)
+        value = _first_value(body) if is_exact else orjson.loads(body)
     except ValueError:
         value = _first_value(body)
     if not isinstance(value, dict):

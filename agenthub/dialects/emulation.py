@@ -89,7 +89,7 @@ def is_forced(request: ChatRequest) -> bool:
     choice = request.tool_choice
     if isinstance(choice, dict) and isinstance(choice.get("allowed_tools"), dict):
         choice = choice["allowed_tools"].get("mode")
-    return bool(request.tools) and choice not in (None, "auto", "none")
+    return choice not in (None, "auto", "none")
 
 
 def offered_tools(request: ChatRequest) -> list[JSON]:

@@ -12,6 +12,7 @@ import attrs
 import orjson
 
 _SPACE = re.compile(r"[ \t\n\r]*")
+_LONG = re.compile(rb"[0-9]{19}")
 _TOO_DEEP = "exceeded max depth"
 
 
@@ -22,6 +23,16 @@ def loads(data: bytes) -> Any:
     except ValueError:
         # orjson refuses what Go and Python take, such as lone surrogates in escapes.
         return _decode(_STRICT.decode, data.decode("utf-8"))
+
+
+def loads_exactly(data: bytes) -> Any:
+    """Parse JSON and keep integers of any length, which ``loads`` rounds beyond 64 bits; raise ValueError."""
+    return _decode(_STRICT.decode, data.decode("utf-8")) if has_long_integers(data) else loads(data)
+
+
+def has_long_integers(data: bytes) -> bool:
+    """Say whether there may be integers of more than 64 bits."""
+    return _LONG.search(data) is not None
 
 
 def loads_first(text: str) -> Any:

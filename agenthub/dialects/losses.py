@@ -9,6 +9,9 @@ from agenthub.dialects.ledger import TO_NATIVE, TO_OPENAI, Table
 from agenthub.dialects.ledger.rows import loss_of
 from agenthub.dialects.ledger.to_openai import RAW
 
+_ANSWERS = ("tool_call_id", "tool_name")
+"""What says which call a message answers."""
+
 
 def losses_to_native(request: Request) -> tuple[Loss, ...]:
     """Return what a request loses at Ollama's own API: nothing if it was written for it."""
@@ -84,4 +87,6 @@ def _of_messages(request: ChatRequest) -> list[tuple[str, JSON]]:
             asked["messages.thinking"] = True
         if message.images and message.role == "tool":
             asked["messages.images"] = True
+        if message.role != "tool":
+            asked |= {f"messages.{name}": False for name in _ANSWERS if getattr(message, name)}
     return list(asked.items())

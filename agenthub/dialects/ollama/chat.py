@@ -25,6 +25,7 @@ from agenthub.canonical import (
 from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import parse_fields
 from agenthub.dialects.emulation import is_forced, offered_tools
+from agenthub.dialects.ledger import TO_OPENAI, Noted
 from agenthub.dialects.ollama import fields as common
 from agenthub.dialects.ollama.messages import parse_arguments, parse_message, render_answer_calls, render_message
 from agenthub.dialects.toolcalls import make_call_id
@@ -43,12 +44,13 @@ def parse_request(body: bytes) -> ChatRequest:
     shared = common.parse_usual(fields) if is_usual else common.parse_common(fields)
     if not shared["model"]:
         raise InvalidRequest("model is required", param="model")
-    messages = tuple([parse_message(message) for message in fields.array("messages", "api.Message")])
+    noted = Noted(TO_OPENAI)
+    shared["messages"] = tuple([parse_message(message, noted) for message in fields.array("messages", "api.Message")])
+    shared["unmapped"] = tuple(noted.losses)
     if is_usual:
-        return ChatRequest(**shared, messages=messages, source=Source(DIALECT, PATH, body))
+        return ChatRequest(**shared, source=Source(DIALECT, PATH, body))
     return ChatRequest(
         **shared,
-        messages=messages,
         tools=fields.objects("tools", "api.Tool"),
         tool_choice=fields.take("tool_choice"),
         one_call=fields.choice("parallel_tool_calls") is False,
@@ -95,11 +97,14 @@ class ChatParser:
             # Nearly every line: model, created_at, done, and of the message only a role and a text.
             events.append(TextDelta(content))
             return
+        common.raise_error(line)
         if thinking := message.get("thinking"):
             events.append(ReasoningDelta(typed.text(thinking)))
         if content:
             events.append(TextDelta(typed.text(content)))
         if calls := message.get("tool_calls"):
+            if jsontext.has_long_integers(payload):
+                calls = jsontext.loads_exactly(payload)["message"]["tool_calls"]
             events.extend(self._call(call) for call in typed.items(calls))
         if logprobs := line.get("logprobs"):
             events.append(LogprobsDelta(typed.logprobs(logprobs)))

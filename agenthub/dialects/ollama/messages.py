@@ -9,10 +9,11 @@ import attrs
 from agenthub.canonical import JSON, Message, ToolCall
 from agenthub.dialects import jsontext
 from agenthub.dialects.body import Fields, kind
+from agenthub.dialects.ledger import Noted
 from agenthub.errors import InvalidRequest, UpstreamProtocol
 
 
-def parse_message(value: JSON) -> Message:
+def parse_message(value: JSON, noted: Noted) -> Message:
     """Return one message; raises InvalidRequest in Go's words."""
     if (plain := parse_plain(value)) is not None:
         return plain
@@ -22,15 +23,17 @@ def parse_message(value: JSON) -> Message:
             param="messages",
         )
     fields = Fields("ChatRequest.messages", {key.lower(): item for key, item in value.items()})
-    return Message(
+    message = Message(
         role=fields.text("role").lower(),
         content=fields.text("content"),
         images=fields.strings("images"),
         reasoning=fields.text("thinking"),
-        tool_calls=tuple(parse_tool_call(call) for call in fields.array("tool_calls", "api.ToolCall")),
+        tool_calls=tuple([parse_tool_call(call, noted) for call in fields.array("tool_calls", "api.ToolCall")]),
         tool_call_id=fields.text("tool_call_id"),
         tool_name=fields.text("tool_name"),
     )
+    noted.note_members("messages", fields.values)
+    return message
 
 
 def parse_plain(value: JSON) -> Message | None:
@@ -42,11 +45,15 @@ def parse_plain(value: JSON) -> Message | None:
     return None
 
 
-def parse_tool_call(value: JSON) -> ToolCall:
+def parse_tool_call(value: JSON, noted: Noted) -> ToolCall:
     """Return a call of the history; arguments that are JSON text already are taken too, as OpenAI's habit."""
-    function = value.get("function") if isinstance(value, dict) else None
+    value = {key.lower(): item for key, item in value.items()} if isinstance(value, dict) else {}
+    function = value.get("function")
     if not isinstance(function, dict):
         raise InvalidRequest("invalid tool call: an object with a function is expected", param="messages.tool_calls")
+    function = {key.lower(): item for key, item in function.items()}
+    noted.note_members("messages.tool_calls", value, "id", "type", "index", "function")
+    noted.note_members("messages.tool_calls.function", function, "index", "name", "arguments")
     return ToolCall(
         id=str(value.get("id") or ""),
         name=str(function.get("name") or ""),

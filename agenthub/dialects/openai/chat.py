@@ -19,7 +19,7 @@ from agenthub.canonical import (
 )
 from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import Fields, parse_fields
-from agenthub.dialects.ledger import TO_NATIVE, TO_OPENAI
+from agenthub.dialects.ledger import TO_OPENAI, Noted
 from agenthub.dialects.openai import fields as common
 from agenthub.dialects.openai.chat_stream import (
     ChatParser,
@@ -48,9 +48,10 @@ def parse_request(body: bytes) -> ChatRequest:
         raise InvalidRequest("[] is too short - 'messages'", param="messages")
     parser = MessageParser()
     messages = tuple([parser.parse(value) for value in values])
-    losses = [*shared.pop("unmapped"), *parser.losses]
+    losses = parser.noted.losses
+    losses[:0] = shared.pop("unmapped")
     if fields.values:
-        think, wanted = parse_reasoning(fields, losses), _parse_response_format(fields, losses)
+        think, wanted = parse_reasoning(fields, losses), _parse_response_format(fields, parser.noted)
         shared |= {} if think is None else {"think": think}
         shared |= {} if wanted is None else {"format": wanted}
     return ChatRequest(
@@ -73,8 +74,9 @@ def parse_reasoning(fields: Fields, losses: list[Loss]) -> bool | str | None:
     return common.parse_effort(effort)
 
 
-def _parse_response_format(fields: Fields, losses: list[Loss]) -> JSON:
+def _parse_response_format(fields: Fields, noted: Noted) -> JSON:
     wanted = fields.object("response_format")
+    noted.note_members("response_format", wanted, "type", "json_schema")
     match wanted.get("type"):
         case "json_object":
             return "json"
@@ -82,11 +84,11 @@ def _parse_response_format(fields: Fields, losses: list[Loss]) -> JSON:
             schema = wanted.get("json_schema")
             if not isinstance(schema, dict) or not isinstance(schema.get("schema"), dict):
                 raise InvalidRequest("response_format.json_schema.schema is required", param="response_format")
+            noted.note_members("response_format.json_schema", schema, "name", "schema", "strict")
             return schema["schema"]
         case "text" | None:
             return None
-    loss = TO_NATIVE.loss("chat", "response_format.type", wanted["type"])
-    losses += [loss] if loss is not None else []
+    noted.note("response_format.type", wanted["type"])
     return None
 
 

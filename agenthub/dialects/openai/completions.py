@@ -61,6 +61,8 @@ def _parse_prompts(fields: Fields) -> tuple[tuple[str, ...], list[Loss]]:
         raise InvalidRequest(f"prompt may hold {MOST_PROMPTS} prompts at most", param="prompt")
     if all(isinstance(item, str) for item in value):
         return tuple(value) or ("",), []
+    if any(isinstance(item, str) for item in value):
+        raise InvalidRequest("prompt must be a string, strings, tokens or lists of tokens", param="prompt")
     loss = TO_NATIVE.loss("generate", "prompt", value)
     return ("tokens",), [loss] if loss is not None else []
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -12,23 +10,20 @@ import attrs
 
 from agenthub.canonical import JSON, Loss, Message, ToolCall
 from agenthub.dialects.body import Fields
-from agenthub.dialects.ledger import TO_NATIVE, TO_OPENAI
+from agenthub.dialects.ledger import TO_NATIVE, TO_OPENAI, Noted
 from agenthub.dialects.ollama.messages import parse_plain, parse_tool_call
+from agenthub.dialects.openai.parts import PartParser, render_media
 from agenthub.errors import InvalidRequest, Unsupported
 
 _PLAIN_ROLES = frozenset({"system", "user", "assistant"})
 _ROLES = {"developer": "system", "function": "tool"}
-_MAGIC = ((b"\x89PNG", "image/png"), (b"\xff\xd8", "image/jpeg"), (b"GIF8", "image/gif"))
 
 
 @attrs.define
 class MessageParser:
-    """Parses a history in order: a tool's answer needs to know whose call it answers.
+    """Parses a history in order: a tool's answer needs to know whose call it answers."""
 
-    ``losses`` are what the canonical messages have no place for, each once.
-    """
-
-    losses: list[Loss] = attrs.field(factory=list)
+    noted: Noted = attrs.field(factory=lambda: Noted(TO_NATIVE))
     _names: dict[str, str] = attrs.field(factory=dict)
 
     def parse(self, value: JSON) -> Message:
@@ -37,70 +32,48 @@ class MessageParser:
             return plain
         if not isinstance(value, dict):
             raise InvalidRequest("invalid message format", param="messages")
-        fields = Fields("ChatCompletionRequest.messages", dict(value))
-        role = fields.text("role")
+        fields = Fields("ChatCompletionRequest.messages", {key.lower(): item for key, item in value.items()})
+        role = fields.text("role").lower()
         content, images = self._content(fields.take("content"))
-        calls = tuple(parse_tool_call(call) for call in _calls(fields))
+        calls = tuple([parse_tool_call(call, self.noted) for call in _calls(fields)])
         self._names |= {call.id: call.name for call in calls if call.id}
         call_id, name = fields.text("tool_call_id"), fields.text("name")
         answers = _ROLES.get(role, role) == "tool"
         if name and not answers:
-            self._lose("messages.name", name)
+            self.noted.note("messages.name", name)
         message = Message(
             role=_ROLES.get(role, role),
-            content=content or fields.text("refusal"),
+            content="\n".join(filter(None, (content, fields.text("refusal")))),
             images=images,
-            reasoning=_reasoning(fields),
+            reasoning=self._reasoning(fields),
             tool_calls=calls,
             tool_call_id=call_id,
             tool_name=(name or self._names.get(call_id, "")) if answers else "",
         )
-        for unknown in filter(fields.values.get, fields.values):
-            self._lose(f"messages.{unknown}", fields.values[unknown])
+        self.noted.note_members("messages", fields.values)
         return message
-
-    def _lose(self, field: str, value: JSON) -> None:
-        loss = TO_NATIVE.loss("chat", field, value)
-        if loss is not None and loss not in self.losses:
-            self.losses.append(loss)
 
     def _content(self, value: JSON) -> tuple[str, tuple[str, ...]]:
         if value is None or isinstance(value, str):
             return value or "", ()
         if not isinstance(value, list):
             raise InvalidRequest("invalid message format", param="messages.content")
-        texts: list[str] = []
-        images: list[str] = []
+        parts = PartParser(self.noted)
         for part in value:
-            if not isinstance(part, dict):
-                raise InvalidRequest("invalid message format", param="messages.content")
-            self._part(part, texts, images)
-        return "\n".join(texts), tuple(images)
+            parts.parse(part)
+        return "\n".join(parts.texts), tuple(parts.images)
 
-    def _part(self, part: dict[str, JSON], texts: list[str], images: list[str]) -> None:
-        match part.get("type"):
-            case "text" | "refusal" as kind:
-                texts.append(Fields("messages.content", dict(part)).text(kind))
-            case "image_url":
-                self._image(part.get("image_url"), images)
-            case "input_audio" if isinstance(part.get("input_audio"), dict):
-                images.append(str(part["input_audio"].get("data", "")))
-            case other:
-                loss = Loss(f"messages.content.{other}", rejected=True)
-                self.losses += [] if loss in self.losses else [loss]
-
-    def _image(self, value: JSON, images: list[str]) -> None:
-        url = value.get("url") if isinstance(value, dict) else value
-        if not isinstance(url, str):
-            raise InvalidRequest("invalid image input", param="messages.content.image_url")
-        self._lose("messages.content.image_url", url)
-        if url.startswith(("http://", "https://")):
-            return
-        if isinstance(value, dict) and (detail := value.get("detail")) is not None:
-            self._lose("messages.content.image_url.detail", detail)
-        data = url.partition(",")[2] if url.startswith("data:") else url
-        # Go's decoder insists on the padding that browsers leave out.
-        images.append(data + "=" * (-len(data) % 4))
+    def _reasoning(self, fields: Fields) -> str:
+        """Take the spellings of what was thought: the first that says something counts, another text is noted."""
+        said = ""
+        for name in ("reasoning", "reasoning_content", "reasoning_details"):
+            value = fields.take(name)
+            text = _detailed(value) if isinstance(value, list) else value
+            said = said or (text if isinstance(text, str) else "")
+            # Details may hold what only their own server can read, such as a signature.
+            if value and (text != said or not text):
+                self.noted.add(Loss(f"messages.{name}"))
+        return said
 
 
 def _calls(fields: Fields) -> list[JSON]:
@@ -108,14 +81,8 @@ def _calls(fields: Fields) -> list[JSON]:
     return calls if old is None else [*calls, {"function": old}]
 
 
-def _reasoning(fields: Fields) -> str:
-    spellings = fields.take("reasoning"), fields.take("reasoning_content"), fields.take("reasoning_details")
-    for spelled in spellings:
-        if isinstance(spelled, str) and spelled:
-            return spelled
-        if isinstance(spelled, list):
-            return "".join([str(detail.get("text") or "") for detail in spelled if isinstance(detail, dict)])
-    return ""
+def _detailed(details: list[JSON]) -> str:
+    return "".join([str(detail.get("text") or "") for detail in details if isinstance(detail, dict)])
 
 
 def render_messages(messages: Sequence[Message], flavour: str) -> list[JSON]:
@@ -126,13 +93,13 @@ def render_messages(messages: Sequence[Message], flavour: str) -> list[JSON]:
     renderer, rendered, shown = MessageRenderer(_thinking(flavour)), list[JSON](), list[str]()
     for message in messages:
         if shown and message.role != "tool":
-            rendered.append({"role": "user", "content": [_media(data) for data in shown]})
+            rendered.append({"role": "user", "content": [render_media(data) for data in shown]})
             shown.clear()
         if message.images and message.role == "tool":
             shown += message.images
             message = attrs.evolve(message, images=())
         rendered.append(renderer.render(message))
-    return [*rendered, {"role": "user", "content": [_media(data) for data in shown]}] if shown else rendered
+    return [*rendered, {"role": "user", "content": [render_media(data) for data in shown]}] if shown else rendered
 
 
 @lru_cache
@@ -165,7 +132,7 @@ class MessageRenderer:
     def _content(self, message: Message) -> JSON:
         if message.images:
             parts: list[JSON] = [{"type": "text", "text": message.content}] if message.content else []
-            return parts + [_media(data) for data in message.images]
+            return parts + [render_media(data) for data in message.images]
         return None if message.tool_calls and not message.content else message.content
 
     def _with_id(self, call: ToolCall) -> ToolCall:
@@ -174,6 +141,7 @@ class MessageRenderer:
 
     def _answered(self, message: Message) -> str:
         if message.tool_call_id:
+            self._unanswered = [call for call in self._unanswered if call.id != message.tool_call_id]
             return message.tool_call_id
         named = [call for call in self._unanswered if call.name == message.tool_name]
         call = next(iter(named or self._unanswered), None)
@@ -186,18 +154,3 @@ class MessageRenderer:
 def render_tool_call(call: ToolCall) -> dict[str, Any]:
     """Return a whole call, as in the history and in an answer."""
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-
-
-def _media(data: str) -> dict[str, JSON]:
-    # The first bytes tell what it is; 16 characters of base64 are 12 of them.
-    try:
-        head = base64.b64decode(data[:16], validate=True)
-    except (binascii.Error, ValueError):
-        raise InvalidRequest("illegal base64 data", param="messages.images") from None
-    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
-        return {"type": "input_audio", "input_audio": {"data": data, "format": "wav"}}
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        kind = "image/webp"
-    else:
-        kind = next((kind for magic, kind in _MAGIC if head.startswith(magic)), "image/jpeg")
-    return {"type": "image_url", "image_url": {"url": f"data:{kind};base64,{data}"}}

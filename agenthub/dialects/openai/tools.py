@@ -22,6 +22,8 @@ def parse_tools(fields: Fields, losses: list[Loss]) -> dict[str, Any]:
         tools = tuple([{"type": "function", "function": one} for one in functions])
         choice = {"type": "function", "function": function} if isinstance(function, dict) else function
     asked = {
+        "functions": bool(functions) and not deprecated,
+        "function_call": not deprecated and function not in (None, "auto", "none"),
         "tools.custom": any(tool.get("type", "function") != "function" for tool in tools),
         "tools.function.strict": any(_is_strict(tool) for tool in tools),
         "tool_choice.custom": isinstance(choice, dict) and choice.get("type") == "custom",
