@@ -79,8 +79,8 @@ class GenerateParser:
             return
         line = jsontext.loads(payload)
         response = line.get("response")
+        common.raise_error(line)
         if response is None:
-            common.raise_error(line)
             raise UpstreamProtocol("the upstream sent a line without a response")
         if thinking := line.get("thinking"):
             events.append(ReasoningDelta(typed.text(thinking)))

@@ -12,27 +12,18 @@ from agenthub.canonical import (
     Event,
     Finished,
     Loss,
-    ReasoningDelta,
     Source,
-    TextDelta,
-    ToolCallDelta,
 )
 from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import Fields, parse_fields
 from agenthub.dialects.ledger import TO_OPENAI, Noted
 from agenthub.dialects.openai import fields as common
-from agenthub.dialects.openai.chat_stream import (
-    ChatParser,
-    ChatRenderer,
-    parse_content,
-    parse_logprobs,
-    parse_thinking,
-    render_logprobs,
-)
+from agenthub.dialects.openai.calls import parse_whole_call
+from agenthub.dialects.openai.chat_stream import ChatParser, ChatRenderer, parse_texts
 from agenthub.dialects.openai.choices import parse_choices
+from agenthub.dialects.openai.logprobs import parse_logprobs, render_logprobs
 from agenthub.dialects.openai.messages import MessageParser, render_messages, render_tool_call
 from agenthub.dialects.openai.tools import parse_tools, render_tools
-from agenthub.dialects.toolcalls import make_call_id
 from agenthub.errors import InvalidRequest
 
 DIALECT = "openai"
@@ -126,22 +117,12 @@ def parse_whole(body: bytes) -> list[Event]:
 
 def _parse_choice(choice: JSON, events: list[Event]) -> None:
     message = choice["message"]
-    if reasoning := parse_thinking(message):
-        events.append(ReasoningDelta(reasoning))
-    if text := parse_content(message.get("content")) or message.get("refusal"):
-        events.append(TextDelta(typed.text(text)))
+    parse_texts(message, events)
     calls = typed.items(message.get("tool_calls"))
     if not calls and message.get("function_call"):
         calls = [{"function": message["function_call"]}]
-    events += [_parse_call(index, call) for index, call in enumerate(calls)]
-    events += parse_logprobs(choice.get("logprobs") or {})
-
-
-def _parse_call(index: int, call: JSON) -> ToolCallDelta:
-    function, call_id = call["function"], typed.text(call.get("id")) or make_call_id()
-    return ToolCallDelta(
-        index, call_id, typed.required(function["name"]), typed.text(function.get("arguments")) or "{}"
-    )
+    events += [parse_whole_call(index, call) for index, call in enumerate(calls)]
+    events += parse_logprobs(choice.get("logprobs"))
 
 
 def render_whole(request: ChatRequest, answer: Answer) -> bytes:

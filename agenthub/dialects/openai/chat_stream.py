@@ -26,42 +26,42 @@ from agenthub.canonical import (
 )
 from agenthub.dialects import jsontext, typed
 from agenthub.dialects.openai import fields as common
+from agenthub.dialects.openai.calls import CallParser
 from agenthub.dialects.openai.choices import ChoiceParser
-from agenthub.dialects.toolcalls import make_call_id
+from agenthub.dialects.openai.logprobs import parse_logprobs, render_logprobs
 
 
 @attrs.define
 class ChatParser(ChoiceParser):
-    """Chunks of a stream. Calls are renumbered: some servers start a new call on an index that is taken."""
+    """Chunks of a stream."""
 
-    _calls: dict[int, int] = attrs.field(factory=dict)
-    _open: dict[tuple[int, int], tuple[int, str]] = attrs.field(factory=dict)
+    _calls: dict[int, CallParser] = attrs.field(factory=dict)
 
     def parse_choice(self, choice: JSON, events: list[Event]) -> None:
-        delta = choice.get("delta") or {}
-        if reasoning := parse_thinking(delta):
-            events.append(ReasoningDelta(reasoning))
-        content = delta.get("content")
-        if text := (content if type(content) is str else parse_content(content)) or delta.get("refusal"):
-            events.append(TextDelta(typed.text(text)))
+        # Some servers that only seem to stream send the whole message.
+        delta = choice.get("delta") or choice.get("message") or {}
+        parse_texts(delta, events)
         if fragments := delta.get("tool_calls"):
-            events.extend([self._call(fragment) for fragment in typed.items(fragments)])
+            calls = self._calls.setdefault(self._index, CallParser())
+            events.extend([calls.parse(fragment) for fragment in typed.items(fragments)])
         elif function := delta.get("function_call"):
-            events.append(self._call({"index": 0, "function": function}))
+            calls = self._calls.setdefault(self._index, CallParser())
+            events.append(calls.parse({"index": 0, "function": function}))
         if logprobs := choice.get("logprobs"):
             events.extend(parse_logprobs(logprobs))
 
-    def _call(self, fragment: JSON) -> ToolCallDelta:
-        theirs, call_id = typed.count(fragment.get("index")), typed.text(fragment.get("id"))
-        function = fragment.get("function") or {}
-        arguments = typed.text(function.get("arguments"))
-        known = self._open.get((self._index, theirs))
-        if known is not None and call_id in ("", known[1]):
-            return ToolCallDelta(known[0], arguments=arguments)
-        index = self._calls.get(self._index, 0)
-        self._calls[self._index] = index + 1
-        known = self._open[self._index, theirs] = (index, call_id or make_call_id())
-        return ToolCallDelta(index, known[1], typed.text(function.get("name")), arguments)
+
+def parse_texts(message: Mapping[str, JSON], events: list[Event]) -> None:
+    """Append what a message or a delta thinks, says and refuses."""
+    text, thoughts = message.get("content"), ""
+    if text is not None and type(text) is not str:
+        text, thoughts = _parse_parts(typed.items(text))
+    if reasoning := parse_thinking(message) or thoughts:
+        events.append(ReasoningDelta(reasoning))
+    if text:
+        events.append(TextDelta(text))
+    if refusal := message.get("refusal"):
+        events.append(TextDelta(typed.text(refusal)))
 
 
 def parse_thinking(message: Mapping[str, JSON]) -> str:
@@ -72,33 +72,17 @@ def parse_thinking(message: Mapping[str, JSON]) -> str:
     return typed.text(thinking)
 
 
-def parse_content(value: JSON) -> str:
-    """Return a content that is a text, null or a list of parts, of which those of text count."""
-    if isinstance(value, list):
-        return "".join([typed.required(part.get("text")) for part in value if part.get("type") == "text"])
-    return typed.text(value)
-
-
-def parse_logprobs(value: JSON) -> list[LogprobsDelta]:
-    """Return the log-probabilities of a choice, if there are any."""
-    items = typed.logprobs(value.get("content"))
-    return [LogprobsDelta(items)] if items else []
-
-
-def render_logprobs(items: Sequence[JSON]) -> dict[str, JSON]:
-    """Return OpenAI's ``logprobs`` object, in which each item has ``bytes`` and ``top_logprobs``."""
-    return {"content": [_logprob(item) | {"top_logprobs": _tops(item)} for item in items], "refusal": None}
-
-
-def _tops(item: JSON) -> list[JSON]:
-    return [_logprob(top) for top in item.get("top_logprobs") or ()]
-
-
-def _logprob(item: JSON) -> dict[str, JSON]:
-    token, spelled = item["token"], item.get("bytes")
-    if spelled is None:
-        spelled = list(token.encode("utf-8", "replace"))
-    return {"token": token, "logprob": item["logprob"], "bytes": spelled}
+def _parse_parts(parts: Sequence[JSON]) -> tuple[str, str]:
+    """Return the text and the thoughts of a content that is a list of parts."""
+    text, thoughts = "", ""
+    for part in parts:
+        match part.get("type"):
+            case "text" | "refusal" as kind:
+                text += typed.required(part.get(kind))
+            case "thinking":  # Mistral's: a text, or parts of text
+                said = part.get("thinking")
+                thoughts += said if type(said) is str else _parse_parts(typed.items(said))[0]
+    return text, thoughts
 
 
 @attrs.define

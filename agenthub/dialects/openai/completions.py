@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
 
 import attrs
 
@@ -26,6 +25,7 @@ from agenthub.dialects.body import Fields, parse_fields
 from agenthub.dialects.ledger import TO_NATIVE, TO_OPENAI
 from agenthub.dialects.openai import fields as common
 from agenthub.dialects.openai.choices import ChoiceParser, parse_choices
+from agenthub.dialects.openai.logprobs import parse_logprobs, render_legacy_logprobs
 from agenthub.errors import InvalidRequest
 
 DIALECT = "openai"
@@ -85,24 +85,7 @@ def render_request(request: GenerateRequest, model: str, flavour: str = "generic
 def _parse_choice(choice: JSON, events: list[Event]) -> None:
     if text := choice.get("text"):
         events.append(TextDelta(typed.text(text)))
-    if items := _parse_logprobs(choice.get("logprobs")):
-        events.append(LogprobsDelta(items))
-
-
-def _parse_logprobs(value: JSON) -> tuple[JSON, ...]:
-    if not value or not value.get("tokens"):
-        # llama.cpp answers in the newer shape of chat here too.
-        return typed.logprobs(value.get("content")) if value else ()
-    tokens = typed.items(value["tokens"])
-    tops = value.get("top_logprobs") or [None] * len(tokens)
-    return tuple(
-        {
-            "token": typed.required(token),
-            "logprob": logprob and typed.number(logprob),
-            "top_logprobs": [{"token": t, "logprob": p} for t, p in (top or {}).items()],
-        }
-        for token, logprob, top in zip(tokens, value["token_logprobs"], tops, strict=True)
-    )
+    events += parse_logprobs(choice.get("logprobs"))
 
 
 def parse_whole(body: bytes) -> list[Event]:
@@ -138,20 +121,8 @@ def _render_choice(index: int, answer: Answer) -> dict[str, JSON]:
     return {
         "text": answer.text,
         "index": index,
-        "logprobs": _render_logprobs(answer.logprobs, 0) if answer.logprobs else None,
+        "logprobs": render_legacy_logprobs(answer.logprobs, 0) if answer.logprobs else None,
         "finish_reason": common.render_reason((answer.finished or Finished()).reason, False),
-    }
-
-
-def _render_logprobs(items: Sequence[JSON], start: int) -> dict[str, JSON]:
-    offsets = [start]
-    for item in items:
-        offsets.append(offsets[-1] + len(item["token"]))
-    return {
-        "tokens": [item["token"] for item in items],
-        "token_logprobs": [item["logprob"] for item in items],
-        "top_logprobs": [{top["token"]: top["logprob"] for top in item.get("top_logprobs") or ()} for item in items],
-        "text_offset": offsets[:-1],
     }
 
 
@@ -176,7 +147,7 @@ class CompletionRenderer:
                 case TextDelta():
                     frames.append(self._chunk(jsontext.dumps(event.text)))
                 case LogprobsDelta():
-                    rendered = _render_logprobs(event.items, self._offset)
+                    rendered = render_legacy_logprobs(event.items, self._offset)
                     self._offset += sum(len(token) for token in rendered["tokens"])
                     frames.append(self._chunk(b'""', logprobs=jsontext.dumps(rendered)))
                 case ChoiceStarted():

@@ -10,8 +10,9 @@ from agenthub.errors import AgentHubError, RequestError, UnknownModel, UpstreamE
 
 
 def raise_error(frame: Mapping[str, JSON]) -> None:
-    """Raise the error that a frame reports in place of a chunk."""
-    if not (error := frame.get("error")):
+    """Raise the error that a frame reports in place of a chunk; vLLM has sent its members without an envelope."""
+    error = frame if frame.get("object") == "error" else frame.get("error")
+    if not error:
         return
     message = error.get("message") if isinstance(error, dict) else error
     raise UpstreamError(message if isinstance(message, str) else jsontext.dumps(error).decode())
