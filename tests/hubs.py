@@ -102,6 +102,12 @@ class Answered:
         return [line if line == "[DONE]" else json.loads(line) for line in lines]
 
 
+def error_of(body: Any) -> str:
+    """Return the text of an error in either dialect's shape."""
+    error = body["error"]
+    return error if isinstance(error, str) else error["message"]  # type: ignore[no-any-return]
+
+
 @asynccontextmanager
 async def running_hub(
     upstream: str | Mapping[str, BackendSettings],

@@ -25,16 +25,19 @@ class Reply:
 
 @attrs.define
 class Upstream:
-    """Answers POSTs with what ``reply(path, body)`` gives, and any GET with a list of one model in both dialects."""
+    """Answers POSTs with what ``reply(path, body)`` gives, and any GET with ``listed``, one model in both dialects."""
 
     reply: Callable[[str, Any], Reply]
     asked: list[Any] = attrs.field(factory=list)
+    listed: Any = attrs.field(factory=lambda: {"models": [{"name": "m"}], "data": [{"id": "m"}], "version": "0.9.3"})
     url: str = ""
 
     async def handle(self, request: web.Request) -> web.Response:
-        if request.method == "GET":
-            return web.json_response({"models": [{"name": "m"}], "data": [{"id": "m"}], "version": "0.9.3"})
-        body = await request.json()
+        if request.method in ("GET", "HEAD"):
+            return web.json_response(self.listed)
+        text = await request.text()
+        # As Ollama does, it reads the first value and leaves the rest.
+        body = json.JSONDecoder().raw_decode(text)[0] if text else None
         self.asked.append(body)
         reply = self.reply(request.path, body)
         if reply.frames is None:
@@ -91,6 +94,8 @@ def answering(text: str = "hey") -> Callable[[str, Any], Reply]:
     """Answer each endpoint that asks a model something in its own shape, whole or streamed as it was asked."""
 
     def reply(path: str, body: Any) -> Reply:
+        if body is None:
+            return Reply({})
         if path == "/api/chat":
             lines = [line(content=text), line(done=True)]
             return Reply(frames=lines) if body.get("stream", True) else Reply(line(done=True, content=text))
