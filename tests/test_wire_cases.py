@@ -242,3 +242,23 @@ async def test_a_second_turn_of_the_ollama_package(hub: RunningHub, upstream: Up
     else:
         assert asked[1]["content"] is None
         assert asked[1]["tool_calls"][0]["id"] == asked[2]["tool_call_id"] != ""
+
+
+@pytest.mark.parametrize("adapter", ["native", "openai"])
+async def test_a_vector_for_each_input(adapter: str) -> None:
+    """Vectors that are missing are the upstream's failure; without numbers they stand as they came."""
+    crossing = "/v1/embeddings" if adapter == "native" else "/api/embed"
+    given: list[list[float]] = [[1.0, 0.0], [0.0, 1.0]]
+
+    def reply(path: str, body: Any) -> Reply:
+        if adapter == "native":
+            return Reply({"model": "m", "embeddings": given})
+        return Reply({"data": [{"index": None, "embedding": one} for one in given]})
+
+    async with serving(reply) as upstream, running_hub(upstream.url, api_mode=adapter) as hub:
+        good = (await hub.post(crossing, {"model": "m", "input": ["a", "b"]})).json()
+        found = good["embeddings"] if "embeddings" in good else [item["embedding"] for item in good["data"]]
+        assert found == [[1.0, 0.0], [0.0, 1.0]]
+        given.pop()
+        for inputs in (["a", "c"], ["a", "b", "c"]):
+            assert (await hub.post(crossing, {"model": "m", "input": inputs})).status == 502

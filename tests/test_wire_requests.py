@@ -274,3 +274,25 @@ async def test_options_of_an_alias(upstream: Upstream, flavour: str, sent: dict[
         embedded = await hub.post(EMBEDDINGS, {"model": "alias", "input": "x"})
         assert upstream.asked[-1] == {"model": "m", "input": "x"}
         assert set(embedded.headers[DROPPED].split(",")) == {f"options.{name}" for name in options}
+
+
+async def test_tools_of_the_responses_api(hub: RunningHub, upstream: Upstream) -> None:
+    """A tool without its function would reach the model without a name, so it is refused."""
+    body = {"model": "m", "messages": HI, "tools": [{"type": "function", "name": "f", "parameters": {}}]}
+    refused = await hub.post(CHAT, body)
+    assert (refused.status, refused.json()["error"]["param"], upstream.asked) == (400, "tools.function", [])
+
+
+@pytest.mark.parametrize("data", ["UklGRg==", "UklGRg", "data:audio/wav;base64,UklGRg=="])
+async def test_sound_of_openai(hub: RunningHub, upstream: Upstream, data: str) -> None:
+    """It is plain base64 among Ollama's images, however it was written."""
+    part = {"type": "input_audio", "input_audio": {"data": data, "format": "wav"}}
+    assert (await hub.post(CHAT, said(role="user", content=[part]))).status == 200
+    assert upstream.asked[0]["messages"][0]["images"] == ["UklGRg=="]
+
+
+@pytest.mark.parametrize("fields", [{"best_of": 1.0}, {"n": 1.0}, {"max_tokens": 1e1}, {"seed": 5.0}], ids=str)
+async def test_integral_floats(hub: RunningHub, fields: dict[str, Any]) -> None:
+    """JavaScript's clients write them where an integer is meant."""
+    answer = await hub.post(COMPLETIONS, {"model": "m", "prompt": "a"} | fields)
+    assert (answer.status, answer.headers.get(DROPPED)) == (200, None)

@@ -57,8 +57,14 @@ def _of_openai(request: Request) -> list[tuple[str, JSON]]:
     """Return the fields that OpenAI's dialect alone has and that the canonical request has names for."""
     if not isinstance(request, ChatRequest):
         return []
+    # Such as tools of the Responses API: an Ollama would offer them without a name.
+    nameless = [("tools.function", True)] if any(_is_nameless(tool) for tool in request.tools) else []
     choice = [("tool_choice", request.tool_choice)] if request.tool_choice is not None and request.tools else []
-    return [*choice, ("parallel_tool_calls", not request.one_call)]
+    return [*nameless, *choice, ("parallel_tool_calls", not request.one_call)]
+
+
+def _is_nameless(tool: JSON) -> bool:
+    return tool.get("type", "function") == "function" and not isinstance(tool.get("function"), dict)
 
 
 def _of_ollama(request: Request) -> list[tuple[str, JSON]]:

@@ -21,7 +21,9 @@ from agenthub.dialects.ledger.rows import (
 def _unless(*neutral: JSON) -> When:
     """Return the condition that a value is none of those that ask for nothing."""
     shown = " or ".join(str(value).lower() if isinstance(value, bool) else str(value) for value in neutral)
-    return When(f"not {shown}", lambda value: not any(value == one and type(value) is type(one) for one in neutral))
+    return When(
+        f"not {shown}", lambda value: not any(value == one and (value is True) == (one is True) for one in neutral)
+    )
 
 
 def _is_forced(value: JSON) -> bool:
@@ -96,6 +98,7 @@ _CHAT = (
 
 _TOOLS = (
     Row("tools", CARRIED, "tools", (CHAT,)),
+    Row("tools.function", REJECTED, "", (CHAT,), When("no object", lambda value: value is True)),
     Row("tools.custom", REJECTED, "", (CHAT,)),
     Row("tools.function.strict", DROPPED, "", (CHAT,), when=_TRUE),
     Row("tool_choice", EMULATED, "none: no tools are sent", (CHAT,), When("auto or none", lambda v: not _is_forced(v))),

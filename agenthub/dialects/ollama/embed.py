@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import attrs
 
 from agenthub.canonical import JSON, Answer, Embeddings, EmbedRequest, Event, Finished, Source, Usage
@@ -9,7 +11,7 @@ from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import parse_fields
 from agenthub.dialects.ollama import fields as common
 from agenthub.dialects.whole import NoFrames
-from agenthub.errors import InvalidRequest, UnknownModel
+from agenthub.errors import InvalidRequest, UnknownModel, UpstreamProtocol
 
 DIALECT = "ollama"
 PATH = "/api/embed"
@@ -102,9 +104,16 @@ def parse_legacy_whole(body: bytes) -> list[Event]:
     return [Embeddings(typed.vectors([vector] if vector else [])), Finished()]
 
 
+def checked_vectors(request: EmbedRequest, answer: Answer) -> Sequence[Sequence[float]]:
+    """Return the vectors; raise UpstreamProtocol unless there is one for each input."""
+    if request.inputs and len(answer.vectors) != len(request.inputs):
+        raise UpstreamProtocol(f"the upstream sent {len(answer.vectors)} vectors for {len(request.inputs)} inputs")
+    return answer.vectors
+
+
 def render_whole(request: EmbedRequest, answer: Answer) -> bytes:
     """Return the answer of /api/embed."""
-    body: dict[str, JSON] = {"model": request.model, "embeddings": list(answer.vectors)}
+    body: dict[str, JSON] = {"model": request.model, "embeddings": list(checked_vectors(request, answer))}
     members = common.render_finished(answer.finished or Finished())
     kept = ("total_duration", "load_duration", "prompt_eval_count")
     return jsontext.dumps(body | {name: members[name] for name in kept if name in members})
@@ -112,7 +121,8 @@ def render_whole(request: EmbedRequest, answer: Answer) -> bytes:
 
 def render_legacy_whole(request: EmbedRequest, answer: Answer) -> bytes:
     """Return the answer of /api/embeddings."""
-    return jsontext.dumps({"embedding": answer.vectors[0] if answer.vectors else []})
+    vectors = checked_vectors(request, answer)
+    return jsontext.dumps({"embedding": vectors[0] if vectors else []})
 
 
 CODEC = common.make_codec(

@@ -11,6 +11,7 @@ from agenthub.canonical import JSON, Answer, Embeddings, EmbedRequest, Event, Fi
 from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import Fields, parse_fields
 from agenthub.dialects.ledger import TO_NATIVE
+from agenthub.dialects.ollama.embed import checked_vectors
 from agenthub.dialects.ollama.fields import parse_keep_alive
 from agenthub.dialects.openai import fields as common
 from agenthub.dialects.openai.errors import raise_error
@@ -71,7 +72,7 @@ def parse_whole(body: bytes) -> list[Event]:
     """Return the vectors in the order of the inputs, and the counts."""
     answer = jsontext.loads(body)
     raise_error(answer)
-    data = sorted(answer["data"], key=lambda item: item.get("index", 0))
+    data = sorted(answer["data"], key=lambda item: item.get("index") or 0)
     usage = common.parse_usage(answer.get("usage")) or Usage()
     return [Embeddings(typed.vectors([_parse_vector(item["embedding"]) for item in data])), Finished("stop", usage)]
 
@@ -87,7 +88,7 @@ def render_whole(request: EmbedRequest, answer: Answer) -> bytes:
     usage = answer.finished.usage if answer.finished and answer.finished.usage else Usage()
     data = [
         {"object": "embedding", "index": index, "embedding": _render_vector(vector, request.encoding)}
-        for index, vector in enumerate(answer.vectors)
+        for index, vector in enumerate(checked_vectors(request, answer))
     ]
     counts = {"prompt_tokens": usage.prompt, "total_tokens": usage.prompt}
     return jsontext.dumps({"object": "list", "data": data, "model": request.model, "usage": counts})

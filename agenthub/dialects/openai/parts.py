@@ -35,7 +35,7 @@ class PartParser:
             case "image_url" as kind:
                 self._image(part.get("image_url"))
             case "input_audio" as kind if isinstance(part.get("input_audio"), dict):
-                self.images.append(str(part["input_audio"].get("data", "")))
+                self.images.append(_base64_of(str(part["input_audio"].get("data") or "")))
             case other:
                 self.noted.add(Loss(f"messages.content.{other}", rejected=True))
                 return
@@ -57,9 +57,13 @@ class PartParser:
             return
         if isinstance(value, dict) and (detail := value.get("detail")) is not None:
             self.noted.note("messages.content.image_url.detail", detail)
-        data = url.partition(",")[2] if url.startswith("data:") else url
-        # Go's decoder insists on the padding that browsers leave out.
-        self.images.append(data + "=" * (-len(data) % 4))
+        self.images.append(_base64_of(url))
+
+
+def _base64_of(url: str) -> str:
+    data = url.partition(",")[2] if url.startswith("data:") else url
+    # Go's decoder insists on the padding that browsers leave out.
+    return data + "=" * (-len(data) % 4)
 
 
 def render_media(data: str) -> dict[str, JSON]:
