@@ -53,3 +53,51 @@ async def test_what_openai_told(sidecar: bool) -> None:
         ]
         answer = await hub.ollama.chat("m", HI)
         assert answer.message.content == "hey"
+
+
+REFUSED = {"role": "assistant", "content": None, "refusal": "no", "annotations": [{"type": "x"}]}
+COUNTED = {"prompt_tokens": 1, "completion_tokens": 2, "completion_tokens_details": {"reasoning_tokens": 1}}
+BESIDE = {"refusal": "no", "annotations": [{"type": "x"}], "completion_tokens_details": {"reasoning_tokens": 1}}
+
+
+def refusing(path: str, body: Any) -> Reply:
+    """Refuse, in two pieces where it is streamed."""
+    if not body.get("stream"):
+        choice = {"index": 0, "message": REFUSED, "finish_reason": "stop"}
+        return Reply({"id": "x1", "choices": [choice], "usage": COUNTED})
+    deltas = [{"refusal": "n"}, {"refusal": "o", "annotations": [{"type": "x"}]}]
+    chunks = [{"id": "x1", "choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+    end = {"id": "x1", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    return Reply(frames=[*chunks, end, {"choices": [], "usage": COUNTED}, "[DONE]"])
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_what_stands_beside_a_text(streamed: bool) -> None:
+    """A refusal is the text, and stands in the sidecar too, with annotations and the details of the counts."""
+    async with serving(refusing) as upstream, running_hub(upstream.url, sidecar=True, api_mode="openai") as hub:
+        lines = (await hub.post("/api/chat", {"model": "m", "messages": HI, "stream": streamed})).frames()
+        assert "".join(line["message"]["content"] for line in lines) == "no"
+        assert lines[-1]["x_openai"] == {"id": "x1"} | BESIDE
+
+
+async def test_a_refusal_out_of_the_cache() -> None:
+    """It is a refusal again to OpenAI's clients, and the text to Ollama's."""
+    async with serving(refusing) as upstream, running_hub(upstream.url, api_mode="openai") as hub:
+        body = {"model": "m", "messages": HI, "seed": 1}
+        first, again = [await hub.post("/v1/chat/completions", body) for _ in range(2)]
+        assert again.headers["X-AgentHub-Cache"] == "hit"
+        assert first.json()["choices"][0]["message"] == again.json()["choices"][0]["message"] == REFUSED
+        asked = {"model": "m", "messages": HI, "options": {"seed": 1}, "stream": False}
+        native = await hub.post("/api/chat", asked)
+        assert (native.headers["X-AgentHub-Cache"], native.json()["message"]["content"]) == ("hit", "no")
+
+
+@pytest.mark.xfail(strict=True, reason="its pieces are texts in the stream's events, which have no word for refusals")
+async def test_a_refusal_streamed_out_of_the_cache() -> None:
+    """It is a refusal again to OpenAI's clients."""
+    async with serving(refusing) as upstream, running_hub(upstream.url, api_mode="openai") as hub:
+        body = {"model": "m", "messages": HI, "seed": 1, "stream": True}
+        for _ in range(2):
+            frames = (await hub.post("/v1/chat/completions", body)).frames()
+            deltas = [frame["choices"][0]["delta"] for frame in frames[:-1] if frame["choices"]]
+            assert "".join(delta.get("refusal") or "" for delta in deltas) == "no"

@@ -154,6 +154,7 @@ def _render_choice(request: ChatRequest, index: int, answer: Answer) -> dict[str
         message["function_call"] = render_tool_call(answer.tool_calls[0])["function"]
     elif called:
         message["tool_calls"] = [render_tool_call(call) for call in answer.tool_calls]
+    message |= _beside(answer)
     reason = (answer.finished or Finished()).reason
     return {
         "index": index,
@@ -161,6 +162,14 @@ def _render_choice(request: ChatRequest, index: int, answer: Answer) -> dict[str
         "logprobs": render_logprobs(answer.logprobs) if answer.logprobs else None,
         "finish_reason": common.render_reason(reason, called, request.functions),
     }
+
+
+def _beside(answer: Answer) -> dict[str, JSON]:
+    """Return what the upstream's message had beside its text, a refusal apart from it again."""
+    beside = common.parse_beside(answer.finished.aside) if answer.finished is not None else {}
+    if (refusal := beside.get("refusal")) and answer.text.endswith(refusal):
+        beside["content"] = answer.text.removesuffix(refusal) or None
+    return beside
 
 
 CODEC = common.make_codec(

@@ -41,6 +41,9 @@ class ChatParser(ChoiceParser):
         # Some servers that only seem to stream send the whole message.
         delta = choice.get("delta") or choice.get("message") or {}
         parse_texts(delta, events)
+        if not self._index and ("refusal" in delta or "annotations" in delta):
+            for name, piece in common.parse_beside(delta).items():
+                self._aside[name] = self._aside[name] + piece if name in self._aside else piece
         if fragments := delta.get("tool_calls"):
             calls = self._calls.setdefault(self._index, CallParser())
             events.extend([calls.parse(fragment) for fragment in typed.items(fragments)])

@@ -27,7 +27,7 @@ class ChoiceParser:
     _reasons: dict[int, str] = attrs.field(factory=dict)
     _usage: Usage | None = None
     _timings: Timings | None = None
-    _aside: Mapping[str, JSON] | None = None
+    _aside: dict[str, JSON] = attrs.field(factory=dict)
     _done: bool = False
     _index: int = 0
 
@@ -42,6 +42,7 @@ class ChoiceParser:
         raise_error(frame)
         if usage := frame.get("usage"):
             self._usage = common.parse_usage(usage)
+            self._aside |= common.parse_details(usage)
             self._timings = self._timings or parse_timings(frame.get("timings"))
         for choice in frame.get("choices") or ():
             index = choice.get("index") or 0
@@ -52,7 +53,7 @@ class ChoiceParser:
             if reason := choice.get("finish_reason"):
                 self._reasons[index] = common.parse_reason(typed.text(reason))
                 self._timings = self._timings or parse_timings(frame.get("timings"))
-                self._aside = common.parse_aside(frame)
+                self._aside |= common.parse_aside(frame)
 
     def parse_choice(self, choice: JSON, events: list[Event]) -> None:
         """Append the events of a choice."""
@@ -77,11 +78,11 @@ def checked_index(value: JSON) -> int:
 
 
 def finish(
-    reasons: dict[int, str], usage: Usage | None, timings: Timings | None, aside: Mapping[str, JSON] | None
+    reasons: dict[int, str], usage: Usage | None, timings: Timings | None, aside: Mapping[str, JSON]
 ) -> Finished:
     """Return the last event; a choice without a reason has stopped."""
     more = tuple([reasons.get(index, "stop") for index in range(1, max(reasons, default=0) + 1)])
-    return Finished(reasons.get(0, "stop"), usage, timings, more_reasons=more, aside=aside or {})
+    return Finished(reasons.get(0, "stop"), usage, timings, more_reasons=more, aside=aside)
 
 
 def parse_timings(value: JSON) -> Timings | None:
@@ -107,4 +108,6 @@ def parse_choices(answer: JSON, parse_choice: Callable[[JSON, list[Event]], None
     if not reasons:
         raise UpstreamProtocol("the upstream's answer has no choices")
     usage, timings = common.parse_usage(answer.get("usage")), parse_timings(answer.get("timings"))
-    return [*events, finish(reasons, usage, timings, common.parse_aside(answer))]
+    aside = common.parse_aside(answer) | common.parse_details(answer.get("usage") or {})
+    aside |= common.parse_beside(answer["choices"][0].get("message") or {})
+    return [*events, finish(reasons, usage, timings, aside)]

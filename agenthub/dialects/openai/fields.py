@@ -183,12 +183,23 @@ def render_usage(usage: Usage | None) -> dict[str, JSON]:
 
 
 _ASIDE = ("id", "system_fingerprint", "service_tier")
+_BESIDE = ("refusal", "annotations")
 _NANO = 1_000_000_000
 
 
 def parse_aside(answer: Mapping[str, JSON]) -> dict[str, JSON]:
     """Return what an answer or a chunk says of itself that Ollama's dialect has no place for."""
     return {name: value for name in _ASIDE if (value := answer.get(name)) is not None}
+
+
+def parse_beside(message: Mapping[str, JSON]) -> dict[str, JSON]:
+    """Return what a message says beside its text that Ollama's has no place for."""
+    return {name: value for name in _BESIDE if (value := message.get(name))}
+
+
+def parse_details(usage: Mapping[str, JSON]) -> dict[str, JSON]:
+    """Return the details of the counts, under their own names."""
+    return {name: value for name, value in usage.items() if value and name.endswith("_details")}
 
 
 def render_sidecar(request: BaseRequest, finished: Finished) -> dict[str, JSON]:
