@@ -97,7 +97,8 @@ class ChatParser:
             # Nearly every line: model, created_at, done, and of the message only a role and a text.
             events.append(TextDelta(content))
             return
-        common.raise_error(line)
+        if "error" in line:
+            common.raise_error(line)
         if thinking := message.get("thinking"):
             events.append(ReasoningDelta(typed.text(thinking)))
         if content:

@@ -79,7 +79,8 @@ class GenerateParser:
             return
         line = jsontext.loads(payload)
         response = line.get("response")
-        common.raise_error(line)
+        if "error" in line:
+            common.raise_error(line)
         if response is None:
             raise UpstreamProtocol("the upstream sent a line without a response")
         if thinking := line.get("thinking"):

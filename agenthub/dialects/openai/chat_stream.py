@@ -40,6 +40,12 @@ class ChatParser(ChoiceParser):
     def parse_choice(self, choice: JSON, events: list[Event]) -> None:
         # Some servers that only seem to stream send the whole message.
         delta = choice.get("delta") or choice.get("message") or {}
+        if len(delta) == 1 and type(text := delta.get("content")) is str and text:
+            # Nearly every chunk.
+            events.append(TextDelta(text))
+            if logprobs := choice.get("logprobs"):
+                events.extend(parse_logprobs(logprobs))
+            return
         parse_texts(delta, events)
         if not self._index and ("refusal" in delta or "annotations" in delta):
             for name, piece in common.parse_beside(delta).items():
