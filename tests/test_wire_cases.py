@@ -11,7 +11,7 @@ import openai
 import pytest
 
 from tests.hubs import RunningHub, error_of, running_hub
-from tests.upstreams import HI, PATHS, Reply, Upstream, answering, serving
+from tests.upstreams import HI, PATHS, Reply, Upstream, answering, chunk, serving
 
 CHAT = PATHS["openai"]
 MODES = ("native", "openai")
@@ -262,3 +262,21 @@ async def test_a_vector_for_each_input(adapter: str) -> None:
         given.pop()
         for inputs in (["a", "c"], ["a", "b", "c"]):
             assert (await hub.post(crossing, {"model": "m", "input": inputs})).status == 502
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_calls_of_custom_tools(streamed: bool) -> None:
+    """What only OpenAI's dialect has passes where both sides speak it, and is refused where it would have to cross."""
+    custom = {"index": 0, "id": "c", "type": "custom", "custom": {"name": "f", "input": "any text"}}
+    message = {"role": "assistant", "content": None, "tool_calls": [custom]}
+    whole = {"id": "x", "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]}
+    frames = [chunk(**message), chunk("tool_calls"), "[DONE]"]
+    body = {"model": "m", "messages": HI, "stream": streamed, "tools": [{"type": "custom", "custom": {"name": "f"}}]}
+    async with (
+        serving(lambda path, _: Reply(frames=frames) if streamed else Reply(whole)) as upstream,
+        running_hub(upstream.url, api_mode="openai") as hub,
+    ):
+        answer = await hub.post(CHAT, body)
+        assert (answer.status, answer.frames()) == (200, frames if streamed else [whole])
+        refused = await hub.post(CHAT, body, X_AgentHub_Api_Mode="native")
+        assert (refused.status, refused.json()["error"]["param"]) == (400, "tools.custom")

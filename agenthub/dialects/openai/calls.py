@@ -55,7 +55,11 @@ class CallParser:
 
 def parse_whole_call(index: int, call: JSON) -> ToolCallDelta:
     """Return a call of an answer that was not streamed."""
-    function, call_id = call["function"], typed.text(call.get("id")) or make_call_id()
+    call_id = typed.text(call.get("id")) or make_call_id()
+    if (custom := call.get("custom")) is not None:
+        # Of a tool that no other API could be asked for: its input is any text.
+        return ToolCallDelta(index, call_id, typed.required(custom["name"]), typed.text(custom.get("input")))
+    function = call["function"]
     arguments = typed.text(function.get("arguments")) or "{}"
     return ToolCallDelta(index, call_id, typed.required(function["name"]), arguments)
 
