@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.clients.excluded import EXCLUDED
+from tests.clients.excluded import COLLECTED, EXCLUDED
 from tests.clients.serving import Serving, served
 from tests.conftest import lane  # noqa: F401
 
@@ -33,19 +33,16 @@ def _without_crash(serving: Serving) -> Iterator[None]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is excluded; an entry that excludes nothing, or something that passes, is an error."""
-    names = {_name(item.nodeid): item for item in items}
-    files = {name.partition("::")[0] for name in names}
-    whole = all("[" not in argument and "::" not in argument for argument in _arguments(items))
-    for name, reason in EXCLUDED.items():
-        if name in names:
-            names[name].add_marker(pytest.mark.xfail(reason=reason, strict=True))
-        elif whole and name.partition("::")[0] in files:
-            raise pytest.UsageError(f"excluded.py names {name}, which is not collected")
+    """Mark what is excluded; an excluded case that passes is a failure."""
+    for item in items:
+        name = _name(item.nodeid)
+        item.config.stash.setdefault(COLLECTED, set()).add(name)
+        if name in EXCLUDED:
+            item.add_marker(pytest.mark.xfail(reason=EXCLUDED[name], strict=True))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the counts of each suite, and each excluded or skipped case with its reason."""
+    """Print the counts of each suite, each excluded case and each reason to skip."""
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     reasons: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for key, outcome in OUTCOMES.items():
@@ -53,7 +50,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             name = _name(report.nodeid)
             counts[_suite(name)][outcome] += 1
             if outcome in ("skipped", "excluded"):
-                reasons[outcome][f"{_suite(name)}: {_reason(report)}"] += 1
+                where = f"{name}: " if outcome == "excluded" else ""
+                reasons[outcome][where + _reason(report)] += 1
     terminalreporter.section("other people's clients")
     columns = ("passed", "skipped", "excluded", "failed")
     width = max(map(len, counts), default=0)
@@ -63,10 +61,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for outcome, found in reasons.items():
         for reason, times in sorted(found.items()):
             terminalreporter.write_line(f"{outcome} {times} x {reason}")
-
-
-def _arguments(items: list[pytest.Item]) -> list[str]:
-    return items[0].config.args if items else []
 
 
 def _name(nodeid: str) -> str:

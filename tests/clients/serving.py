@@ -23,6 +23,11 @@ PNG = base64.b64decode(
 )
 MODELS = {"tiny:latest", "tiny-loop:latest", "tiny-tools:latest", "tiny-think:latest", "tiny-embed:latest"}
 
+SENTENCE = (
+    "Hello there this is a tiny model that was made on one small machine to test gateways."
+    " It speaks naïve café ☕ text and stops here!"
+)
+
 
 @attrs.define
 class Serving:

@@ -42,6 +42,7 @@ class Chat(Lane, ChatModelIntegrationTests):
 
     supports_json_mode = True
     supports_image_inputs = True
+    supports_image_tool_message = True
     model_override_value = "standin"
 
 
@@ -93,6 +94,7 @@ class Tiny(Lane):
     has_tool_calling = False
     supports_json_mode = False
     supports_image_inputs = False
+    supports_image_tool_message = False
     supports_anthropic_inputs = False
     model_override_value = "tiny:latest"
 

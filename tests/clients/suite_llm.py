@@ -21,14 +21,10 @@ from llm.cli import cli
 from llm_ollama import registry
 
 from agenthub.standin import Fault
-from tests.clients.serving import AGENT, PNG, Serving, Upstream
+from tests.clients.serving import AGENT, PNG, SENTENCE, Serving, Upstream
 
 MODEL = f"ollama/{AGENT}"
 REPLY = "You said: Hello. ☕ This is the stand-in, not a model."
-SENTENCE = (
-    "Hello there this is a tiny model that was made on one small machine to test gateways."
-    " It speaks naïve café ☕ text and stops here!"
-)
 ADD = "def add_up(a: int, b: int) -> int:\n    'Sum of two numbers.'\n    return a + b\n"
 
 
@@ -134,7 +130,7 @@ def test_json_by_a_schema(llm: Llm) -> None:
     assert json.loads(loose.out) == {"a": "text", "b": "text"}
 
 
-@pytest.mark.parametrize("how", [[], ["--no-stream"]])
+@pytest.mark.parametrize("how", [[], ["--no-stream"]], ids=["streamed", "whole"])
 def test_tools(llm: Llm, how: list[str], sent: Callable[[], Any]) -> None:
     """It runs the function that was called, twice, and the results come back with the calls that they answer."""
     done = llm("-m", MODEL, "add_up(1, 2) and add_up(30, 40)", "--functions", ADD, *how)
@@ -176,7 +172,7 @@ def test_embeddings(llm: Llm, tmp_path: Path) -> None:
     assert len(nearest) == 3
 
 
-@pytest.mark.parametrize("how", [[], ["--no-stream"]])
+@pytest.mark.parametrize("how", [[], ["--no-stream"]], ids=["streamed", "whole"])
 def test_an_upstream_that_breaks(llm: Llm, serving: Serving, how: list[str]) -> None:
     """A refusal before the answer, and a break in its middle, are errors with the reason and never an answer."""
     serving.standins["standin"].script(Fault.answer(429, "too many"))
