@@ -48,7 +48,7 @@ def error_response(caller: Caller, error: AgentHubError) -> web.Response:
         response.headers.update(error.headers)
     if isinstance(error, BackendUnavailable | RateLimited):
         response.headers["Retry-After"] = str(math.ceil(error.retry_after_s))
-    if isinstance(error, BackendUnavailable) or (isinstance(error, UpstreamError) and error.retried):
+    if isinstance(error, BackendUnavailable) or (isinstance(error, UpstreamError) and error.is_final):
         # The SDKs would ask twice more at once; the breaker has already said no, or the hub has tried again itself.
         response.headers["x-should-retry"] = "false"
     return response

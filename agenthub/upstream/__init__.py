@@ -138,7 +138,7 @@ class HttpUpstream:
                 return await session.request(method, url, data=_payload(body), headers=headers, allow_redirects=False)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 failure = self._failure(error)
-                failure.retried = True
+                failure.is_final = True
                 raise failure from error
 
     def _url(self, path: str) -> URL:
