@@ -126,6 +126,8 @@ class OpenAIAdapter:
         reason = "unload" if ollama.fields.is_zero(request.keep_alive) else "load"
         if reason == "unload":
             self.running.forget(request.target)
+        else:
+            await self._listed(request)
         yield (Started(), Finished(reason))
 
     async def relay(self, request: RelayRequest) -> AsyncGenerator[Batch, None]:
@@ -144,10 +146,11 @@ class OpenAIAdapter:
             model = await self._listed(request)
         yield (Started(raw_path=ollama.listing.SHOW_PATH), RawFrames(ollama.listing.render_show(model)), Finished())
 
-    async def _listed(self, request: RelayRequest) -> ModelInfo:
-        names = {request.target, f"{request.target}:latest"}
+    async def _listed(self, request: Request) -> ModelInfo:
+        """Return the model as the server lists it; raise UnknownModel, or UpstreamError where it answers nothing."""
+        name = request.target.lower()
         for model in await self.models():
-            if model.name in names:
+            if model.name.lower() in (name, f"{name}:latest") or f"{model.name.lower()}:latest" == name:
                 return model
         raise UnknownModel(request.model)
 
