@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import re
 from collections.abc import AsyncGenerator, Callable
@@ -19,13 +20,14 @@ from agenthub.dialects import StreamParser, parse_whole
 from agenthub.dialects.lane import Lane
 from agenthub.errors import UpstreamError, UpstreamTimeout
 from agenthub.settings import BackendSettings
-from agenthub.upstream.errors import kept_headers, make_status_error
+from agenthub.upstream.errors import Hiding, kept_headers, make_status_error
 from agenthub.upstream.patience import Patience
 from agenthub.upstream.reading import read_any
 
 # llama.cpp's server closes idle connections after 5 s, so a pooled one must not be older than that.
 _KEEPALIVE_S = 4.0
 _TAIL_S = 0.05
+_LARGE_BYTES = 2**20
 
 
 @attrs.define
@@ -40,8 +42,12 @@ class HttpUpstream:
     settings: BackendSettings
     callers_fault: Callable[[str], bool] = lambda message: False
     _session: aiohttp.ClientSession | None = None
+    _hiding: Hiding = attrs.field(init=False)
     _loop: asyncio.AbstractEventLoop = attrs.field(init=False)
     _urls: dict[str, URL] = attrs.field(factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        self._hiding = Hiding.of(self.settings)
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -103,6 +109,9 @@ class HttpUpstream:
                     else:
                         body = await response.read()
                         last = (started, *parse_whole(lane.codec, body, raw=lane.raw, rename=lane.rename))
+        except UpstreamError as error:
+            self._hiding.hide(error)
+            raise
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._failure(error) from error
         yield last
@@ -131,10 +140,10 @@ class HttpUpstream:
         headers = {"Authorization": authorization} if authorization and self.settings.forward_authorization else None
         url = self._url(path)
         try:
-            return await session.request(method, url, data=body, headers=headers, allow_redirects=False)
+            return await session.request(method, url, data=_payload(body), headers=headers, allow_redirects=False)
         except aiohttp.ServerDisconnectedError:
             # Nearly always a pooled connection that the upstream had closed meanwhile; nothing of an answer came.
-            return await session.request(method, url, data=body, headers=headers, allow_redirects=False)
+            return await session.request(method, url, data=_payload(body), headers=headers, allow_redirects=False)
 
     def _url(self, path: str) -> URL:
         url = self._urls.get(path)
@@ -143,7 +152,8 @@ class HttpUpstream:
         return url
 
     async def _status_error(self, response: aiohttp.ClientResponse) -> UpstreamError:
-        return make_status_error(response.status, response.headers, await response.read(), self.callers_fault)
+        body = self._hiding.hidden(await response.read())
+        return make_status_error(response.status, response.headers, body, self.callers_fault)
 
     def _failure(self, error: Exception) -> UpstreamError:
         match error:
@@ -164,6 +174,11 @@ def _reason(error: aiohttp.ClientConnectorError) -> str:
     failure = error.os_error
     number = failure.errno or next(map(int, re.findall(r"\[Errno (\d+)\]", str(failure))), None)
     return os.strerror(number) if number else str(failure) or type(failure).__name__
+
+
+def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
+    # aiohttp sends bytes in one go, and warns of more than a mebibyte of them; a file in memory it sends in pieces.
+    return io.BytesIO(body) if body is not None and len(body) > _LARGE_BYTES else body
 
 
 def _started(lane: Lane, response: aiohttp.ClientResponse) -> Started:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
+from typing import Self
+
+import attrs
 
 from agenthub.canonical import JSON
 from agenthub.dialects import jsontext
 from agenthub.errors import UpstreamError, UpstreamProtocol, UpstreamStatus
+from agenthub.settings import BackendSettings
 
 KEPT_HEADERS = frozenset(
     {"retry-after", "retry-after-ms"}
@@ -20,6 +24,35 @@ _MAX_TEXT = 4096
 
 
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+_SHORTEST_SECRET = 8
+"""Shorter values of headers are no secrets, but words and numbers that may stand in any text."""
+
+
+@attrs.frozen
+class Hiding:
+    """Takes a backend's keys out of what its upstream says: some servers repeat the key that they refuse."""
+
+    secrets: tuple[bytes, ...] = attrs.field(repr=False)
+
+    @classmethod
+    def of(cls, settings: BackendSettings) -> Self:
+        """Return what hides the key and the headers of a backend."""
+        texts = [secret.reveal() for secret in (settings.api_key, *settings.headers.values())]
+        # Of "Bearer key" the key alone is one too.
+        found = {part.encode("utf-8", "surrogatepass") for text in texts for part in (text, *text.split()[-1:])}
+        return cls(tuple(sorted((part for part in found if len(part) >= _SHORTEST_SECRET), key=len, reverse=True)))
+
+    def hidden(self, data: bytes) -> bytes:
+        """Return ``data`` with stars in the place of each secret."""
+        for secret in self.secrets:
+            data = data.replace(secret, b"********")
+        return data
+
+    def hide(self, error: UpstreamError) -> None:
+        """Do the same to the text of an error."""
+        error.args = (self.hidden(str(error).encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass"),)
 
 
 def kept_headers(headers: Mapping[str, str]) -> dict[str, str]:
