@@ -49,6 +49,7 @@ from agenthub.errors import (
     Unsupported,
     UpstreamError,
     UpstreamProtocol,
+    UpstreamReport,
     UpstreamStatus,
     UpstreamTimeout,
 )
@@ -113,6 +114,7 @@ __all__ = [
     "Unsupported",
     "UpstreamError",
     "UpstreamProtocol",
+    "UpstreamReport",
     "UpstreamStatus",
     "UpstreamTimeout",
     "Usage",

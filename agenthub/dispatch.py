@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 
 import attrs
 
-from agenthub.canonical import Batch, Loss, RelayRequest, Request
+from agenthub.canonical import Batch, Finished, Loss, RelayRequest, Request
 from agenthub.errors import AgentHubError, Unsupported
 from agenthub.middleware import Backend, Caller, Dispatch, Handler, Middleware, build_chain
 from agenthub.middleware.watching import watch
+from agenthub.placing import place
 from agenthub.plugins import Plugins
 from agenthub.routing import Route, Router
+
+_CHANGING = frozenset({"pull", "create", "copy", "delete"})
+"""The verbs after which a backend has other models than before."""
 
 
 @attrs.define
@@ -26,7 +31,7 @@ class Dispatcher:
     _select: Callable[..., Backend] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.chain = build_chain(self.middleware, ask)
+        self.chain = build_chain(self.middleware, self._ask)
         self._select = self.plugins.only_call("agenthub_select_backend")
 
     async def dispatch(self, request: Request, caller: Caller) -> Dispatch:
@@ -44,8 +49,10 @@ class Dispatcher:
         return dispatch
 
     def _decide(self, dispatch: Dispatch) -> None:
-        caller, route = dispatch.caller, self.router.resolve(dispatch.request.model)
+        caller, route = dispatch.caller, self._route(dispatch)
         request = dispatch.request = apply_alias(dispatch.request, route)
+        if self.router.settings.sidecar:
+            request = dispatch.request = attrs.evolve(request, sidecar=True)
         dispatch.upstream_model, dispatch.cache_scope = route.upstream_model, route.cache_scope
         backend = dispatch.backend = self._select(request=request, candidates=route.candidates)
         dispatch.api_mode = self.router.api_mode(backend, caller, route)
@@ -56,6 +63,16 @@ class Dispatcher:
         dispatch.losses = adapter.losses(request)
         if dispatch.losses:
             refuse_losses(dispatch.losses, dispatch.api_mode, strict=self._is_strict(caller))
+
+    def _route(self, dispatch: Dispatch) -> Route:
+        request, caller = dispatch.request, dispatch.caller
+        if not isinstance(request, RelayRequest):
+            return self.router.resolve(request.model)
+
+        def has_verb(backend: Backend, route: Route) -> bool:
+            return request.verb in backend.adapters[self.router.api_mode(backend, caller, route)].operations
+
+        return place(self.router, request, has_verb)
 
     def close(self) -> None:
         """Tell the middleware that no dispatch is under way and none will come."""
@@ -82,20 +99,37 @@ class Dispatcher:
             ),
         )
 
+    def _ask(self, dispatch: Dispatch) -> AsyncGenerator[Batch, None]:
+        """The innermost handler: ask the adapter."""
+        if dispatch.refusal is not None or dispatch.adapter is None:
+            raise dispatch.refusal or AgentHubError("no adapter")
+        dispatch.asked_at = time.perf_counter()
+        request = dispatch.request
+        if isinstance(request, RelayRequest):
+            answer = dispatch.adapter.relay(request)
+            return self._relisted(dispatch, answer) if request.verb in _CHANGING else answer
+        asked: AsyncGenerator[Batch, None] = getattr(dispatch.adapter, request.operation)(request)
+        return asked
 
-def ask(dispatch: Dispatch) -> AsyncGenerator[Batch, None]:
-    """The innermost handler: ask the adapter."""
-    if dispatch.refusal is not None or dispatch.adapter is None:
-        raise dispatch.refusal or AgentHubError("no adapter")
-    dispatch.asked_at = time.perf_counter()
-    request = dispatch.request
-    operation = "relay" if isinstance(request, RelayRequest) else request.operation
-    answer: AsyncGenerator[Batch, None] = getattr(dispatch.adapter, operation)(request)
-    return answer
+    async def _relisted(self, dispatch: Dispatch, answer: AsyncGenerator[Batch, None]) -> AsyncGenerator[Batch, None]:
+        """Yield the answer; before its end leaves, the backend's list of models is fetched anew.
+
+        So a client that was told that its model is there can use it at once.
+        """
+        async with aclosing(answer) as batches:
+            async for batch in batches:
+                if type(batch[-1]) is Finished and dispatch.backend is not None:
+                    await self.router.refresh_one(dispatch.backend)
+                yield batch
 
 
 def apply_alias(request: Request, route: Route) -> Request:
-    """Return the request with the upstream's name, and the alias's options under the client's own."""
+    """Return the request with the upstream's name, and the alias's options under the client's own.
+
+    Options are for asking a model something, not for managing it.
+    """
+    if isinstance(request, RelayRequest):
+        route = attrs.evolve(route, options={})
     if route.upstream_model == request.model and not route.options:
         return request
     defaults = {name: value for name, value in route.options.items() if name not in request.options}

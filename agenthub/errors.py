@@ -17,6 +17,8 @@
         └── UpstreamError       502  what the circuit breaker counts
             ├── UpstreamProtocol     the upstream broke its own wire format, or ended early
             ├── UpstreamStatus       the upstream's own status and words
+            │   └── UpstreamReport 500   a verb failed, as the upstream said in a line of its stream
+            ├── ToolCallMissing      the model called no tool, though the request's tool_choice says it must
             └── UpstreamTimeout 504
 
 ``status`` is the HTTP status of the answer; ``agenthub.api.errors`` turns the rest into the asking dialect's body.
@@ -135,7 +137,8 @@ class UpstreamStatus(UpstreamError):
 
     ``headers`` are those that a client may see again (Retry-After, rate limits). Only statuses from 500 on count
     against the breaker, and not even those when the caller's own words were at fault (``callers_fault``): Ollama
-    answers 500 to a wrong option type.
+    answers 500 to a wrong option type. ``kind``, ``code`` and ``param`` are OpenAI's members of an error object, where
+    the upstream gave them; ``fields`` are members of Ollama's that its clients use.
     """
 
     def __init__(
@@ -143,14 +146,32 @@ class UpstreamStatus(UpstreamError):
         status: int,
         message: str,
         *,
+        kind: str = "",
         code: str | None = None,
+        param: str | None = None,
         headers: Mapping[str, str] | None = None,
         fields: Mapping[str, object] | None = None,
         callers_fault: bool = False,
     ) -> None:
         super().__init__(message)
         self.status = status
-        self.code = code
+        self.kind, self.code, self.param = kind, code, param
         self.headers = dict(headers or {})
         self.fields = dict(fields or {})
         self.counted = status >= 500 and not callers_fault
+
+
+class ToolCallMissing(UpstreamError):
+    """The model called no tool, though ``tool_choice`` says it must; the backend is not to blame."""
+
+    counted = False
+
+
+class UpstreamReport(UpstreamStatus):
+    """A management verb failed, and the upstream said so in a line of its stream, which clients of a stream have seen.
+
+    Not counted: a model that the registry lacks is no fault of the backend.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(500, message, callers_fault=True)

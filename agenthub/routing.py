@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
+from itertools import count
 
 import attrs
 import structlog
@@ -44,6 +45,8 @@ class Router:
     _refreshing: asyncio.Task[None] | None = None
     _aliases: dict[str, ModelSettings] = attrs.field(init=False)
     _routes: dict[str, Route] = attrs.field(factory=dict)
+    _turns: Iterator[int] = attrs.field(factory=count)
+    _known: dict[str, int] = attrs.field(factory=dict)
     is_ready: bool = False
     """True once each backend was asked for its list, with or without success."""
 
@@ -68,8 +71,14 @@ class Router:
         self._routes.clear()
         self.is_ready = True
 
+    async def refresh_one(self, backend: Backend) -> None:
+        """Fetch the list of one backend anew, after its models were changed."""
+        await self._refresh(backend)
+        self._routes.clear()
+
     async def _refresh(self, backend: Backend) -> None:
         # A backend that does not answer keeps its last list: its models are still its models.
+        turn = next(self._turns)
         try:
             async with asyncio.timeout(self.settings.health.ping_timeout_s or None):
                 models = await self.adapter(backend).models()
@@ -81,6 +90,10 @@ class Router:
                 _log.warning("agenthub.backend_unreachable", backend=backend.name, error=str(failure))
             self._errors[backend.name] = failure
             return
+        if turn < self._known.get(backend.name, -1):
+            # Asked for before the list that is known by now, as happens when a model was changed meanwhile.
+            return
+        self._known[backend.name] = turn
         self._errors.pop(backend.name, None)
         self._models[backend.name] = {model_key(model.name): model for model in models}
 
@@ -116,27 +129,47 @@ class Router:
         return route
 
     def _resolve(self, model: str) -> Route:
-        alias = self._aliases.get(model_key(model))
-        target = alias.target if alias is not None else model
-        allowed = (
-            [self.backends[name] for name in alias.backends] if alias and alias.backends else self.backends.values()
-        )
-        key = model_key(target)
-        candidates = [
-            backend
-            for backend in allowed
-            if key in self._models.get(backend.name, {}) and self._serves(backend, target)
-        ]
+        route = self.route(model)
+        candidates = self.holders(route)
         if not candidates:
             default = self.default
-            candidates = (
-                [default] if default is not None and default in allowed and self._serves(default, target) else []
-            )
+            is_fit = default is not None and default in route.candidates and self.serves(default, route)
+            candidates = [default] if default is not None and is_fit else []
         if not candidates:
             raise UnknownModel(model)
+        # An answer of a model is none of another that was later pulled or created under its name.
+        scope = f"{route.cache_scope}@{digest}" if (digest := self._digest(candidates[0], route)) else route.cache_scope
+        return attrs.evolve(route, candidates=candidates, cache_scope=scope)
+
+    def _digest(self, backend: Backend, route: Route) -> str:
+        model = self._models.get(backend.name, {}).get(model_key(route.upstream_model))
+        return str(model.entry.get("digest") or "") if model is not None else ""
+
+    def route(self, model: str) -> Route:
+        """Return the route of a model whether it is there or not: candidates are all backends that an alias allows."""
+        alias = self._aliases.get(model_key(model))
         if alias is None:
-            return Route(target, candidates)
-        return Route(target, candidates, alias.api_mode, ",".join(alias.backends), alias.options)
+            return Route(model, list(self.backends.values()))
+        allowed = [self.backends[name] for name in alias.backends] or list(self.backends.values())
+        return Route(alias.target, allowed, alias.api_mode, ",".join(alias.backends), alias.options)
+
+    def holders(self, route: Route) -> list[Backend]:
+        """Return those of the candidates that have the model, as far as is known, and are meant to serve it."""
+        key = model_key(route.upstream_model)
+        return [
+            backend
+            for backend in route.candidates
+            if key in self._models.get(backend.name, {}) and self.serves(backend, route)
+        ]
+
+    def serves(self, backend: Backend, route: Route) -> bool:
+        """Say whether the backend is meant to serve the model, by its patterns."""
+        return self._serves(backend, route.upstream_model)
+
+    def is_named(self, backend: Backend, route: Route) -> bool:
+        """Say whether an alias or a pattern of its own names the backend for the model."""
+        by_pattern = backend.settings.models != ("*",) and self.serves(backend, route)
+        return by_pattern or (bool(route.cache_scope) and self.serves(backend, route))
 
     @property
     def default(self) -> Backend | None:

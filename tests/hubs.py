@@ -22,6 +22,9 @@ from agenthub.settings import BackendSettings, Settings
 LANES = [(dialect, adapter) for dialect in ("ollama", "openai") for adapter in ("native", "openai")]
 """Which dialect the client speaks, and through which adapter the hub asks."""
 
+PATIENCE_S = 20.0
+"""How long an SDK waits for an answer: less than a test may take, so that one that hangs says where."""
+
 
 @attrs.define
 class Clock:
@@ -57,13 +60,13 @@ class RunningHub:
 
     @cached_property
     def ollama(self) -> ollama.AsyncClient:
-        client = ollama.AsyncClient(host=self.url)
+        client = ollama.AsyncClient(host=self.url, timeout=PATIENCE_S)
         self.stack.push_async_callback(client._client.aclose)
         return client
 
     @cached_property
     def openai(self) -> openai.AsyncOpenAI:
-        client = openai.AsyncOpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0)
+        client = openai.AsyncOpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=PATIENCE_S)
         self.stack.push_async_callback(client.close)
         return client
 

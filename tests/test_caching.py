@@ -169,7 +169,7 @@ def test_embeddings_are_deterministic_and_loads_are_nothing_to_store() -> None:
     assert is_cacheable(EmbedRequest(model="m", inputs=("a",)), "deterministic")
     assert not is_cacheable(EmbedRequest(model="m"), "all")
     assert not is_cacheable(GenerateRequest(model="m"), "all")
-    several = ChatRequest(model="m", messages=(Message("user", "hi"),), extras={"n": 2})
+    several = ChatRequest(model="m", messages=(Message("user", "hi"),), extras={"logit_bias": {"5": 1}})
     assert not is_cacheable(several, "all")
 
 
@@ -362,3 +362,13 @@ async def test_answers_of_pinned_backends_stay_with_their_alias(upstream: str) -
             answers = [await hub.post("/api/chat", NATIVE | {"model": name}) for name in ("one", "two")]
             assert [state(answer) for answer in answers] == ["miss", "miss"]
             assert answers[1].json()["message"]["content"] == "other"
+
+
+async def test_a_model_that_was_replaced_answers_anew() -> None:
+    """What is created under the name of another is another model: its answers are not those that were kept."""
+    async with running(Standin(models=("standin", "made"))) as upstream, running_hub(upstream) as hub:
+        body = {"model": "made", "messages": [{"role": "user", "content": "hi"}], "options": {"temperature": 0}}
+        states = [(await hub.post("/api/chat", body)).headers["X-AgentHub-Cache"] for _ in range(2)]
+        await hub.post("/api/create", {"model": "made", "from": "standin", "system": "Be brief."})
+        states += [(await hub.post("/api/chat", body)).headers["X-AgentHub-Cache"] for _ in range(2)]
+        assert states == ["miss", "hit", "miss", "hit"]

@@ -369,7 +369,7 @@ TOML_ERRORS = [
     ("backends.a.modles = 1", "backends.a.modles: unknown key: did you mean backends.a.models?"),
     ("caching.backend = 1", "caching.backend: unknown key: use policy, ttl_s, max_bytes"),
     ("sources = {}", "sources: unknown key: use host, port, api_mode, middleware, default_backend, strict,"
-     " max_body_bytes, drain_s, log, backends, models, clients, health, caching, circuit_breaker, plugins"),
+     " sidecar, max_body_bytes, drain_s, log, backends, models, clients, health, caching, circuit_breaker, plugins"),
 ]  # fmt: skip
 
 

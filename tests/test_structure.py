@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from agenthub.dialects.ledger import TO_NATIVE, TO_OPENAI
 from tests.length_check import ROOT, modules, too_long
+from tests.wire_document import PAGE, render
 
 DISTRIBUTIONS = [ROOT, *sorted(path.parent for path in ROOT.glob("plugins/*/setup.cfg"))]
 
@@ -65,3 +67,11 @@ def test_importing_agenthub_is_silent() -> None:
     command = [sys.executable, "-W", "error", "-c", "import agenthub"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_the_page_of_fields_is_generated() -> None:
+    """docs/wire.md says what the ledger says: each field of each API, for the lanes that cross."""
+    assert PAGE.read_text(encoding="utf-8") == render(), "run python -m tests.wire_document"
+    for table in (TO_NATIVE, TO_OPENAI):
+        for row in table.rows:
+            assert f"| `{row.field}` |" in PAGE.read_text(encoding="utf-8")

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 from aiohttp import web
 from aiohttp.http_exceptions import ContentEncodingError
 
 from agenthub.errors import InvalidRequest, TooLarge
+
+
+class BrokenBody(InvalidRequest):
+    """The body cannot be decoded; nothing after it on its connection can be read."""
+
+
+def _give_up(http_request: web.Request) -> BrokenBody:
+    # Else aiohttp would read on after the answer, and crash.
+    http_request.content.feed_eof()
+    return BrokenBody("the body cannot be decoded")
 
 
 async def read_body(http_request: web.Request) -> bytes:
@@ -17,7 +29,21 @@ async def read_body(http_request: web.Request) -> bytes:
         # It came with the headers, as most do, so it need not be waited for in pieces.
         body = content.read_nowait()
     except (web.RequestPayloadError, ContentEncodingError) as error:
-        raise InvalidRequest("the body cannot be decoded") from error
+        raise _give_up(http_request) from error
     if 0 < http_request.client_max_size < len(body):
         raise TooLarge("http: request body too large")
     return body
+
+
+async def stream_body(http_request: web.Request) -> AsyncIterator[bytes]:
+    """Yield the body as it comes in, however large it is; raise InvalidRequest for a broken one."""
+    try:
+        async for data in http_request.content.iter_any():
+            yield data
+    except (web.RequestPayloadError, ContentEncodingError) as error:
+        raise _give_up(http_request) from error
+
+
+def body_length(http_request: web.Request) -> int | None:
+    """Return the size of the body in bytes as the client told it; None where it did not, or where it is decoded."""
+    return None if "Content-Encoding" in http_request.headers else http_request.content_length

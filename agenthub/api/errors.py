@@ -7,7 +7,9 @@ import math
 import structlog
 from aiohttp import web
 
+from agenthub.api.bodies import BrokenBody
 from agenthub.dialects.ollama import fields as ollama_fields
+from agenthub.dialects.openai import errors as openai_errors
 from agenthub.dialects.openai import fields as openai_fields
 from agenthub.errors import AgentHubError, BackendUnavailable, RateLimited, RequestError, TooLarge, UpstreamStatus
 from agenthub.middleware import Caller
@@ -31,7 +33,7 @@ class NoRoute(RequestError):
 def error_response(caller: Caller, error: AgentHubError) -> web.Response:
     """Return the answer that says what failed, with its status, Retry-After and the asking dialect's body."""
     openai = caller.dialect == "openai"
-    body = (openai_fields if openai else ollama_fields).render_error(error)
+    body = (openai_errors if openai else ollama_fields).render_error(error)
     response = web.Response(body=body, status=error.status)
     response.headers["Content-Type"] = openai_fields.WHOLE_TYPE if openai else ollama_fields.WHOLE_TYPE
     if isinstance(error, UpstreamStatus):
@@ -47,6 +49,10 @@ def error_response(caller: Caller, error: AgentHubError) -> web.Response:
 def failure_response(caller: Caller, error: Exception) -> web.Response:
     """Return the answer for any exception; one that is not ours is logged with its traceback and told to nobody."""
     match error:
+        case BrokenBody():
+            response = error_response(caller, error)
+            response.force_close()
+            return response
         case AgentHubError():
             return error_response(caller, error)
         case web.HTTPRequestEntityTooLarge():

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
+import attrs
 from aiohttp import web
 
-from agenthub.api.bodies import read_body
+from agenthub.api.bodies import body_length, read_body, stream_body
 from agenthub.api.hub import HUB, Hub
 from agenthub.api.listing import listed_models
 from agenthub.api.streaming import answer
 from agenthub.canonical import JSON, RawFrames, RelayRequest
-from agenthub.dialects.ollama import fields, listing
-from agenthub.errors import AgentHubError
+from agenthub.dialects.ollama import blobs, fields, listing
+from agenthub.errors import AgentHubError, Unsupported, UpstreamTimeout
 from agenthub.middleware import Backend, Caller
 
 COMPATIBLE_VERSION = "0.9.3"
@@ -57,8 +58,25 @@ async def ps(http_request: web.Request, caller: Caller) -> web.Response:
 
 async def show(http_request: web.Request, caller: Caller) -> web.StreamResponse:
     """Show a model, as the backend that has it describes it."""
-    codec = listing.SHOW_CODEC
+    for_copilot = http_request.headers.get("User-Agent", "").startswith("GitHubCopilotChat/")
+    codec = listing.COPILOT_SHOW_CODEC if for_copilot else listing.SHOW_CODEC
     return await answer(http_request, caller, codec, codec.parse_request(await read_body(http_request)))
+
+
+async def ask_blob(http_request: web.Request, caller: Caller) -> web.StreamResponse:
+    """Say whether the backend that uploads go to has a blob."""
+    request = blobs.parse_request(http_request.match_info["digest"].encode())
+    return await answer(http_request, caller, blobs.ASK_CODEC, request)
+
+
+async def upload_blob(http_request: web.Request, caller: Caller) -> web.StreamResponse:
+    """Pass an upload on as it comes in; what is held of it at any time is a few buffers."""
+    request = attrs.evolve(
+        blobs.parse_request(http_request.match_info["digest"].encode()),
+        content=stream_body(http_request),
+        length=body_length(http_request),
+    )
+    return await answer(http_request, caller, blobs.UPLOAD_CODEC, request)
 
 
 async def _running(hub: Hub, backend: Backend) -> list[Mapping[str, JSON]]:
@@ -68,12 +86,12 @@ async def _running(hub: Hub, backend: Backend) -> list[Mapping[str, JSON]]:
 async def _relay(hub: Hub, backend: Backend, verb: str) -> bytes:
     adapter = hub.router.adapter(backend)
     if verb not in adapter.operations:
-        raise AgentHubError(f"backend {backend.name} has no {verb}")
+        raise Unsupported(f"{verb} is not supported by backend {backend.name}", status=501)
     try:
         async with asyncio.timeout(hub.settings.health.ping_timeout_s or None):
             batches = [batch async for batch in adapter.relay(RelayRequest(verb=verb, model=""))]
     except TimeoutError as error:
-        raise AgentHubError(f"backend {backend.name} did not answer in time") from error
+        raise UpstreamTimeout(f"backend {backend.name} did not answer in time") from error
     return b"".join(event.data for batch in batches for event in batch if isinstance(event, RawFrames))
 
 

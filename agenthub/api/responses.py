@@ -9,19 +9,21 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.helpers import rfc822_formatted_time
 
 
-def make_whole(http_request: web.Request, headers: Mapping[str, str], body: bytes) -> web.StreamResponse:
-    """Return an answer of status 200. ``headers`` are the hub's own or were read by an HTTP parser: no line breaks."""
+def make_whole(
+    http_request: web.Request, headers: Mapping[str, str], body: bytes, status: int = 200
+) -> web.StreamResponse:
+    """Return a whole answer. ``headers`` are the hub's own or were read by an HTTP parser: no line breaks."""
     # Only the plain case needs no header for the connection.
     if http_request.version == HttpVersion11 and http_request.keep_alive:
-        return WholeResponse(headers, body)
-    return web.Response(headers=headers, body=body)
+        return WholeResponse(headers, body, status)
+    return web.Response(headers=headers, body=body, status=status)
 
 
 class WholeResponse(web.StreamResponse):
-    """An answer of status 200 to a plain HTTP/1.1 request: headers and body are rendered and written in one go."""
+    """An answer to a plain HTTP/1.1 request: headers and body are rendered and written in one go."""
 
-    def __init__(self, headers: Mapping[str, str], body: bytes) -> None:
-        super().__init__()
+    def __init__(self, headers: Mapping[str, str], body: bytes, status: int = 200) -> None:
+        super().__init__(status=status)
         self._fields, self._content = headers, body
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
@@ -44,7 +46,7 @@ class WholeResponse(web.StreamResponse):
         if fields.count("\n") != len(self._fields) or fields.count("\r") != len(self._fields):
             raise ValueError("a line break in a header")
         end = f"Content-Length: {len(self._content)}\r\nDate: {rfc822_formatted_time()}\r\n\r\n"
-        return f"HTTP/1.1 200 OK\r\n{fields}{end}".encode("utf-8", "surrogateescape")
+        return f"HTTP/1.1 {self._status} {self._reason}\r\n{fields}{end}".encode("utf-8", "surrogateescape")
 
 
 class StreamedResponse(web.StreamResponse):

@@ -16,6 +16,7 @@ from agenthub.api.responses import WholeResponse
 from agenthub.api.streaming import answer
 from agenthub.dialects import Codec
 from agenthub.dialects.ollama import CODECS as OLLAMA_CODECS
+from agenthub.dialects.ollama import blobs, managing
 from agenthub.dialects.openai import CODECS as OPENAI_CODECS
 from agenthub.middleware import Caller
 
@@ -41,6 +42,13 @@ def ask(codec: Codec) -> Handler:
     return handle
 
 
+MANAGING_CODECS = (
+    managing.PULL_CODEC,
+    managing.PUSH_CODEC,
+    managing.CREATE_CODEC,
+    managing.COPY_CODEC,
+    managing.DELETE_CODEC,
+)
 ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/", ollama.root),
     ("GET", "/api/version", ollama.version),
@@ -48,6 +56,9 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/api/ps", ollama.ps),
     ("POST", "/api/show", ollama.show),
     *(("POST", path, ask(codec)) for path, codec in OLLAMA_CODECS.items()),
+    *((codec.method, codec.path, ask(codec)) for codec in MANAGING_CODECS),
+    ("HEAD", f"{blobs.PATH}/{{digest}}", ollama.ask_blob),
+    ("POST", f"{blobs.PATH}/{{digest}}", ollama.upload_blob),
     *(("POST", path, ask(codec)) for path, codec in OPENAI_CODECS.items()),
     ("GET", "/v1/models", openai.models),
     ("GET", "/v1/models/{id:.+}", openai.model),

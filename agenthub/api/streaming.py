@@ -13,7 +13,8 @@ from agenthub.api.hub import HUB
 from agenthub.api.responses import StreamedResponse, make_whole
 from agenthub.canonical import Batch, Event, Finished, RawFrames, Request, Started, assemble
 from agenthub.dialects import Codec
-from agenthub.errors import AgentHubError, UpstreamProtocol
+from agenthub.dialects.codec import BROKEN, as_upstream_error
+from agenthub.errors import AgentHubError, UpstreamProtocol, UpstreamReport
 from agenthub.middleware import Caller, Dispatch, field_names
 
 
@@ -44,24 +45,35 @@ async def _whole(
 ) -> web.StreamResponse:
     events: list[Event] = []
     body: bytes | None = None
+    status = 200
     async for batch in batches:
         events += batch
         if type(batch[-1]) is Finished:
-            body = _render_whole(codec, dispatch, events)
-            dispatch.status = 200
+            status, body = _render_whole(codec, dispatch, events)
+            dispatch.status = status
         dispatch.sent(batch, len(body or b""))
     if body is None:
         raise UpstreamProtocol("the upstream ended its answer too early")
     headers = make_headers(dispatch, events[0])
-    headers["Content-Type"] = codec.whole_type
-    return make_whole(http_request, headers, body)
+    if body:
+        headers["Content-Type"] = codec.whole_type
+    return make_whole(http_request, headers, body, status)
 
 
-def _render_whole(codec: Codec, dispatch: Dispatch, events: list[Event]) -> bytes:
+def _render_whole(codec: Codec, dispatch: Dispatch, events: list[Event]) -> tuple[int, bytes]:
     started = events[0]
     if isinstance(started, Started) and started.raw_path == codec.path and not started.streamed:
-        return b"".join([event.data for event in events if type(event) is RawFrames])
-    return codec.render_whole(dispatch.request, assemble(events))
+        body = b"".join([event.data for event in events if type(event) is RawFrames])
+        return started.status, body if codec.complete is None else _complete(codec, dispatch, body)
+    return 200, codec.render_whole(dispatch.request, assemble(events))
+
+
+def _complete(codec: Codec, dispatch: Dispatch, body: bytes) -> bytes:
+    assert codec.complete is not None
+    try:
+        return codec.complete(dispatch.request, body)
+    except BROKEN as error:
+        raise as_upstream_error(error, body) from error
 
 
 async def _stream(
@@ -83,7 +95,7 @@ async def _stream(
                 await _send(response, dispatch, batch, render(batch))
         except AgentHubError as error:
             await _tell(batches, error)
-            if dispatch.finished is None:
+            if dispatch.finished is None and not isinstance(error, UpstreamReport):
                 await response.write(codec.render_stream_error(error))
         await response.write_eof()
     return response

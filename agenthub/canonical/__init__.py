@@ -6,6 +6,7 @@ A dialect parses its bodies into requests and renders events; an adapter renders
 from agenthub.canonical.events import (
     Answer,
     Batch,
+    ChoiceStarted,
     Embeddings,
     Event,
     Finished,
@@ -21,6 +22,7 @@ from agenthub.canonical.events import (
 )
 from agenthub.canonical.listing import ModelInfo
 from agenthub.canonical.requests import (
+    FLAVOURS,
     JSON,
     BaseRequest,
     ChatRequest,
@@ -36,11 +38,13 @@ from agenthub.canonical.requests import (
 )
 
 __all__ = [
+    "FLAVOURS",
     "JSON",
     "Answer",
     "BaseRequest",
     "Batch",
     "ChatRequest",
+    "ChoiceStarted",
     "EmbedRequest",
     "Embeddings",
     "Event",

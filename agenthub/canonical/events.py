@@ -15,12 +15,14 @@ class Started:
     """The upstream accepted; always the first event.
 
     ``streamed`` says how the upstream answers, whatever was asked for. ``raw_path`` is the endpoint whose raw frames
-    follow, empty when there are none. ``headers`` may be shown to the client.
+    follow, empty when there are none. ``headers`` may be shown to the client. ``status`` is the upstream's own, which a
+    whole answer of raw frames keeps.
     """
 
     streamed: bool = False
     raw_path: str = ""
     headers: Mapping[str, str] = attrs.field(factory=dict)
+    status: int = 200
 
 
 @attrs.frozen
@@ -28,6 +30,13 @@ class RawFrames:
     """The upstream's own bytes, cut at frame ends, beside the events that they were parsed into."""
 
     data: bytes = attrs.field(repr=False)
+
+
+@attrs.frozen
+class ChoiceStarted:
+    """What follows belongs to the choice ``index``; before the first of these it belongs to choice 0."""
+
+    index: int
 
 
 @attrs.frozen
@@ -95,17 +104,28 @@ class Finished:
     """The last event; a stream that ends without it was cut.
 
     ``reason`` is stop (also when tools are called), length, load, unload, content_filter or the upstream's own word.
-    ``context`` is Ollama's deprecated token memory of generate.
+    ``context`` is Ollama's deprecated token memory of generate; ``more_reasons`` are those of the choices after the
+    first, to which ``reason`` belongs. ``aside`` is what only the upstream's dialect has a place for.
     """
 
     reason: str = "stop"
     usage: Usage | None = None
     timings: Timings | None = None
     context: tuple[int, ...] = ()
+    more_reasons: tuple[str, ...] = ()
+    aside: Mapping[str, JSON] = attrs.field(factory=dict, eq=False, repr=False)
 
 
 Event: TypeAlias = (
-    Started | RawFrames | TextDelta | ReasoningDelta | ToolCallDelta | LogprobsDelta | Embeddings | Finished
+    Started
+    | RawFrames
+    | ChoiceStarted
+    | TextDelta
+    | ReasoningDelta
+    | ToolCallDelta
+    | LogprobsDelta
+    | Embeddings
+    | Finished
 )
 Batch: TypeAlias = tuple[Event, ...]
 """The events that arrived together in one read of the upstream's socket."""
@@ -113,7 +133,7 @@ Batch: TypeAlias = tuple[Event, ...]
 
 @attrs.define
 class Answer:
-    """The same events, assembled."""
+    """The same events, assembled; ``more`` are the choices after the first, whose ``finished`` is but a reason."""
 
     text: str = ""
     reasoning: str = ""
@@ -121,6 +141,7 @@ class Answer:
     logprobs: tuple[JSON, ...] = ()
     vectors: tuple[Sequence[float], ...] = ()
     finished: Finished | None = None
+    more: tuple[Answer, ...] = ()
 
 
 def assemble(events: Iterable[Event]) -> Answer:
@@ -129,6 +150,7 @@ def assemble(events: Iterable[Event]) -> Answer:
     text: list[str] = []
     reasoning: list[str] = []
     calls: dict[int, list[ToolCallDelta]] = {}
+    events = iter(events)
     for event in events:
         match event:
             case TextDelta():
@@ -143,10 +165,39 @@ def assemble(events: Iterable[Event]) -> Answer:
                 answer.vectors += event.vectors
             case Finished():
                 answer.finished = event
+            case ChoiceStarted():
+                seen: list[Event] = [
+                    TextDelta("".join(text)),
+                    ReasoningDelta("".join(reasoning)),
+                    LogprobsDelta(answer.logprobs),
+                ]
+                called = [piece for pieces in calls.values() for piece in pieces]
+                return _assemble_choices([*seen, *called, event, *events])
             case Started() | RawFrames():
                 pass
     answer.text, answer.reasoning = "".join(text), "".join(reasoning)
-    answer.tool_calls = tuple(_joined(pieces) for pieces in calls.values())
+    answer.tool_calls = tuple([_joined(pieces) for pieces in calls.values()])
+    return answer
+
+
+def _assemble_choices(events: Iterable[Event]) -> Answer:
+    of_choice: dict[int, list[Event]] = {0: []}
+    index, finished = 0, None
+    for event in events:
+        match event:
+            case ChoiceStarted():
+                index = event.index
+            case Finished():
+                finished = event
+            case _:
+                of_choice.setdefault(index, []).append(event)
+    reasons = (finished.reason, *finished.more_reasons) if finished is not None else ()
+    for index in range(len(reasons)):
+        of_choice.setdefault(index, [])
+    answer, *more = (assemble(of_choice[index]) for index in sorted(of_choice))
+    for one, reason in zip(more, reasons[1:], strict=False):
+        one.finished = Finished(reason)
+    answer.finished, answer.more = finished, tuple(more)
     return answer
 
 

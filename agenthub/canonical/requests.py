@@ -5,13 +5,17 @@ Names of sampling options are Ollama's (``num_predict``, ``num_ctx``), the large
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Mapping
 from typing import Any, TypeAlias
 
 import attrs
 
 JSON: TypeAlias = Any
 """What ``json.loads`` may return."""
+
+
+FLAVOURS = ("generic", "ollama", "openai", "vllm", "llamacpp")
+"""Whose OpenAI-compatible API an upstream speaks: they differ in names of sampling fields, and in what they refuse."""
 
 
 @attrs.frozen
@@ -65,6 +69,7 @@ class BaseRequest:
     ``unmapped`` are the losses found in parsing: they count as soon as the request leaves its own dialect.
     ``upstream_model`` is the upstream's name where an alias was used, else empty; ``defaults`` are the options that the
     alias added to ``options``. ``authorization`` is the client's header, where a backend is to see it.
+    With ``sidecar`` the answer shall carry, in a field of its own, what the client's dialect has no place for.
     """
 
     model: str
@@ -75,6 +80,7 @@ class BaseRequest:
     extras: Mapping[str, JSON] = attrs.field(factory=dict)
     unmapped: tuple[Loss, ...] = ()
     defaults: Mapping[str, JSON] = attrs.field(factory=dict, eq=False)
+    sidecar: bool = attrs.field(default=False, eq=False)
     authorization: str = attrs.field(default="", eq=False, repr=False)
     source: Source | None = attrs.field(default=None, eq=False, repr=False)
 
@@ -95,8 +101,8 @@ class BaseRequest:
 
     @property
     def wants_stream(self) -> bool:
-        """True when the answer is to be streamed; a load is one object even to a client that asked for a stream."""
-        return self.stream and not self.loads_only
+        """True when the answer is to be streamed. A load is one object to Ollama's clients, whatever they ask for."""
+        return self.stream and not (self.loads_only and (self.source is None or self.source.dialect == "ollama"))
 
     @property
     def wants_usage(self) -> bool:
@@ -109,7 +115,7 @@ class TextRequest(BaseRequest):
     """What chat and generate have in common.
 
     ``format`` is None, ``"json"`` or a JSON schema; ``think`` is None when unset, a bool or a level;
-    ``include_usage`` is OpenAI's ``stream_options.include_usage``.
+    ``include_usage`` is OpenAI's ``stream_options.include_usage``; ``choices`` is how many answers are wanted.
     """
 
     format: JSON = None
@@ -117,6 +123,7 @@ class TextRequest(BaseRequest):
     logprobs: bool = False
     top_logprobs: int = 0
     include_usage: bool = True
+    choices: int = 1
 
     @property
     def wants_usage(self) -> bool:
@@ -125,11 +132,17 @@ class TextRequest(BaseRequest):
 
 @attrs.frozen(kw_only=True)
 class ChatRequest(TextRequest):
-    """A conversation. ``tools`` are the raw definitions; ``tool_choice`` is OpenAI's, None when unset."""
+    """A conversation. ``tools`` are the raw definitions; ``tool_choice`` is OpenAI's, None when unset.
+
+    ``one_call`` is OpenAI's ``parallel_tool_calls: false``; ``functions`` means that the client speaks of functions and
+    ``function_call`` where today's words are tools and ``tool_calls``, and is answered in its words.
+    """
 
     messages: tuple[Message, ...] = ()
     tools: tuple[JSON, ...] = ()
     tool_choice: JSON = None
+    one_call: bool = False
+    functions: bool = False
 
     @property
     def operation(self) -> str:
@@ -142,9 +155,10 @@ class ChatRequest(TextRequest):
 
 @attrs.frozen(kw_only=True)
 class GenerateRequest(TextRequest):
-    """A single prompt; ``raw`` means that no template is applied to it."""
+    """A prompt; ``more_prompts`` get answers of their own. ``raw`` means that no template is applied."""
 
     prompt: str = ""
+    more_prompts: tuple[str, ...] = ()
     system: str | None = None
     suffix: str = ""
     template: str | None = None
@@ -158,7 +172,7 @@ class GenerateRequest(TextRequest):
 
     @property
     def loads_only(self) -> bool:
-        return not self.prompt and not self.images
+        return not self.prompt and not self.images and not self.more_prompts
 
 
 @attrs.frozen(kw_only=True)
@@ -186,10 +200,17 @@ class EmbedRequest(BaseRequest):
 
 @attrs.frozen(kw_only=True)
 class RelayRequest(BaseRequest):
-    """A management verb that only some upstreams have (show, ps); ``arguments`` is the parsed body."""
+    """A management verb that only some upstreams have: show, ps, pull, push, create, copy, delete, blobs.
+
+    ``model`` is the one that must be there already: what is copied, or what another is created from. ``arguments`` is
+    the rest of the parsed body, for blobs the ``digest``. ``content`` is what is uploaded, to be read once, and
+    ``length`` its size in bytes where the client told it; without content blobs only asks whether the blob is there.
+    """
 
     verb: str
     arguments: Mapping[str, JSON] = attrs.field(factory=dict)
+    content: AsyncIterable[bytes] | None = attrs.field(default=None, eq=False, repr=False)
+    length: int | None = attrs.field(default=None, eq=False)
 
     @property
     def operation(self) -> str:

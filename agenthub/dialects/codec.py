@@ -35,16 +35,21 @@ class Renderer(Protocol):
 class Codec:
     """One endpoint of one dialect, in pure functions.
 
-    ``render_request`` takes the upstream's name for the model; ``render_defaults`` gives the top-level members that
-    carry a request's ``defaults``. ``parse_whole`` and ``render_whole`` are for answers that are not streamed,
-    ``make_parser``, ``make_framer`` and ``make_renderer`` for those that are. The rendering of events raises
-    UpstreamProtocol where an upstream's answer cannot be shown in this dialect.
+    ``render_request`` takes a request, the upstream's name for the model and, in OpenAI's dialect, a flavour;
+    ``render_defaults`` gives the top-level members that carry a request's ``defaults``. ``parse_whole`` and
+    ``render_whole`` are for answers that are not streamed, ``make_parser``, ``make_framer`` and ``make_renderer`` for
+    those that are. The rendering of events raises UpstreamProtocol for what cannot be shown in this dialect.
+
+    ``member`` is the top-level member of the request that names the model. ``complete`` makes a whole answer of the
+    upstream's own bytes fit to be shown. A management verb (``is_verb``) fails by a 500 with the upstream's own words
+    without any fault of the upstream's; one that ``is_patient`` may keep silent for as long as it likes, since pulling
+    and verifying take minutes.
     """
 
     dialect: str
     path: str
     parse_request: Callable[[bytes], Request]
-    render_request: Callable[[Any, str], bytes]
+    render_request: Callable[..., bytes]
     render_defaults: Callable[[Any], Mapping[str, JSON]]
     parse_whole: Callable[[bytes], list[Event]]
     render_whole: Callable[[Any, Answer], bytes]
@@ -54,6 +59,11 @@ class Codec:
     render_stream_error: Callable[[AgentHubError], bytes]
     stream_type: str
     whole_type: str
+    method: str = "POST"
+    member: str = "model"
+    complete: Callable[[Any, bytes], bytes] | None = None
+    is_verb: bool = False
+    is_patient: bool = False
 
 
 BROKEN = (UpstreamError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)

@@ -115,6 +115,13 @@ def replace_top_level(data: bytes, key: str, value: Any) -> bytes:
     return text.encode("utf-8")
 
 
+def get_top_level(data: bytes, key: str) -> bytes:
+    """Return the text of the top-level ``key`` (any case, the last wins) of a JSON object, empty where it is absent."""
+    text = data.decode("utf-8")
+    spans = [span for name, span in _members(text) if name.lower() == key]
+    return text[slice(*spans[-1])].encode("utf-8") if spans else b""
+
+
 def set_top_level(data: bytes, key: str, value: Any) -> bytes:
     """Return the JSON object ``data`` with its top-level ``key`` set to ``value``, put last where it was absent."""
     text = data.decode("utf-8")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Mapping
 
 import attrs
 
@@ -16,12 +16,17 @@ class Lane:
     """The endpoint to ask and the body to send; ``raw`` asks for the upstream's bytes beside the events.
 
     ``rename`` is what the model is to be called in those bytes, None where the upstream's name is the client's.
+    ``path`` stands for the codec's where it is not empty, and ``content``, whose size in bytes is ``length`` where that
+    is known, for the body.
     """
 
     codec: Codec
     body: bytes = attrs.field(repr=False)
     raw: bool = False
     rename: str | None = None
+    path: str = ""
+    content: AsyncIterable[bytes] | None = attrs.field(default=None, repr=False)
+    length: int | None = None
 
 
 def make_lane(request: Request, codecs: Mapping[str, Codec], default: Codec) -> Lane:
@@ -33,8 +38,15 @@ def make_lane(request: Request, codecs: Mapping[str, Codec], default: Codec) -> 
     body, rename = source.body, None
     if request.upstream_model:
         # Set, not replaced: a body may name the model by Ollama's old word, "name".
-        body, rename = jsontext.set_top_level(body, "model", request.upstream_model), request.model
+        body, rename = jsontext.set_top_level(body, codec.member, request.upstream_model), request.model
+    if isinstance(request.keep_alive, int | float) and source.dialect == codec.dialect == "ollama":
+        body = _with_number(body, "keep_alive", request.keep_alive)
     if request.defaults:
         for key, value in codec.render_defaults(request).items():
             body = jsontext.set_top_level(body, key, value)
     return Lane(codec, body, raw=True, rename=rename)
+
+
+def _with_number(body: bytes, key: str, number: float) -> bytes:
+    """Return the body with a number that the client wrote as a text; Ollama takes "-1" for a duration without unit."""
+    return jsontext.replace_top_level(body, key, number) if jsontext.get_top_level(body, key).startswith(b'"') else body

@@ -1,107 +1,87 @@
-"""The loss ledger: what a request would lose on its way to an API of another dialect.
-
-A field is *rejected* where the answer would be wrong without it, else *dropped* and noted. Fields that are not named
-here have no known meaning on the other side: they are dropped and noted as well.
-"""
+"""What a request would lose on its way to an upstream of another dialect, by the ledger."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable
 
 from agenthub.canonical import JSON, ChatRequest, EmbedRequest, GenerateRequest, Loss, Request, TextRequest
-from agenthub.dialects.openai.fields import SAMPLING
-
-_NEUTRAL: Mapping[str, Callable[[JSON], bool]] = {
-    "n": lambda value: value == 1,
-    "best_of": lambda value: value == 1,
-    "echo": lambda value: value is False,
-    "logit_bias": lambda value: not value,
-    "parallel_tool_calls": lambda value: value is True,
-    "store": lambda value: value is False,
-    "modalities": lambda value: value == ["text"],
-    "truncate": lambda value: value is True,
-    "shift": lambda value: value is True,
-    "_debug_render_only": lambda value: value is False,
-}
-"""Values that ask for nothing that the other side would not do anyway."""
-
-_REJECTED = frozenset(
-    {
-        "n",
-        "best_of",
-        "echo",
-        "logit_bias",
-        "modalities",
-        "audio",
-        "web_search_options",
-        "functions",
-        "function_call",
-        "_debug_render_only",
-    }
-)
-
-_CARRIED_OPTIONS = frozenset({*SAMPLING, "num_predict", "stop"})
+from agenthub.dialects.ledger import TO_NATIVE, TO_OPENAI, Table
+from agenthub.dialects.ledger.rows import loss_of
+from agenthub.dialects.ledger.to_openai import RAW
 
 
 def losses_to_native(request: Request) -> tuple[Loss, ...]:
     """Return what a request loses at Ollama's own API: nothing if it was written for it."""
     if request.source is not None and request.source.dialect == "ollama":
         return ()
-    losses = [*request.unmapped, *_extras(request)]
-    if isinstance(request, ChatRequest):
-        losses += _tool_choice(request)
-    return tuple(losses)
+    return (*request.unmapped, *_lost(TO_NATIVE, request, "", request.extras.items(), _of_openai(request)))
 
 
-def losses_to_openai(request: Request) -> tuple[Loss, ...]:
+def losses_to_openai(request: Request, flavour: str = "generic") -> tuple[Loss, ...]:
     """Return what a request loses at an OpenAI-compatible API; of one written for it, only options of an alias."""
     if request.source is not None and request.source.dialect == "openai":
-        return tuple(_options(request.defaults))
-    losses = [*request.unmapped, *_extras(request), *_options(request.options)]
-    if request.keep_alive is not None and not request.loads_only:
-        losses.append(Loss("keep_alive"))
-    match request:
-        case GenerateRequest():
-            losses += _generate(request)
-        case EmbedRequest():
-            losses += [Loss("truncate")] if request.truncate is False else []
-    if isinstance(request, TextRequest) and request.think is True:
-        losses.append(Loss("think"))
+        added = [(f"options.{name}", value) for name, value in request.defaults.items()]
+        return tuple(_lost(TO_OPENAI, request, flavour, added))
+    options = [(f"options.{name}", value) for name, value in request.options.items()]
+    losses = [*request.unmapped, *_lost(TO_OPENAI, request, flavour, request.extras.items(), options)]
+    losses += _lost(TO_OPENAI, request, flavour, _of_ollama(request))
+    if isinstance(request, GenerateRequest) and (request.raw or request.suffix):
+        asked = {name: getattr(request, name) for name in ("system", "images", "format", "think")}
+        known = {loss.field for loss in losses}
+        losses += [loss for loss in _lost(RAW, request, flavour, asked.items()) if loss.field not in known]
     return tuple(losses)
 
 
 def is_representable(request: Request) -> bool:
-    """Say whether the canonical request and events hold all of it: not so for several choices, or remote images."""
-    return not any(loss.rejected for loss in (*request.unmapped, *_extras(request)))
+    """Say whether the canonical request and events hold all of it: not so for what no other API could be asked."""
+    if request.source is not None and request.source.dialect == "ollama":
+        losses = _lost(TO_OPENAI, request, "", request.extras.items())
+    else:
+        losses = _lost(TO_NATIVE, request, "", request.extras.items())
+    return not any(loss.rejected for loss in (*request.unmapped, *losses))
 
 
-def _extras(request: Request) -> Iterator[Loss]:
-    for name, value in request.extras.items():
-        neutral = _NEUTRAL.get(name)
-        if neutral is None or not neutral(value):
-            yield Loss(name, rejected=name in _REJECTED)
+def _lost(table: Table, request: Request, flavour: str, *asked: Iterable[tuple[str, JSON]]) -> list[Loss]:
+    fates, losses = table.fates(request.operation, flavour), list[Loss]()
+    for items in asked:
+        for field, value in items:
+            if (loss := loss_of(fates, field, value)) is not None:
+                losses.append(loss)
+    return losses
 
 
-def _tool_choice(request: ChatRequest) -> Sequence[Loss]:
-    # "none" is emulated by leaving the tools out; a forced call cannot be promised.
-    free = request.tool_choice in (None, "auto", "none")
-    return [] if free or not request.tools else [Loss("tool_choice", rejected=True)]
+def _of_openai(request: Request) -> list[tuple[str, JSON]]:
+    """Return the fields that OpenAI's dialect alone has and that the canonical request has names for."""
+    if not isinstance(request, ChatRequest):
+        return []
+    choice = [("tool_choice", request.tool_choice)] if request.tool_choice is not None and request.tools else []
+    return [*choice, ("parallel_tool_calls", not request.one_call)]
 
 
-def _options(options: Mapping[str, JSON]) -> Iterator[Loss]:
-    for name in options:
-        if name not in _CARRIED_OPTIONS or (name == "num_predict" and options[name] == 0):
-            yield Loss(f"options.{name}")
+def _of_ollama(request: Request) -> list[tuple[str, JSON]]:
+    """Return the fields that Ollama's dialect alone has and that the canonical request has names for."""
+    asked: list[tuple[str, JSON]] = []
+    if request.keep_alive is not None and not request.loads_only:
+        asked.append(("keep_alive", request.keep_alive))
+    match request:
+        case ChatRequest():
+            asked += _of_messages(request)
+        case GenerateRequest():
+            asked += [("template", request.template)] if request.template else []
+            asked += [("context", request.context), *([("suffix", request.suffix)] if request.suffix else [])]
+        case EmbedRequest():
+            asked += [("truncate", request.truncate)] if request.truncate is not None else []
+            asked += [] if request.normalised else [("unnormalised", True)]
+    if isinstance(request, TextRequest) and request.think is not None:
+        asked.append(("think", request.think))
+    return asked
 
 
-def _generate(request: GenerateRequest) -> Iterator[Loss]:
-    if request.template:
-        yield Loss("template", rejected=True)
-    if request.context:
-        yield Loss("context", rejected=True)
-    if request.raw or request.suffix:
-        # These go to /v1/completions, which takes text alone.
-        asked = {"system": request.system, "images": request.images, "format": request.format}
-        yield from (Loss(name, rejected=True) for name, value in asked.items() if value)
-        if isinstance(request.think, str):
-            yield Loss("think")
+def _of_messages(request: ChatRequest) -> list[tuple[str, JSON]]:
+    asked: dict[str, JSON] = {}
+    for message in request.messages:
+        if message.reasoning:
+            asked["messages.thinking"] = True
+        if message.images and message.role == "tool":
+            asked["messages.images"] = True
+    return list(asked.items())

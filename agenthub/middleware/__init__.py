@@ -49,7 +49,8 @@ class Dispatch:
 
     ``refusal`` is why it cannot be sent at all: then there is no backend and no adapter, and the innermost handler
     raises it. ``upstream_model`` is the name that the backend is asked for. ``cache`` is hit, miss or bypass;
-    ``cache_scope`` names the backends that an alias is pinned to, whose answers are for that alias only.
+    ``cache_scope`` names the backends that an alias is pinned to, whose answers are for that alias only, and the digest
+    of the model where it is known.
     """
 
     request: Request

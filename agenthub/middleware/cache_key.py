@@ -95,11 +95,20 @@ def _particulars(request: Request) -> Sequence[JSON]:
     match request:
         case ChatRequest():
             asked = (_spelled(request.format), request.think, request.logprobs, request.top_logprobs)
-            return (_messages(request.messages), _spelled(request.tools), request.tool_choice, *asked)
+            tools = (_spelled(request.tools), request.tool_choice, request.one_call)
+            return (_messages(request.messages), *tools, *asked, request.choices)
         case GenerateRequest():
-            prompt = (request.prompt, request.system, request.suffix, request.template, request.context, request.raw)
+            prompt = (
+                request.prompt,
+                request.more_prompts,
+                request.system,
+                request.suffix,
+                request.template,
+                request.context,
+                request.raw,
+            )
             asked = (_spelled(request.format), request.think, request.logprobs, request.top_logprobs)
-            return (*prompt, request.images, *asked)
+            return (*prompt, request.images, *asked, request.choices)
         case EmbedRequest():
             return (request.inputs, request.dimensions, request.truncate, request.normalised)
         case _:

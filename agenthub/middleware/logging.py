@@ -101,7 +101,7 @@ def _make_converter() -> Converter:
     for kind in (ChatRequest, GenerateRequest, EmbedRequest, RelayRequest):
         hidden = override(omit=True)
         hook = make_dict_unstructure_fn(
-            kind, converter, _cattrs_omit_if_default=True, authorization=hidden, source=hidden
+            kind, converter, _cattrs_omit_if_default=True, authorization=hidden, source=hidden, content=hidden
         )
         converter.register_unstructure_hook(kind, hook)
     return converter

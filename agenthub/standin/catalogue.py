@@ -68,12 +68,14 @@ def show(standin: Standin, data: bytes, _streamed: bool | None) -> Whole:
         raise Refusal(400, "model is required")
     model = require(standin, name, pulling=False)
     template = "{{ .Prompt }}"
+    system = f"SYSTEM {model.system}\n" if model.system else ""
     return Whole(
         dumps(
             {
-                "modelfile": f"# Modelfile of the stand-in\nFROM {model.tag}\nTEMPLATE {template}\n",
+                "modelfile": f"# Modelfile of the stand-in\nFROM {model.tag}\nTEMPLATE {template}\n{system}",
                 "parameters": 'stop                           "<|im_end|>"',
                 "template": template,
+                **({"system": model.system} if model.system else {}),
                 "details": _details(model),
                 "model_info": _model_info(model),
                 "tensors": [{"name": "token_embd.weight", "type": "F16", "shape": [EMBEDDING_LENGTH, 32]}],

@@ -44,7 +44,9 @@ async def play_whole(
             body = fault.body or b""
         case Ending.RESET | Ending.CLOSE | Ending.STALL if fault:
             return await _half(standin, http_request, whole, fault)
-    return web.Response(body=body, status=whole.status, headers=[("Content-Type", whole.content_type), *whole.headers])
+    # A body of nothing has no type.
+    kind = [("Content-Type", whole.content_type)] if whole.content_type else []
+    return web.Response(body=body, status=whole.status, headers=[*kind, *whole.headers])
 
 
 async def play_stream(

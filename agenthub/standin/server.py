@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
+from hashlib import sha256
 
 from aiohttp import hdrs, web
 
-from . import catalogue, native, openai
+from . import catalogue, managing, native, openai
 from .answers import JSON, JSON_UTF8, TEXT, TEXT_UTF8, Refusal, Stream, Whole, dumps
 from .faults import BUSY, Ending, Fault
 from .playing import cut, pause, play_stream, play_whole, stay_silent
@@ -20,6 +21,7 @@ Handler = Callable[[Standin, bytes, bool | None], Whole | Stream]
 SHUTDOWN_S = 0.5
 MAX_BODY_BYTES = 2**30
 V1_MODEL = "/v1/models/"
+BLOB = "/api/blobs/"
 
 
 def _root(_standin: Standin, _data: bytes, _streamed: bool | None) -> Whole:
@@ -40,6 +42,11 @@ ROUTES: Mapping[str, Mapping[str, Handler]] = {
     "/api/generate": {"POST": native.generate},
     "/api/embed": {"POST": native.embed},
     "/api/embeddings": {"POST": native.embeddings},
+    "/api/pull": {"POST": managing.pull},
+    "/api/push": {"POST": managing.push},
+    "/api/create": {"POST": managing.create},
+    "/api/copy": {"POST": managing.copy},
+    "/api/delete": {"DELETE": managing.delete},
     "/v1/chat/completions": {"POST": openai.chat},
     "/v1/completions": {"POST": openai.completions},
     "/v1/embeddings": {"POST": openai.embeddings},
@@ -80,7 +87,7 @@ async def _front(standin: Standin, http_request: web.Request) -> web.StreamRespo
     """Answer one request, whatever it is."""
     standin.in_flight += 1
     try:
-        data = await http_request.read()
+        data = await _read(standin, http_request)
         standin.note(Received(http_request.method, http_request.path_qs, http_request.headers, data))
         return await _answer(standin, http_request, data)
     except (ConnectionError, asyncio.CancelledError) as gone:
@@ -93,6 +100,19 @@ async def _front(standin: Standin, http_request: web.Request) -> web.StreamRespo
         return web.Response()
     finally:
         standin.in_flight -= 1
+
+
+async def _read(standin: Standin, http_request: web.Request) -> bytes:
+    """Return the body; of an upload its size and its digest only, since it may be larger than memory."""
+    if http_request.method != "POST" or not http_request.path.startswith(BLOB):
+        return await http_request.read()
+    digest, size = sha256(), 0
+    if managing.has_blob(standin, http_request.path.removeprefix(BLOB)):
+        return b"0 "
+    async for data in http_request.content.iter_any():
+        digest.update(data)
+        size += len(data)
+    return b"%d %s" % (size, digest.hexdigest().encode())
 
 
 async def _answer(standin: Standin, http_request: web.Request, data: bytes) -> web.StreamResponse:
@@ -128,7 +148,9 @@ async def _cut_at_once(standin: Standin, http_request: web.Request, fault: Fault
 def _said(standin: Standin, http_request: web.Request, data: bytes, fault: Fault | None) -> Whole | Stream:
     path = http_request.path
     methods = ROUTES.get(path)
-    if methods is None:
+    if path.startswith(BLOB):
+        methods = _blob_methods(path.removeprefix(BLOB))
+    elif methods is None:
         name = path.removeprefix(V1_MODEL)
         if name in (path, "") or "/" in name:
             return Whole(b"404 page not found", 404, TEXT)
@@ -140,6 +162,14 @@ def _said(standin: Standin, http_request: web.Request, data: bytes, fault: Fault
         return handler(standin, data, fault.streamed if fault else None)
     except Refusal as refusal:
         return _refused(standin, path, refusal)
+
+
+def _blob_methods(digest: str) -> Mapping[str, Handler]:
+    def upload(standin: Standin, data: bytes, _streamed: bool | None) -> Whole:
+        size, _, found = data.decode().partition(" ")
+        return managing.upload_blob(standin, digest, int(size), found)
+
+    return {"HEAD": lambda standin, _data, _streamed: managing.ask_blob(standin, digest), "POST": upload}
 
 
 def _refused(standin: Standin, path: str, refusal: Refusal) -> Whole:

@@ -34,10 +34,16 @@ INFERENCE = frozenset(
 
 @attrs.frozen
 class Model:
-    """A model by its name, with Ollama's capability words; a name with "embed" in it makes an embedding model."""
+    """A model by its name, with Ollama's capability words; a name with "embed" in it makes an embedding model.
+
+    ``origin`` is what it was copied or created from: models of equal origin have equal digests. ``system`` is the
+    system prompt that it was created with.
+    """
 
     name: str
     capabilities: tuple[str, ...] = attrs.field()
+    origin: str = ""
+    system: str = ""
 
     @capabilities.default
     def _capabilities(self) -> tuple[str, ...]:
@@ -50,8 +56,8 @@ class Model:
 
     @property
     def digest(self) -> str:
-        """64 hex digits made from the name."""
-        return sha256(self.name.encode()).hexdigest()
+        """64 hex digits made from the name, or from the origin."""
+        return sha256((self.origin or self.name).encode()).hexdigest()
 
 
 @attrs.frozen
@@ -103,6 +109,7 @@ class Standin:
     ``text`` is the answer to everything (None: one made from the request), ``endless`` repeats it without end,
     ``pace_s`` are the seconds between two tokens, ``burst`` the tokens put into one write. ``version`` below 0.10 makes
     the wire shapes those of Ollama 0.9.3, anything newer those of 0.33. ``clock`` is wall time in nanoseconds.
+    ``blobs`` are the uploads by the names of their files (``sha256-…``), with their sizes in bytes.
     ``down`` makes every request a 503. ``requests`` holds the last ``remember`` requests, oldest first.
     """
 
@@ -122,6 +129,7 @@ class Standin:
     in_flight: int = attrs.field(init=False, default=0)
     open_streams: int = attrs.field(init=False, default=0)
     loaded: dict[str, int] = attrs.field(init=False, factory=dict)
+    blobs: dict[str, int] = attrs.field(init=False, factory=dict)
     stopping: bool = attrs.field(init=False, default=False)
     faults: list[Fault] = attrs.field(init=False, factory=list)
     _serial: int = attrs.field(init=False, default=0)
@@ -151,6 +159,19 @@ class Standin:
         """Return the model of that name, with or without ``:latest``, in any case."""
         wanted = _plain(name)
         return next((model for model in self.models if _plain(model.name) == wanted), None)
+
+    def put(self, model: Model) -> None:
+        """Have the model, in the place of one of the same name; the newest is listed first."""
+        self.models = (model, *(kept for kept in self.models if _plain(kept.name) != _plain(model.name)))
+
+    def remove(self, model: Model) -> None:
+        """Have it no longer, neither on disk nor in memory."""
+        self.models = tuple(kept for kept in self.models if kept is not model)
+        self.loaded.pop(model.tag, None)
+
+    def can_pull(self, name: str) -> bool:
+        """Say whether the registry has a model: all but those whose name begins with "nope"."""
+        return not name.lower().rpartition("/")[2].startswith("nope")
 
     def next_serial(self) -> int:
         """Return 1, 2, 3 ...; ids are made of it."""

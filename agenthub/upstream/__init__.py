@@ -18,16 +18,18 @@ from yarl import URL
 from agenthub.canonical import Batch, Finished, Started
 from agenthub.dialects import StreamParser, parse_whole
 from agenthub.dialects.lane import Lane
-from agenthub.errors import UpstreamError, UpstreamTimeout
+from agenthub.errors import AgentHubError, InvalidRequest, UpstreamError, UpstreamTimeout
 from agenthub.settings import BackendSettings
-from agenthub.upstream.errors import Hiding, kept_headers, make_status_error
+from agenthub.upstream.errors import kept_headers, make_status_error
+from agenthub.upstream.hiding import Hiding
 from agenthub.upstream.patience import Patience
 from agenthub.upstream.reading import read_any
+from agenthub.upstream.upload import Upload
 
 # llama.cpp's server closes idle connections after 5 s, so a pooled one must not be older than that.
 _KEEPALIVE_S = 4.0
 _TAIL_S = 0.05
-_LARGE_BYTES = 2**20
+_LARGE_BYTES = 2**18
 
 
 @attrs.define
@@ -74,7 +76,7 @@ class HttpUpstream:
     async def get(self, path: str) -> bytes:
         """Return the body of a GET; raise UpstreamError."""
         try:
-            async with await self._send("GET", path) as response:
+            async with await self._send("GET", self._url(path)) as response:
                 if response.status >= 300:
                     raise await self._status_error(response)
                 return await response.read()
@@ -85,20 +87,24 @@ class HttpUpstream:
         """Yield the answer to ``lane``, whole or streamed as the upstream's Content-Type says; raise UpstreamError.
 
         The batch with Finished is yielded when all is done with the upstream: what comes after an answer's end mark, or
-        fails to come, takes nothing from the answer.
+        fails to come, takes nothing from the answer. An upload that breaks off on the client's side is its own error.
         """
         last: Batch = ()
+        codec = lane.codec
+        body = lane.body if lane.content is None else Upload(lane.content, lane.length)
         try:
             # Only our own waiting counts: while a batch is with the client, the upstream is not waited for.
-            with Patience(self.settings.first_event_timeout_s, self._loop) as patience:
-                async with await self._send("POST", lane.codec.path, lane.body, authorization) as response:
+            with Patience(0.0 if codec.is_patient else self.settings.first_event_timeout_s, self._loop) as patience:
+                url = self._make_url(lane.path) if lane.path else self._url(codec.path)
+                async with await self._send(codec.method, url, body, authorization) as response:
                     if response.status >= 300:
-                        raise await self._status_error(response)
+                        raise await self._status_error(response, is_verb=codec.is_verb)
                     started = _started(lane, response)
                     if started.streamed:
-                        parser = StreamParser(lane.codec, lane.raw, lane.rename, self.settings.max_frame_bytes)
+                        parser = StreamParser(codec, lane.raw, lane.rename, self.settings.max_frame_bytes)
+                        idle_s = 0.0 if codec.is_patient else self.settings.idle_timeout_s
                         opening: Batch = (started,)
-                        async with aclosing(self._batches(parser, response.content, patience)) as batches:
+                        async with aclosing(_batches(parser, response.content, patience, idle_s)) as batches:
                             async for batch in batches:
                                 if type(batch[-1]) is Finished:
                                     last = opening + batch
@@ -107,38 +113,31 @@ class HttpUpstream:
                                 yield opening + batch
                                 opening = ()
                     else:
-                        body = await response.read()
-                        last = (started, *parse_whole(lane.codec, body, raw=lane.raw, rename=lane.rename))
+                        # Not response.read(): that waits for the upload's end, even when the answer came before it.
+                        data = await response.content.read()
+                        last = (started, *parse_whole(codec, data, raw=lane.raw, rename=lane.rename))
         except UpstreamError as error:
             self._hiding.hide(error)
             raise
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise self._failure(error) from error
+            raise _broken_off(body) or self._failure(error) from error
+        finally:
+            if isinstance(body, Upload):
+                body.leave()
         yield last
 
-    async def _batches(
-        self, parser: StreamParser, content: aiohttp.StreamReader, patience: Patience
-    ) -> AsyncGenerator[Batch, None]:
-        async for data in read_any(content):
-            if batch := parser.feed(data):
-                patience.pause()
-                yield batch
-                patience.resume(self.settings.idle_timeout_s)
-            if parser.error is not None:
-                raise parser.error
-        patience.pause()
-        if batch := parser.close():
-            yield batch
-        if parser.error is not None:
-            raise parser.error
-
     async def _send(
-        self, method: str, path: str, body: bytes | None = None, authorization: str = ""
+        self, method: str, url: URL, body: bytes | Upload | None = None, authorization: str = ""
     ) -> aiohttp.ClientResponse:
         session = self._session
         assert session is not None, "the upstream is not open"
         headers = {"Authorization": authorization} if authorization and self.settings.forward_authorization else None
-        url = self._url(path)
+        if isinstance(body, Upload):
+            # Not tried twice: what was read of it is gone.
+            headers = {**(headers or {}), **body.headers}
+            response = await session.request(method, url, data=body, headers=headers, allow_redirects=False)
+            body.answered(response)
+            return response
         try:
             return await session.request(method, url, data=_payload(body), headers=headers, allow_redirects=False)
         except aiohttp.ServerDisconnectedError:
@@ -148,12 +147,15 @@ class HttpUpstream:
     def _url(self, path: str) -> URL:
         url = self._urls.get(path)
         if url is None:
-            url = self._urls[path] = URL(self.settings.url.rstrip("/") + path)
+            url = self._urls[path] = self._make_url(path)
         return url
 
-    async def _status_error(self, response: aiohttp.ClientResponse) -> UpstreamError:
-        body = self._hiding.hidden(await response.read())
-        return make_status_error(response.status, response.headers, body, self.callers_fault)
+    def _make_url(self, path: str) -> URL:
+        return URL(self.settings.url.rstrip("/") + path)
+
+    async def _status_error(self, response: aiohttp.ClientResponse, *, is_verb: bool = False) -> UpstreamError:
+        body = self._hiding.hidden(await response.content.read())
+        return make_status_error(response.status, response.headers, body, self.callers_fault, is_verb=is_verb)
 
     def _failure(self, error: Exception) -> UpstreamError:
         match error:
@@ -169,6 +171,36 @@ class HttpUpstream:
                 return UpstreamError(f"backend {self.name} broke off the connection")
 
 
+def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
+    # aiohttp writes bytes in one go, and warns that a large body would stop everything else meanwhile.
+    return io.BytesIO(body) if body is not None and len(body) > _LARGE_BYTES else body
+
+
+async def _batches(
+    parser: StreamParser, content: aiohttp.StreamReader, patience: Patience, idle_s: float
+) -> AsyncGenerator[Batch, None]:
+    async for data in read_any(content):
+        if batch := parser.feed(data):
+            patience.pause()
+            yield batch
+            patience.resume(idle_s)
+        if parser.error is not None:
+            raise parser.error
+    patience.pause()
+    if batch := parser.close():
+        yield batch
+    if parser.error is not None:
+        raise parser.error
+
+
+def _broken_off(body: bytes | Upload) -> AgentHubError | None:
+    """Return the client's own failure in an upload, if that is why the upstream was not asked to the end."""
+    error = body.error if isinstance(body, Upload) else None
+    if error is None or isinstance(error, AgentHubError):
+        return error
+    return InvalidRequest("the body broke off")
+
+
 def _reason(error: aiohttp.ClientConnectorError) -> str:
     # asyncio puts words of its own in the place of the system's; for several addresses they hold the numbers only.
     failure = error.os_error
@@ -176,14 +208,9 @@ def _reason(error: aiohttp.ClientConnectorError) -> str:
     return os.strerror(number) if number else str(failure) or type(failure).__name__
 
 
-def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
-    # aiohttp sends bytes in one go, and warns of more than a mebibyte of them; a file in memory it sends in pieces.
-    return io.BytesIO(body) if body is not None and len(body) > _LARGE_BYTES else body
-
-
 def _started(lane: Lane, response: aiohttp.ClientResponse) -> Started:
     streamed = response.content_type == lane.codec.stream_type
-    return Started(streamed, lane.codec.path if lane.raw else "", kept_headers(response.headers))
+    return Started(streamed, lane.codec.path if lane.raw else "", kept_headers(response.headers), response.status)
 
 
 async def _drain(content: aiohttp.StreamReader) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from agenthub.dialects import ollama, openai
 from agenthub.dialects.ollama import fields as ollama_fields
-from agenthub.dialects.openai import fields as openai_fields
+from agenthub.dialects.openai import errors as openai_errors
 from agenthub.errors import (
     AgentHubError,
     BackendUnavailable,
@@ -84,7 +84,7 @@ def test_any_refusal_is_a_text(status: int, body: bytes) -> None:
     error = make_status_error(status, {}, body, innocent)
     assert (error.status, bool(str(error))) == (status, True)
     assert json.loads(ollama_fields.render_error(error))["error"] == str(error)
-    assert json.loads(openai_fields.render_error(error))["error"]["message"] == str(error)
+    assert json.loads(openai_errors.render_error(error))["error"]["message"] == str(error)
 
 
 def test_headers_and_fields_that_clients_may_see() -> None:
@@ -139,10 +139,10 @@ def test_whose_fault_it_is(status: int, fault: bool, counted: bool) -> None:
 def test_every_error_in_both_dialects(error: AgentHubError, kind: str, code: str | None, param: str | None) -> None:
     """OpenAI's clients get four keys, always; Ollama's a text, always; neither more than that."""
     expected = {"message": str(error), "type": kind, "param": param, "code": code}
-    assert json.loads(openai_fields.render_error(error)) == {"error": expected}
+    assert json.loads(openai_errors.render_error(error)) == {"error": expected}
     assert json.loads(ollama_fields.render_error(error)) == {"error": str(error)}
     for codec in openai.CODECS.values():
-        assert codec.render_stream_error(error) == b"data: " + openai_fields.render_error(error) + b"\n\n"
+        assert codec.render_stream_error(error) == b"data: " + openai_errors.render_error(error) + b"\n\n"
     for codec in ollama.CODECS.values():
         assert codec.render_stream_error(error) == ollama_fields.render_error(error) + b"\n"
 
@@ -155,7 +155,7 @@ def test_a_stream_that_broke_is_read_by_the_sdks(text: str) -> None:
     assert line.count(b"\n") == 1
     part: Any = json.loads(line)
     assert str(ollama_package.ResponseError(part.get("error"))).startswith(text)
-    frame = openai_fields.render_stream_error(error)
+    frame = openai_errors.render_stream_error(error)
     assert frame.count(b"\n") == 2
     body = json.loads(frame.removeprefix(b"data: "))
     assert openai_package.APIError(body["error"]["message"], None, body=body["error"]).code == "upstream_error"  # type: ignore[arg-type]

@@ -126,3 +126,17 @@ def test_nesting() -> None:
     with pytest.raises(ValueError, match="exceeded max depth"):
         jsontext.dumps(value)
     assert jsontext.is_deeper(value, 5000)
+
+
+@pytest.mark.parametrize(
+    ("data", "value"),
+    [
+        (b'{"a": 1, "B" : {"b": 2.50}, "c":[]}', b'{"b": 2.50}'),
+        (b'{"b":1,"B":"2"} trailing', b'"2"'),
+        (b'{"a":{"b":1}}', b""),
+        (b"{}", b""),
+    ],
+)
+def test_the_text_of_a_member(data: bytes, value: bytes) -> None:
+    """As it is spelled, of the last one that Go would read; empty where there is none."""
+    assert jsontext.get_top_level(data, "b") == value

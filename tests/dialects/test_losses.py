@@ -9,12 +9,16 @@ from typing import Any
 import attrs
 import pytest
 
-from agenthub.canonical import Loss, Request
+from agenthub.canonical import FLAVOURS, Loss, Request
+from agenthub.dialects.ledger import TO_NATIVE, TO_OPENAI, Table
 from agenthub.dialects.losses import is_representable, losses_to_native, losses_to_openai
+from agenthub.dialects.ollama import chat as ollama_chat
+from agenthub.dialects.openai import chat
 from tests.dialects.recorded import CODECS
 
 CHAT, COMPLETIONS, EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
 TOOLS = [{"type": "function", "function": {"name": "f"}}]
+STRICT = {"type": "function", "function": {"name": "f", "strict": True}}
 HI = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "prompt": "hi", "input": "hi"}
 
 
@@ -36,31 +40,42 @@ def shown(losses: Sequence[Loss]) -> list[str]:
         (CHAT, {}, []),
         (CHAT, {"temperature": 1, "stop": "x", "seed": 1, "max_completion_tokens": 5, "top_k": 3, "num_ctx": 9}, []),
         (CHAT, {"options": {"num_ctx": 1}, "keep_alive": 0, "think": True, "format": "json"}, []),
-        (CHAT, {"logprobs": True, "top_logprobs": 2, "reasoning_effort": "low", "stream_options": {"x": 1}}, []),
+        (
+            CHAT,
+            {"logprobs": True, "top_logprobs": 2, "reasoning_effort": "low", "stream_options": {"x": 1}},
+            ["stream_options.x"],
+        ),
         (CHAT, {"n": 1}, []),
-        (CHAT, {"n": 2}, ["n!"]),
+        (CHAT, {"n": 2}, []),
+        (CHAT, {"top_k": 1, "num_gpu": 1, "repetition_penalty": 1.1, "truncate": False, "shift": False}, []),
+        (CHAT, {"reasoning": {"effort": "low", "summary": "auto"}}, ["reasoning.summary"]),
+        (CHAT, {"response_format": {"type": "grammar"}}, ["response_format.type!"]),
+        (CHAT, {"tools": [STRICT]}, ["tools.function.strict"]),
         (CHAT, {"logit_bias": {}}, []),
         (CHAT, {"logit_bias": {"5": 1}}, ["logit_bias!"]),
         (CHAT, {"modalities": ["text"]}, []),
         (CHAT, {"modalities": ["text", "audio"], "audio": {"voice": "x"}}, ["modalities!", "audio!"]),
         (CHAT, {"web_search_options": {}}, ["web_search_options!"]),
-        (CHAT, {"functions": [], "function_call": "auto"}, ["functions!", "function_call!"]),
+        (CHAT, {"functions": [], "function_call": "auto"}, []),
+        (CHAT, {"functions": [{"name": "f"}], "function_call": {"name": "f"}}, []),
         (CHAT, {"parallel_tool_calls": True}, []),
         (CHAT, {"parallel_tool_calls": False}, ["parallel_tool_calls"]),
-        (CHAT, {"user": "u", "metadata": {}, "service_tier": "auto"}, ["user", "metadata", "service_tier"]),
+        (CHAT, {"user": "u", "metadata": {}, "service_tier": "auto"}, ["user", "metadata"]),
+        (CHAT, {"service_tier": "flex"}, ["service_tier"]),
         (CHAT, {"store": False, "prediction": None}, []),
         (CHAT, {"store": True, "verbosity": "low"}, ["store", "verbosity"]),
         (CHAT, {"whatever": 1}, ["whatever"]),
         (CHAT, {"tools": TOOLS}, []),
         (CHAT, {"tools": TOOLS, "tool_choice": "auto"}, []),
         (CHAT, {"tools": TOOLS, "tool_choice": "none"}, []),
-        (CHAT, {"tools": TOOLS, "tool_choice": "required"}, ["tool_choice!"]),
-        (CHAT, {"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "f"}}}, ["tool_choice!"]),
+        (CHAT, {"tools": TOOLS, "tool_choice": "required"}, []),
+        (CHAT, {"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "f"}}}, []),
+        (CHAT, {"tools": TOOLS, "tool_choice": {"type": "custom", "custom": {"name": "f"}}}, ["tool_choice.custom!"]),
         (CHAT, {"tool_choice": "required"}, []),
         (CHAT, {"tools": [{"type": "custom", "custom": {"name": "f"}}]}, ["tools.custom!"]),
         (COMPLETIONS, {}, []),
         (COMPLETIONS, {"prompt": ["one"], "suffix": "x", "logprobs": 2, "best_of": 1, "echo": False}, []),
-        (COMPLETIONS, {"prompt": ["one", "two"]}, ["prompt!"]),
+        (COMPLETIONS, {"prompt": ["one", "two"], "n": 2}, []),
         (COMPLETIONS, {"prompt": [1, 2]}, ["prompt!"]),
         (COMPLETIONS, {"prompt": [[1], [2]]}, ["prompt!"]),
         (COMPLETIONS, {"echo": True, "best_of": 3}, ["echo!", "best_of!"]),
@@ -75,8 +90,7 @@ def test_from_openai_to_ollama(path: str, fields: dict[str, Any], losses: list[s
     request = ask(path, fields)
     assert shown(losses_to_native(request)) == losses
     assert losses_to_openai(request) == ()
-    # What only the way to Ollama forbids can still be held; the choice of a tool is such a thing.
-    assert is_representable(request) == (not any(loss.endswith("!") for loss in losses if loss != "tool_choice!"))
+    assert is_representable(request) == (not any(loss.endswith("!") for loss in losses))
 
 
 @pytest.mark.parametrize(
@@ -95,7 +109,7 @@ def test_from_openai_to_ollama(path: str, fields: dict[str, Any], losses: list[s
         ("/api/chat", {"truncate": True, "shift": True, "_debug_render_only": False}, []),
         ("/api/chat", {"truncate": False, "shift": False}, ["truncate", "shift"]),
         ("/api/chat", {"_debug_render_only": True}, ["_debug_render_only!"]),
-        ("/api/chat", {"logit_bias": {"5": 1}}, ["logit_bias!"]),
+        ("/api/chat", {"logit_bias": {"5": 1}, "tool_choice": "auto", "parallel_tool_calls": False}, []),
         ("/api/chat", {"whatever": 1}, ["whatever"]),
         ("/api/generate", {"system": "s", "images": ["AAAA"], "format": "json", "think": "low"}, []),
         ("/api/generate", {"template": "t"}, ["template!"]),
@@ -105,9 +119,9 @@ def test_from_openai_to_ollama(path: str, fields: dict[str, Any], losses: list[s
         ("/api/generate", {"raw": True, "images": ["AAAA"], "format": "json"}, ["images!", "format!"]),
         ("/api/generate", {"suffix": "x", "system": "s", "think": "low"}, ["system!", "think"]),
         ("/api/generate", {"suffix": "x", "think": True}, ["think"]),
-        ("/api/embed", {"dimensions": 8, "truncate": True}, []),
+        ("/api/embed", {"dimensions": 8, "truncate": True}, ["truncate"]),
         ("/api/embed", {"truncate": False, "options": {"num_ctx": 9}}, ["options.num_ctx", "truncate"]),
-        ("/api/embeddings", {"keep_alive": 5}, ["keep_alive"]),
+        ("/api/embeddings", {"keep_alive": 5}, ["keep_alive", "unnormalised"]),
     ],
 )
 def test_from_ollama_to_openai(path: str, fields: dict[str, Any], losses: list[str]) -> None:
@@ -127,3 +141,43 @@ def test_a_request_without_a_source() -> None:
     """A request that was made inside the hub may lose things on either way."""
     request = attrs.evolve(ask("/api/chat", {"options": {"num_ctx": 9}, "x": 1}), source=None)
     assert (shown(losses_to_native(request)), shown(losses_to_openai(request))) == (["x"], ["x", "options.num_ctx"])
+
+
+SAMPLES = {"stop": ["a"], "use_mmap": True}
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_options_do_what_the_ledger_says(flavour: str) -> None:
+    """Each option is at its home in the body for a server of each flavour, or it is a loss: one of the two."""
+    options = {row.field.removeprefix("options.") for row in TO_OPENAI.rows if row.field.startswith("options.")}
+    assert len(options) == 23
+    for option in options:
+        value = SAMPLES.get(option, 2)
+        request = ask("/api/chat", {"options": {option: value}, "stream": False})
+        home = TO_OPENAI.home("chat", f"options.{option}", value, flavour)
+        body = json.loads(chat.render_request(request, "m", flavour))
+        assert {name: body[name] for name in body.keys() - {"model", "messages", "stream"}} == (
+            {home: value} if home else {}
+        )
+        assert shown(losses_to_openai(request, flavour)) == ([] if home else [f"options.{option}"])
+
+
+def test_fields_at_the_top_do_what_the_ledger_says() -> None:
+    """Each field that OpenAI's clients may set, and that is an option of Ollama's, gets there under its name."""
+    rows = [row for row in TO_NATIVE.rows if row.home.startswith("options.") and "chat" in row.operations]
+    assert len(rows) > 20
+    for row in rows:
+        value = SAMPLES.get(row.field, 2)
+        body = json.loads(ollama_chat.render_request(ask(CHAT, {row.field: value}), "m"))
+        assert body["options"] == {row.home.removeprefix("options.").partition(";")[0]: value}
+
+
+@pytest.mark.parametrize("table", [TO_NATIVE, TO_OPENAI])
+def test_the_ledger_is_without_gaps(table: Table) -> None:
+    """No row can never hold: of several rows for a field only the last may be without a condition."""
+    for operation in ("chat", "generate", "embed"):
+        rows = [row for row in table.rows if operation in row.operations]
+        for field in {row.field for row in rows}:
+            found = [row for row in rows if row.field == field]
+            assert all(row.when is not None for row in found[:-1]), field
+        assert table.loss(operation, "whatever", 1) == Loss("whatever")

@@ -70,7 +70,10 @@ def to_openai(**fields: Any) -> dict[str, Any]:
         ({"logprobs": True, "top_logprobs": 2}, {"logprobs": True, "top_logprobs": 2}),
         ({"stream": True}, {"stream": True}),
         ({"stream": None}, {}),
-        ({"tools": [{"type": "function", "function": {"name": "f", "parameters": SCHEMA, "strict": True}}]},) * 2,
+        (
+            {"tools": [{"type": "function", "function": {"name": "f", "parameters": SCHEMA, "strict": True}}]},
+            {"tools": [{"type": "function", "function": {"name": "f", "parameters": SCHEMA}}]},
+        ),
         ({"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "none"}, {}),
     ],
 )

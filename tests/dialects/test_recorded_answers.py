@@ -263,7 +263,11 @@ def test_recorded_completions(recording: Recording) -> None:
     frames = openai_dialect.completions.CODEC.make_renderer(request).render(events).decode().split("\n\n")
     # Not validated, as in the SDK: its type forbids the null that OpenAI itself sends before the end.
     chunks = [openai.types.Completion.construct(**json.loads(frame[6:])) for frame in frames[:-2]]
-    assert "".join(chunk.choices[0].text or "" for chunk in chunks[:-1]) == answer.text
+    assert [choice.text for choice in whole.choices] == [answer.text, *(one.text for one in answer.more)]
+    said = ["" for _ in whole.choices]
+    for chunk in chunks[:-1]:
+        said[chunk.choices[0].index] += chunk.choices[0].text or ""
+    assert said == [choice.text for choice in whole.choices]
     assert chunks[-2].choices[0].finish_reason in ("stop", "length")
 
     native = ollama.generate.CODEC

@@ -12,7 +12,7 @@ from agenthub.dialects import ollama, openai
 from agenthub.dialects.lane import make_lane
 from agenthub.dialects.losses import losses_to_native
 from agenthub.dialects.ollama import fields as ollama_fields
-from agenthub.dialects.openai import fields as openai_fields
+from agenthub.dialects.openai import errors as openai_errors
 from agenthub.errors import RequestError, UpstreamStatus
 from agenthub.upstream.errors import make_status_error
 from tests.dialects.recorded import CODECS, Recording, everything, load, names
@@ -99,12 +99,11 @@ def test_content_null() -> None:
     ("name", "field"),
     [
         ("127-v1-chat-image-url-http", "messages.content.image_url"),
-        ("139-v1-completions-array", "prompt"),
         ("148-v1-embeddings-tokens", "input"),
     ],
 )
 def test_refused_only_on_the_way_to_ollama(name: str, field: str) -> None:
-    """Remote images, several prompts and tokens go to OpenAI-compatible servers, but Ollama cannot be asked them."""
+    """Remote images and tokens go to OpenAI-compatible servers, but Ollama cannot be asked them."""
     recording = load(f"ollama-0.9.3/{name}")
     request: Request = PARSERS[recording.path](recording.request)
     assert [(loss.field, loss.rejected) for loss in losses_to_native(request)] == [(field, True)]
@@ -137,6 +136,6 @@ def test_recorded_errors_come_out_in_both_dialects(recording: Recording) -> None
     assert isinstance(error, UpstreamStatus)
     assert str(error) == message(recording)
     assert json.loads(ollama_fields.render_error(error)) == {"error": message(recording)}
-    rendered = json.loads(openai_fields.render_error(error))["error"]
+    rendered = json.loads(openai_errors.render_error(error))["error"]
     assert (list(rendered), rendered["message"]) == (["message", "type", "param", "code"], message(recording))
     assert rendered["code"] is None or isinstance(rendered["code"], str)

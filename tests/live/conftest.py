@@ -38,6 +38,8 @@ def real_ollama() -> str:
 async def hub(real_ollama: str, lane: tuple[str, str]) -> AsyncIterator[RunningHub]:
     async with running_hub(real_ollama, api_mode=lane[1]) as running:
         yield running
+        # Shown by pytest where the test failed: a real server fails in ways that no assertion tells.
+        print(*running.lines, sep="\n")
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ KINDS: dict[int, tuple[str, str | None]] = {
     502: ("server_error", "upstream_error"),
     503: ("server_error", "overloaded"),
 }
-"""What OpenAI's clients are told of a status, unless the upstream had a code of its own."""
+"""What OpenAI's clients are told of a status, unless the upstream had words of its own."""
 STREAM_BROKE = 502
 """The status of a whole answer whose upstream broke off in the middle of a stream."""
 
@@ -41,7 +41,7 @@ class Said:
     """An answer in words of no dialect: ``reason`` is stop, length, load or unload, whether tools are called or not.
 
     ``usage`` is prompt, completion and cached tokens. ``error`` is the text of what went wrong, with the upstream's own
-    ``code``; a text of ``?`` stands for any.
+    ``kind`` and ``code``; a text of ``?`` stands for any.
     """
 
     status: int = 200
@@ -53,6 +53,7 @@ class Said:
     logprobs: tuple[Any, ...] = ()
     vectors: tuple[tuple[float, ...], ...] = ()
     error: str = ""
+    kind: str = ""
     code: str | None = None
 
 
@@ -75,7 +76,10 @@ def refusal(exchange: Exchange) -> Said:
     if isinstance(error, str):
         return Said(status=exchange.status, error=error)
     code = None if error.get("code") is None else str(error["code"])
-    return Said(status=exchange.status, error=error["message"], code=code)
+    if error["type"] == "exceed_context_size_error":
+        # llama.cpp's word for what OpenAI's clients know by its code.
+        code = "context_length_exceeded"
+    return Said(status=exchange.status, error=error["message"], kind=error["type"], code=code)
 
 
 def objects(body: str) -> list[Any]:
@@ -146,10 +150,10 @@ def vector(value: Any) -> tuple[float, ...]:
 
 
 def error_body(said: Said, dialect: str, param: str | None = None) -> Any:
-    """The body that tells of an error in a dialect."""
+    """The body that tells of an error in a dialect: an upstream's own words, the rest by the status."""
     if dialect == "ollama":
         return {"error": said.error}
     kind, code = KINDS[said.status]
     if said.status == 404 and "model" not in said.error:
         code = None
-    return {"error": {"message": said.error, "type": kind, "param": param, "code": said.code or code}}
+    return {"error": {"message": said.error, "type": said.kind or kind, "param": param, "code": said.code or code}}

@@ -40,8 +40,7 @@ def read_error(body: Any, dialect: str, status: int) -> Said:
         assert isinstance(error, str)
         return Said(status, error=error)
     assert list(error) == ["message", "type", "param", "code"]
-    assert isinstance(error["type"], str)
-    return Said(status, error=error["message"], code=error["code"])
+    return Said(status, error=error["message"], kind=error["type"], code=error["code"])
 
 
 def read_lines(body: str, path: str, model: str) -> Said:
@@ -102,6 +101,7 @@ def _joined(said: Said, parts: list[Said]) -> Said:
         usage=said.usage,
         logprobs=tuple(entry for part in parts for entry in part.logprobs),
         error=said.error,
+        kind=said.kind,
         code=said.code,
     )
 

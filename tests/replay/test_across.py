@@ -11,7 +11,7 @@ import pytest
 from agenthub.settings import CircuitBreakerSettings
 from tests.hubs import RunningHub, running_hub
 from tests.replay.exchanges import Exchange, exchanges
-from tests.replay.oracle import STREAM_BROKE, Call, Said, told
+from tests.replay.oracle import KINDS, STREAM_BROKE, Call, Said, told
 from tests.replay.readers import read
 from tests.replay.wire import Player, playing, send
 
@@ -113,15 +113,12 @@ def expected(said: Said, path: str, streamed: bool, with_usage: bool) -> Said:
 
 
 def failure(said: Said, openai: bool, streamed: bool) -> Said:
-    """An error keeps its status and its text; in the middle of a stream it follows what came before."""
-    codes = {401: "invalid_api_key", 404: "model_not_found", 501: "not_supported", 503: "overloaded"}
-    if said.status >= 400:
-        known = codes.get(said.status)
-        return Said(said.status, error=said.error, code=(said.code or known) if openai else None)
-    code = "upstream_error" if openai else None
-    if not streamed:
-        return Said(STREAM_BROKE, error=said.error, code=code)
-    return attrs.evolve(said, reasoning="", reason="", usage=None, calls=(), code=code)
+    """An error keeps its status and its words; in the middle of a stream it follows what came before."""
+    kind, code = KINDS[said.status if said.status >= 400 else STREAM_BROKE]
+    kind, code = (said.kind or kind, said.code or code) if openai else ("", None)
+    if said.status >= 400 or not streamed:
+        return Said(said.status if said.status >= 400 else STREAM_BROKE, error=said.error, kind=kind, code=code)
+    return attrs.evolve(said, reasoning="", reason="", usage=None, calls=(), kind=kind, code=code)
 
 
 def test_the_oracle_itself() -> None:

@@ -9,6 +9,8 @@ from agenthub.canonical import (
     Answer,
     Batch,
     ChatRequest,
+    ChoiceStarted,
+    Embeddings,
     Event,
     Finished,
     LogprobsDelta,
@@ -22,6 +24,7 @@ from agenthub.canonical import (
 )
 from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import parse_fields
+from agenthub.dialects.emulation import is_forced, offered_tools
 from agenthub.dialects.ollama import fields as common
 from agenthub.dialects.ollama.messages import parse_arguments, parse_message, render_answer_calls, render_message
 from agenthub.dialects.toolcalls import make_call_id
@@ -48,6 +51,7 @@ def parse_request(body: bytes) -> ChatRequest:
         messages=messages,
         tools=fields.objects("tools", "api.Tool"),
         tool_choice=fields.take("tool_choice"),
+        one_call=fields.choice("parallel_tool_calls") is False,
         extras=fields.rest(),
         source=Source(DIALECT, PATH, body),
     )
@@ -57,8 +61,10 @@ def render_request(request: ChatRequest, model: str) -> bytes:
     """Return the body for an Ollama upstream."""
     body = common.render_common(request, model)
     body["messages"] = [render_message(message) for message in request.messages]
-    if request.tools and request.tool_choice != "none":
-        body["tools"] = list(request.tools)
+    if tools := offered_tools(request):
+        body["tools"] = tools
+    elif is_forced(request):
+        raise InvalidRequest("tool_choice names a tool that is not among the tools", param="tool_choice")
     return jsontext.dumps(body)
 
 
@@ -135,7 +141,7 @@ def render_whole(request: ChatRequest, answer: Answer) -> bytes:
     body = {"model": request.model, "created_at": common.timestamp(), "message": message}
     if answer.logprobs:
         body["logprobs"] = list(answer.logprobs)
-    return jsontext.dumps(body)[:-1] + b"," + common.dump_finished(finished)
+    return jsontext.dumps(body)[:-1] + b"," + common.dump_finished(finished, request)
 
 
 @attrs.define
@@ -145,6 +151,7 @@ class ChatRenderer:
     request: ChatRequest
     _model: bytes = attrs.field(init=False)
     _calls: list[ToolCallDelta] = attrs.field(factory=list)
+    _choice: int = 0
 
     def __attrs_post_init__(self) -> None:
         self._model = b'{"model":' + jsontext.dumps(self.request.model) + b',"created_at":"'
@@ -154,6 +161,12 @@ class ChatRenderer:
         lines: list[bytes] = []
         for event in batch:
             match event:
+                case ChoiceStarted():
+                    self._choice = event.index
+                case Finished():
+                    lines += self._end(head, event)
+                case _ if self._choice:
+                    pass  # this dialect shows one choice
                 case TextDelta():
                     lines.append(head + jsontext.dumps(event.text) + b'},"done":false}\n')
                 case ReasoningDelta():
@@ -162,9 +175,7 @@ class ChatRenderer:
                     self._calls.append(event)
                 case LogprobsDelta():
                     lines.append(head + b'""},"done":false,"logprobs":' + jsontext.dumps(list(event.items)) + b"}\n")
-                case Finished():
-                    lines += self._end(head, event)
-                case Started() | RawFrames():
+                case Started() | RawFrames() | Embeddings():
                     pass
         return b"".join(lines)
 
@@ -172,7 +183,7 @@ class ChatRenderer:
         lines = []
         if calls := render_answer_calls(assemble(self._calls).tool_calls, finished.reason):
             lines.append(head + b'"","tool_calls":' + jsontext.dumps(calls) + b'},"done":false}\n')
-        return [*lines, head + b'""},' + common.dump_finished(finished) + b"\n"]
+        return [*lines, head + b'""},' + common.dump_finished(finished, self.request) + b"\n"]
 
 
 CODEC = common.make_codec(

@@ -14,11 +14,13 @@ from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import Fields
 from agenthub.dialects.codec import Codec
 from agenthub.dialects.framing import LineFramer
+from agenthub.dialects.ledger import TO_NATIVE
 from agenthub.errors import AgentHubError, InvalidRequest, UpstreamError, UpstreamStatus
 
 STREAM_TYPE = "application/x-ndjson"
 WHOLE_TYPE = "application/json; charset=utf-8"
 _NANO = 1_000_000_000
+_REMOTE = ("remote_model", "remote_host")
 _LEVELS = ("high", "medium", "low", "max")
 _BARE_NUMBER = re.compile(r"[-+]?[0-9]{1,15}(\.[0-9]{1,15})?")
 _DURATION = re.compile(r"[-+]?(([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+")
@@ -67,6 +69,13 @@ def parse_keep_alive(value: JSON) -> JSON:
     raise InvalidRequest(f"time: invalid duration {jsontext.dumps(value).decode()}", param="keep_alive")
 
 
+def is_zero(keep_alive: JSON) -> bool:
+    """Say whether a parsed keep_alive means to unload: the number 0, or a duration of nothing ("0s", "0h0m")."""
+    if isinstance(keep_alive, str):
+        return not any(digit in keep_alive for digit in "123456789")
+    return keep_alive is not None and bool(keep_alive == 0)
+
+
 def parse_format(value: JSON) -> JSON:
     """Return None, ``"json"`` or a JSON schema."""
     if value is None or value == "":
@@ -91,6 +100,8 @@ def parse_think(value: JSON) -> bool | str | None:
 def render_common(request: TextRequest, model: str) -> dict[str, JSON]:
     """Return what chat and generate share of a request body."""
     body: dict[str, JSON] = {"model": model, "stream": request.stream}
+    if request.extras:
+        body |= TO_NATIVE.extras(request)
     if request.options:
         body["options"] = dict(request.options)
     if request.keep_alive is not None:
@@ -127,7 +138,8 @@ def parse_finished(line: Mapping[str, JSON]) -> Finished:
         )
     context = get("context")
     numbers = tuple(map(count, typed.items(context))) if context else ()
-    return Finished(typed.text(get("done_reason")) or "stop", usage, timings, numbers)
+    aside = {name: line[name] for name in _REMOTE if name in line}
+    return Finished(typed.text(get("done_reason")) or "stop", usage, timings, numbers, aside=aside)
 
 
 def render_finished(finished: Finished) -> dict[str, JSON]:
@@ -151,9 +163,16 @@ def render_finished(finished: Finished) -> dict[str, JSON]:
     return members
 
 
+def dump_finished(finished: Finished, request: BaseRequest) -> bytes:
+    """Return the same members as the end of a JSON object, with ``x_openai`` if it is wanted."""
+    if request.sidecar and finished.aside:
+        return jsontext.dumps(render_finished(finished) | {"x_openai": dict(finished.aside)})[1:]
+    return _dump_finished(finished)
+
+
 @lru_cache(64)
-def dump_finished(finished: Finished) -> bytes:
-    """Return the same members as the end of a JSON object; those of a cached answer are asked for again and again."""
+def _dump_finished(finished: Finished) -> bytes:
+    # Those of a cached answer are asked for again and again.
     return jsontext.dumps(render_finished(finished))[1:]
 
 

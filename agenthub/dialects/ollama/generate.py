@@ -8,6 +8,7 @@ from agenthub.canonical import (
     JSON,
     Answer,
     Batch,
+    ChoiceStarted,
     Embeddings,
     Event,
     Finished,
@@ -111,7 +112,7 @@ def render_whole(request: GenerateRequest, answer: Answer) -> bytes:
         body["thinking"] = answer.reasoning
     if answer.logprobs:
         body["logprobs"] = list(answer.logprobs)
-    return jsontext.dumps(body)[:-1] + b"," + common.dump_finished(answer.finished or Finished())
+    return jsontext.dumps(body)[:-1] + b"," + common.dump_finished(answer.finished or Finished(), request)
 
 
 @attrs.define
@@ -120,6 +121,7 @@ class GenerateRenderer:
 
     request: GenerateRequest
     _model: bytes = attrs.field(init=False)
+    _choice: int = 0
 
     def __attrs_post_init__(self) -> None:
         self._model = b'{"model":' + jsontext.dumps(self.request.model) + b',"created_at":"'
@@ -129,14 +131,18 @@ class GenerateRenderer:
         lines: list[bytes] = []
         for event in batch:
             match event:
+                case ChoiceStarted():
+                    self._choice = event.index
+                case Finished():
+                    lines.append(head + b'"",' + common.dump_finished(event, self.request) + b"\n")
+                case _ if self._choice:
+                    pass  # this dialect shows one choice
                 case TextDelta():
                     lines.append(head + jsontext.dumps(event.text) + b',"done":false}\n')
                 case ReasoningDelta():
                     lines.append(head + b'"","thinking":' + jsontext.dumps(event.text) + b',"done":false}\n')
                 case LogprobsDelta():
                     lines.append(head + b'"","done":false,"logprobs":' + jsontext.dumps(list(event.items)) + b"}\n")
-                case Finished():
-                    lines.append(head + b'"",' + common.dump_finished(event) + b"\n")
                 case Started() | RawFrames() | ToolCallDelta() | Embeddings():
                     pass
         return b"".join(lines)

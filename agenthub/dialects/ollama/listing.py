@@ -9,11 +9,14 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
+import attrs
+
 from agenthub.canonical import JSON, Answer, Finished, ModelInfo, RelayRequest, Source
 from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import parse_fields
 from agenthub.dialects.codec import BROKEN
 from agenthub.dialects.ollama import fields as common
+from agenthub.dialects.ollama import show
 from agenthub.dialects.whole import NoFrames
 from agenthub.errors import InvalidRequest, UpstreamProtocol
 
@@ -78,18 +81,24 @@ def _timestamp(seconds: JSON) -> str:
 def render_show(model: ModelInfo) -> bytes:
     """Return a body of /api/show made of what an OpenAI-compatible server lists; ollama-python needs ``model_info``."""
     entry = model.entry
-    meta = entry.get("meta")
-    trained = meta.get("n_ctx_train") if isinstance(meta, Mapping) else None
     details = render_details(model)
     family = details["family"] or "unknown"
     info: dict[str, JSON] = {"general.architecture": family}
-    if (context := entry.get("max_model_len") or trained) is not None:
+    if (context := context_length(model)) is not None:
         info[f"{family}.context_length"] = context
     capabilities = entry.get("capabilities")
     if not isinstance(capabilities, list) or not capabilities:
         capabilities = ["completion"]
     body = {"modelfile": "", "license": "", "template": "", "details": details, "model_info": info}
     return jsontext.dumps(body | {"capabilities": capabilities, "modified_at": _timestamp(entry.get("created"))})
+
+
+def context_length(model: ModelInfo) -> int | None:
+    """Return how many tokens a model can take, where an OpenAI-compatible server lists it (vLLM, llama.cpp)."""
+    meta = model.entry.get("meta")
+    trained = meta.get("n_ctx_train") if isinstance(meta, Mapping) else None
+    length = model.entry.get("max_model_len") or trained
+    return length if type(length) is int else None
 
 
 def parse_show_request(body: bytes) -> RelayRequest:
@@ -118,7 +127,10 @@ SHOW_CODEC = common.make_codec(
     render_whole=_render_relayed,
     make_parser=NoFrames,
     make_renderer=NoFrames,
+    complete=show.complete,
+    is_verb=True,
 )
+COPILOT_SHOW_CODEC = attrs.evolve(SHOW_CODEC, complete=show.complete_for_copilot)
 
 
 def parse_running(body: bytes) -> list[Mapping[str, JSON]]:
@@ -130,8 +142,17 @@ def parse_running(body: bytes) -> list[Mapping[str, JSON]]:
 
 
 def render_running(entries: Iterable[Mapping[str, JSON]]) -> bytes:
-    """Return the body of /api/ps."""
-    return jsontext.dumps({"models": list(entries)})
+    """Return the body of /api/ps: latest expiry first, whichever upstream the entries are from."""
+    return jsontext.dumps({"models": sorted(entries, key=_expiry, reverse=True)})
+
+
+def _expiry(entry: Mapping[str, JSON]) -> float:
+    try:
+        moment = datetime.fromisoformat(entry.get("expires_at") or "")
+    except (TypeError, ValueError):
+        return 0.0
+    # To move one near the ends of the calendar to another zone is an OverflowError; Ollama's "never" is the year 2318.
+    return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() if 1 < moment.year < 9999 else 0.0
 
 
 def parse_version(body: bytes) -> str:

@@ -19,9 +19,19 @@ from agenthub.canonical import (
 )
 from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import Fields, parse_fields
+from agenthub.dialects.ledger import TO_NATIVE, TO_OPENAI
 from agenthub.dialects.openai import fields as common
-from agenthub.dialects.openai.chat_stream import ChatParser, ChatRenderer, parse_logprobs, render_logprobs
-from agenthub.dialects.openai.messages import MessageParser, MessageRenderer, render_tool_call
+from agenthub.dialects.openai.chat_stream import (
+    ChatParser,
+    ChatRenderer,
+    parse_content,
+    parse_logprobs,
+    parse_thinking,
+    render_logprobs,
+)
+from agenthub.dialects.openai.choices import parse_choices
+from agenthub.dialects.openai.messages import MessageParser, render_messages, render_tool_call
+from agenthub.dialects.openai.tools import parse_tools, render_tools
 from agenthub.dialects.toolcalls import make_call_id
 from agenthub.errors import InvalidRequest
 
@@ -37,28 +47,33 @@ def parse_request(body: bytes) -> ChatRequest:
     if not values:
         raise InvalidRequest("[] is too short - 'messages'", param="messages")
     parser = MessageParser()
-    messages = tuple(parser.parse(value) for value in values)
-    effort = fields.object("reasoning").get("effort") or fields.values.get("reasoning_effort")
-    fields.take("reasoning_effort")
-    if (think := common.parse_effort(effort)) is not None:
-        shared["think"] = think
-    if (wanted := _parse_response_format(fields)) is not None:
-        shared["format"] = wanted
-    tools, losses = _parse_tools(fields)
+    messages = tuple([parser.parse(value) for value in values])
+    losses = [*shared.pop("unmapped"), *parser.losses]
+    if fields.values:
+        think, wanted = parse_reasoning(fields, losses), _parse_response_format(fields, losses)
+        shared |= {} if think is None else {"think": think}
+        shared |= {} if wanted is None else {"format": wanted}
     return ChatRequest(
         **shared,
+        **parse_tools(fields, losses),
         messages=messages,
-        tools=tools,
-        tool_choice=fields.take("tool_choice"),
         logprobs=fields.flag("logprobs"),
         top_logprobs=fields.integer("top_logprobs") or 0,
         extras=fields.rest(),
-        unmapped=(*parser.losses, *losses),
+        unmapped=tuple(losses),
         source=Source(DIALECT, PATH, body),
     )
 
 
-def _parse_response_format(fields: Fields) -> JSON:
+def parse_reasoning(fields: Fields, losses: list[Loss]) -> bool | str | None:
+    """Take ``reasoning_effort`` and OpenRouter's ``reasoning`` object, whose effort wins."""
+    effort, reasoning = fields.take("reasoning_effort"), dict(fields.object("reasoning"))
+    effort = reasoning.pop("effort", None) or effort
+    losses += [Loss(f"reasoning.{name}") for name, value in reasoning.items() if value is not None]
+    return common.parse_effort(effort)
+
+
+def _parse_response_format(fields: Fields, losses: list[Loss]) -> JSON:
     wanted = fields.object("response_format")
     match wanted.get("type"):
         case "json_object":
@@ -68,50 +83,56 @@ def _parse_response_format(fields: Fields) -> JSON:
             if not isinstance(schema, dict) or not isinstance(schema.get("schema"), dict):
                 raise InvalidRequest("response_format.json_schema.schema is required", param="response_format")
             return schema["schema"]
+        case "text" | None:
+            return None
+    loss = TO_NATIVE.loss("chat", "response_format.type", wanted["type"])
+    losses += [loss] if loss is not None else []
     return None
 
 
-def _parse_tools(fields: Fields) -> tuple[tuple[JSON, ...], list[Loss]]:
-    tools = fields.objects("tools", "api.Tool")
-    custom = any(tool.get("type", "function") != "function" for tool in tools)
-    return tools, [Loss("tools.custom", rejected=True)] if custom else []
-
-
-def render_request(request: ChatRequest, model: str) -> bytes:
+def render_request(request: ChatRequest, model: str, flavour: str = "generic") -> bytes:
     """Return the body for an OpenAI-compatible upstream; raises RequestError for a history that it cannot take."""
-    renderer = MessageRenderer()
-    body: dict[str, JSON] = {"model": model, "messages": [renderer.render(message) for message in request.messages]}
-    body |= common.render_options(request) | common.render_stream_options(request)
-    if request.tools:
-        body["tools"] = [{"type": "function", **tool} for tool in request.tools]
-    if request.tool_choice is not None:
-        body["tool_choice"] = request.tool_choice
+    body: dict[str, JSON] = {"model": model, "messages": render_messages(request.messages, flavour)}
+    body |= common.render_options(request, flavour) | common.render_stream_options(request)
+    body |= TO_OPENAI.extras(request, flavour)
+    body |= render_tools(request)
+    if request.choices != 1:
+        body["n"] = request.choices
     if request.format == "json":
         body["response_format"] = {"type": "json_object"}
     elif request.format is not None:
         body["response_format"] = {"type": "json_schema", "json_schema": {"name": "schema", "schema": request.format}}
-    if request.think is not None and request.think is not True:
-        body["reasoning_effort"] = request.think or "none"
+    if request.think is not None:
+        body |= _render_think(request.think, flavour)
     if request.logprobs:
         body |= {"logprobs": True} | ({"top_logprobs": request.top_logprobs} if request.top_logprobs else {})
     return jsontext.dumps(body)
 
 
+def _render_think(think: bool | str, flavour: str) -> dict[str, JSON]:
+    home = TO_OPENAI.home("chat", "think", think, flavour)
+    table, dot, name = home.partition(".")
+    if dot:
+        return {table: {name: think}}
+    return {home: think or "none"} if home else {}
+
+
 def parse_whole(body: bytes) -> list[Event]:
-    """Return the events of an answer that was not streamed; only the first choice counts."""
-    answer = jsontext.loads(body)
-    common.raise_error(answer)
-    choice = answer["choices"][0]
+    """Return the events of an answer that was not streamed."""
+    return parse_choices(jsontext.loads(body), _parse_choice)
+
+
+def _parse_choice(choice: JSON, events: list[Event]) -> None:
     message = choice["message"]
-    events: list[Event] = []
-    if reasoning := message.get("reasoning") or message.get("reasoning_content"):
-        events.append(ReasoningDelta(typed.text(reasoning)))
-    if text := message.get("content") or message.get("refusal"):
+    if reasoning := parse_thinking(message):
+        events.append(ReasoningDelta(reasoning))
+    if text := parse_content(message.get("content")) or message.get("refusal"):
         events.append(TextDelta(typed.text(text)))
-    events += [_parse_call(index, call) for index, call in enumerate(typed.items(message.get("tool_calls")))]
+    calls = typed.items(message.get("tool_calls"))
+    if not calls and message.get("function_call"):
+        calls = [{"function": message["function_call"]}]
+    events += [_parse_call(index, call) for index, call in enumerate(calls)]
     events += parse_logprobs(choice.get("logprobs") or {})
-    reason = common.parse_reason(typed.text(choice.get("finish_reason")) or "stop")
-    return [*events, Finished(reason, common.parse_usage(answer.get("usage")))]
 
 
 def _parse_call(index: int, call: JSON) -> ToolCallDelta:
@@ -123,7 +144,20 @@ def _parse_call(index: int, call: JSON) -> ToolCallDelta:
 
 def render_whole(request: ChatRequest, answer: Answer) -> bytes:
     """Return the answer to a request that was not streamed."""
-    finished = answer.finished or Finished()
+    choices = [_render_choice(request, index, one) for index, one in enumerate((answer, *answer.more))]
+    body = {
+        "id": f"chatcmpl-{uuid.uuid4().hex}",
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": request.model,
+        "system_fingerprint": common.FINGERPRINT,
+        "choices": choices,
+        "usage": common.render_usage(answer.finished.usage if answer.finished else None),
+    }
+    return jsontext.dumps(body | common.render_sidecar(request, answer.finished or Finished()))
+
+
+def _render_choice(request: ChatRequest, index: int, answer: Answer) -> dict[str, JSON]:
     called = bool(answer.tool_calls)
     message: dict[str, JSON] = {
         "role": "assistant",
@@ -133,24 +167,17 @@ def render_whole(request: ChatRequest, answer: Answer) -> bytes:
     if answer.reasoning:
         # Clients read one spelling or the other.
         message |= {"reasoning": answer.reasoning, "reasoning_content": answer.reasoning}
-    if called:
+    if called and request.functions:
+        message["function_call"] = render_tool_call(answer.tool_calls[0])["function"]
+    elif called:
         message["tool_calls"] = [render_tool_call(call) for call in answer.tool_calls]
-    choice = {
-        "index": 0,
+    reason = (answer.finished or Finished()).reason
+    return {
+        "index": index,
         "message": message,
         "logprobs": render_logprobs(answer.logprobs) if answer.logprobs else None,
-        "finish_reason": common.render_reason(finished.reason, called),
+        "finish_reason": common.render_reason(reason, called, request.functions),
     }
-    body = {
-        "id": f"chatcmpl-{uuid.uuid4().hex}",
-        "object": "chat.completion",
-        "created": int(time.time()),
-        "model": request.model,
-        "system_fingerprint": common.FINGERPRINT,
-        "choices": [choice],
-        "usage": common.render_usage(finished.usage),
-    }
-    return jsontext.dumps(body)
 
 
 CODEC = common.make_codec(

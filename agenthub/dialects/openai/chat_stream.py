@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import attrs
 
@@ -12,6 +12,7 @@ from agenthub.canonical import (
     JSON,
     Batch,
     ChatRequest,
+    ChoiceStarted,
     Embeddings,
     Event,
     Finished,
@@ -33,17 +34,20 @@ from agenthub.dialects.toolcalls import make_call_id
 class ChatParser(ChoiceParser):
     """Chunks of a stream. Calls are renumbered: some servers start a new call on an index that is taken."""
 
-    _calls: int = 0
-    _open: dict[int, tuple[int, str]] = attrs.field(factory=dict)
+    _calls: dict[int, int] = attrs.field(factory=dict)
+    _open: dict[tuple[int, int], tuple[int, str]] = attrs.field(factory=dict)
 
     def parse_choice(self, choice: JSON, events: list[Event]) -> None:
         delta = choice.get("delta") or {}
-        if reasoning := delta.get("reasoning") or delta.get("reasoning_content"):
-            events.append(ReasoningDelta(typed.text(reasoning)))
-        if text := delta.get("content") or delta.get("refusal"):
+        if reasoning := parse_thinking(delta):
+            events.append(ReasoningDelta(reasoning))
+        content = delta.get("content")
+        if text := (content if type(content) is str else parse_content(content)) or delta.get("refusal"):
             events.append(TextDelta(typed.text(text)))
         if fragments := delta.get("tool_calls"):
-            events.extend(self._call(fragment) for fragment in typed.items(fragments))
+            events.extend([self._call(fragment) for fragment in typed.items(fragments)])
+        elif function := delta.get("function_call"):
+            events.append(self._call({"index": 0, "function": function}))
         if logprobs := choice.get("logprobs"):
             events.extend(parse_logprobs(logprobs))
 
@@ -51,12 +55,28 @@ class ChatParser(ChoiceParser):
         theirs, call_id = typed.count(fragment.get("index")), typed.text(fragment.get("id"))
         function = fragment.get("function") or {}
         arguments = typed.text(function.get("arguments"))
-        known = self._open.get(theirs)
+        known = self._open.get((self._index, theirs))
         if known is not None and call_id in ("", known[1]):
             return ToolCallDelta(known[0], arguments=arguments)
-        index, self._calls = self._calls, self._calls + 1
-        self._open[theirs] = (index, call_id or make_call_id())
-        return ToolCallDelta(index, self._open[theirs][1], typed.text(function.get("name")), arguments)
+        index = self._calls.get(self._index, 0)
+        self._calls[self._index] = index + 1
+        known = self._open[self._index, theirs] = (index, call_id or make_call_id())
+        return ToolCallDelta(index, known[1], typed.text(function.get("name")), arguments)
+
+
+def parse_thinking(message: Mapping[str, JSON]) -> str:
+    """Return what a message or a delta says in any of the words that servers have for thinking aloud."""
+    thinking = message.get("reasoning") or message.get("reasoning_content")
+    if not thinking and (details := message.get("reasoning_details")):
+        return "".join([typed.text(detail.get("text")) for detail in typed.items(details)])
+    return typed.text(thinking)
+
+
+def parse_content(value: JSON) -> str:
+    """Return a content that is a text, null or a list of parts, of which those of text count."""
+    if isinstance(value, list):
+        return "".join([typed.required(part.get("text")) for part in value if part.get("type") == "text"])
+    return typed.text(value)
 
 
 def parse_logprobs(value: JSON) -> list[LogprobsDelta]:
@@ -87,12 +107,6 @@ class ChunkTemplate:
 
     head: bytes
     tail: bytes
-    before_text: bytes = attrs.field(init=False)
-    after_text: bytes = attrs.field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self.before_text = self.head + b'{"index":0,"delta":{"content":'
-        self.after_text = b'},"logprobs":null,"finish_reason":null}' + self.tail
 
     @classmethod
     def make(cls, request: ChatRequest) -> ChunkTemplate:
@@ -106,9 +120,14 @@ class ChunkTemplate:
         head = b"data: " + jsontext.dumps(shared)[:-1] + b',"choices":['
         return cls(head, b'],"usage":null}\n\n' if request.include_usage else b"]}\n\n")
 
-    def chunk(self, delta: bytes, logprobs: bytes = b"null", reason: bytes = b"null") -> bytes:
-        middle = b'{"index":0,"delta":' + delta + b',"logprobs":' + logprobs + b',"finish_reason":' + reason + b"}"
-        return self.head + middle + self.tail
+    def around_text(self, index: int) -> tuple[bytes, bytes]:
+        """Return what stands before and after the text of a chunk of nothing else."""
+        before = b'%s{"index":%d,"delta":{"content":' % (self.head, index)
+        return before, b'},"logprobs":null,"finish_reason":null}' + self.tail
+
+    def chunk(self, index: int, delta: bytes, logprobs: bytes = b"null", reason: bytes = b"null") -> bytes:
+        shape = b'%s{"index":%d,"delta":%s,"logprobs":%s,"finish_reason":%s}%s'
+        return shape % (self.head, index, delta, logprobs, reason, self.tail)
 
     def usage(self, usage: Usage | None) -> bytes:
         return self.head + b'],"usage":' + jsontext.dumps(common.render_usage(usage)) + b"}\n\n"
@@ -116,50 +135,83 @@ class ChunkTemplate:
 
 @attrs.define
 class ChatRenderer:
-    """Chunks of a stream: the role on the first only, one chunk with the reason, counts if asked for, ``[DONE]``."""
+    """Chunks of a stream: the role on a choice's first only, one chunk with its reason, counts if asked, ``[DONE]``.
+
+    ``_around_text`` is None until the choice has begun: then its texts need no more than a look at their type.
+    """
 
     request: ChatRequest
     _template: ChunkTemplate = attrs.field(init=False)
-    _role: bytes = b'"role":"assistant",'
-    _called: bool = False
+    _around_text: tuple[bytes, bytes] | None = None
+    _index: int = 0
+    _begun: set[int] = attrs.field(factory=set)
+    _called: set[int] = attrs.field(factory=set)
 
     def __attrs_post_init__(self) -> None:
         self._template = ChunkTemplate.make(self.request)
 
     def render(self, batch: Batch) -> bytes:
         frames: list[bytes] = []
-        before, after = self._template.before_text, self._template.after_text
+        around = self._around_text
         for event in batch:
-            if type(event) is TextDelta and not self._role:
-                frames.append(before + jsontext.dumps(event.text) + after)
+            if around is not None and type(event) is TextDelta:
+                frames.append(around[0] + jsontext.dumps(event.text) + around[1])
                 continue
-            match event:
-                case TextDelta():
-                    frames.append(self._chunk(b'"content":' + jsontext.dumps(event.text)))
-                case ReasoningDelta():
-                    text = jsontext.dumps(event.text)
-                    frames.append(self._chunk(b'"reasoning":' + text + b',"reasoning_content":' + text))
-                case ToolCallDelta():
-                    self._called = True
-                    frames.append(self._chunk(b'"tool_calls":[' + jsontext.dumps(_fragment(event)) + b"]"))
-                case LogprobsDelta():
-                    frames.append(self._chunk(b'"content":""', jsontext.dumps(render_logprobs(event.items))))
-                case Finished():
-                    frames += self._finish(event)
-                case Started() | RawFrames() | Embeddings():
-                    pass
+            frames += self._render(event)
+            around = self._around_text
         return b"".join(frames)
 
+    def _render(self, event: Event) -> list[bytes]:
+        match event:
+            case TextDelta():
+                return [self._chunk(b'"content":' + jsontext.dumps(event.text))]
+            case ReasoningDelta():
+                text = jsontext.dumps(event.text)
+                return [self._chunk(b'"reasoning":' + text + b',"reasoning_content":' + text)]
+            case ToolCallDelta():
+                return self._call(event)
+            case LogprobsDelta():
+                return [self._chunk(b'"content":""', jsontext.dumps(render_logprobs(event.items)))]
+            case ChoiceStarted():
+                self._index = event.index
+                begun = event.index in self._begun
+                self._around_text = self._template.around_text(event.index) if begun else None
+            case Finished():
+                return self._finish(event)
+            case Started() | RawFrames() | Embeddings():
+                pass
+        return []
+
+    def _call(self, event: ToolCallDelta) -> list[bytes]:
+        self._called.add(self._index)
+        if not self.request.functions:
+            return [self._chunk(b'"tool_calls":[' + jsontext.dumps(_fragment(event)) + b"]")]
+        if event.index:
+            return []  # there is but one function_call
+        function = _fragment(event)["function"]
+        return [self._chunk(b'"function_call":' + jsontext.dumps(function))]
+
     def _chunk(self, members: bytes, logprobs: bytes = b"null") -> bytes:
-        role, self._role = self._role, b""
-        return self._template.chunk(b"{" + role + members + b"}", logprobs)
+        role = b"" if self._index in self._begun else b'"role":"assistant",'
+        self._begun.add(self._index)
+        self._around_text = self._template.around_text(self._index)
+        return self._template.chunk(self._index, b"{" + role + members + b"}", logprobs)
 
     def _finish(self, finished: Finished) -> list[bytes]:
-        frames = [self._chunk(b'"content":""')] if self._role else []
-        reason = common.render_reason(finished.reason, self._called).encode()
-        frames.append(self._template.chunk(b"{}", reason=b'"' + reason + b'"'))
+        frames = []
+        for index, reason in enumerate((finished.reason, *finished.more_reasons)):
+            self._index = index
+            if index not in self._begun:
+                frames.append(self._chunk(b'"content":""'))
+            said = common.render_reason(reason, index in self._called, self.request.functions).encode()
+            frames.append(self._template.chunk(index, b"{}", reason=b'"' + said + b'"'))
         if self.request.include_usage:
             frames.append(self._template.usage(finished.usage))
+        if sidecar := common.render_sidecar(self.request, finished):
+            # Beside the reason: a chunk after the counts would take them away from the openai package's helper.
+            member = b',"x_ollama":' + jsontext.dumps(sidecar["x_ollama"]) + b"}\n\n"
+            place = -2 if self.request.include_usage else -1
+            frames[place] = frames[place].removesuffix(b"}\n\n") + member
         return [*frames, common.DONE]
 
 

@@ -1,25 +1,35 @@
-"""What the streams of both text endpoints have in common: choices, counts and the end."""
+"""What the answers of both text endpoints have in common: choices, counts and the end."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import attrs
 
-from agenthub.canonical import JSON, Event, Finished, Usage
+from agenthub.canonical import JSON, ChoiceStarted, Event, Finished, Timings, Usage
 from agenthub.dialects import jsontext, typed
 from agenthub.dialects.openai import fields as common
+from agenthub.dialects.openai.errors import raise_error
 from agenthub.errors import UpstreamProtocol
+
+MOST_CHOICES = 4096
+"""What an answer may hold: 128 choices for each of several prompts."""
 
 
 @attrs.define
 class ChoiceParser:
-    """Chunks of a stream, of which only the first choice counts; a subclass says what a choice holds.
+    """Chunks of a stream; a subclass says what a choice holds.
 
     The end comes in any order: the reason, the counts (some servers put them on the chunk with the reason), ``[DONE]``.
+    The reasons of all choices come with Finished.
     """
 
-    _reason: str = ""
+    _reasons: dict[int, str] = attrs.field(factory=dict)
     _usage: Usage | None = None
+    _timings: Timings | None = None
+    _aside: Mapping[str, JSON] | None = None
     _done: bool = False
+    _index: int = 0
 
     def parse(self, payload: bytes, events: list[Event]) -> None:
         if self._done:
@@ -29,14 +39,20 @@ class ChoiceParser:
             events.append(self._finish())
             return
         frame = jsontext.loads(payload)
-        common.raise_error(frame)
+        raise_error(frame)
         if usage := frame.get("usage"):
             self._usage = common.parse_usage(usage)
+            self._timings = self._timings or parse_timings(frame.get("timings"))
         for choice in frame.get("choices") or ():
-            if not choice.get("index"):
-                self.parse_choice(choice, events)
-                if reason := choice.get("finish_reason"):
-                    self._reason = common.parse_reason(typed.text(reason))
+            index = choice.get("index") or 0
+            if index != self._index:
+                self._index = checked_index(index)
+                events.append(ChoiceStarted(index))
+            self.parse_choice(choice, events)
+            if reason := choice.get("finish_reason"):
+                self._reasons[index] = common.parse_reason(typed.text(reason))
+                self._timings = self._timings or parse_timings(frame.get("timings"))
+                self._aside = common.parse_aside(frame)
 
     def parse_choice(self, choice: JSON, events: list[Event]) -> None:
         """Append the events of a choice."""
@@ -47,6 +63,48 @@ class ChoiceParser:
             events.append(self._finish())
 
     def _finish(self) -> Finished:
-        if not self._reason and not self._done:
+        if not self._reasons and not self._done:
             raise UpstreamProtocol("the upstream ended the stream without a finish reason")
-        return Finished(self._reason or "stop", self._usage)
+        return finish(self._reasons, self._usage, self._timings, self._aside)
+
+
+def checked_index(value: JSON) -> int:
+    """Return the index of a choice."""
+    index = typed.count(value)
+    if not 0 <= index < MOST_CHOICES:
+        raise UpstreamProtocol("the upstream numbers its choices beyond all bounds")
+    return index
+
+
+def finish(
+    reasons: dict[int, str], usage: Usage | None, timings: Timings | None, aside: Mapping[str, JSON] | None
+) -> Finished:
+    """Return the last event; a choice without a reason has stopped."""
+    more = tuple([reasons.get(index, "stop") for index in range(1, max(reasons, default=0) + 1)])
+    return Finished(reasons.get(0, "stop"), usage, timings, more_reasons=more, aside=aside or {})
+
+
+def parse_timings(value: JSON) -> Timings | None:
+    """Return what llama.cpp's server tells in milliseconds, beyond the API of others."""
+    if not isinstance(value, dict) or "predicted_ms" not in value:
+        return None
+    return Timings(
+        prompt_s=typed.number(value.get("prompt_ms")) / 1000, completion_s=typed.number(value["predicted_ms"]) / 1000
+    )
+
+
+def parse_choices(answer: JSON, parse_choice: Callable[[JSON, list[Event]], None]) -> list[Event]:
+    """Return the events of an answer that was not streamed, choice after choice."""
+    raise_error(answer)
+    events: list[Event] = []
+    reasons: dict[int, str] = {}
+    for choice in answer["choices"]:
+        index = checked_index(choice.get("index"))
+        if index or reasons:
+            events.append(ChoiceStarted(index))
+        parse_choice(choice, events)
+        reasons[index] = common.parse_reason(typed.text(choice.get("finish_reason")) or "stop")
+    if not reasons:
+        raise UpstreamProtocol("the upstream's answer has no choices")
+    usage, timings = common.parse_usage(answer.get("usage")), parse_timings(answer.get("timings"))
+    return [*events, finish(reasons, usage, timings, common.parse_aside(answer))]

@@ -12,6 +12,7 @@ from agenthub.canonical import (
     JSON,
     Answer,
     Batch,
+    ChoiceStarted,
     Event,
     Finished,
     GenerateRequest,
@@ -22,48 +23,56 @@ from agenthub.canonical import (
 )
 from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import Fields, parse_fields
+from agenthub.dialects.ledger import TO_NATIVE, TO_OPENAI
 from agenthub.dialects.openai import fields as common
-from agenthub.dialects.openai.choices import ChoiceParser
+from agenthub.dialects.openai.choices import ChoiceParser, parse_choices
+from agenthub.errors import InvalidRequest
 
 DIALECT = "openai"
 PATH = "/v1/completions"
+MOST_PROMPTS = 256
 
 
 def parse_request(body: bytes) -> GenerateRequest:
     """Return the canonical request; raises InvalidRequest."""
     fields = parse_fields(body, "CompletionRequest", package="openai", empty="EOF")
     shared = common.parse_common(fields)
-    prompt, losses = _parse_prompt(fields)
+    prompts, losses = _parse_prompts(fields)
     top = fields.integer("logprobs")
     return GenerateRequest(
-        **shared,
-        prompt=prompt,
+        **shared | {"unmapped": (*shared["unmapped"], *losses)},
+        prompt=prompts[0],
+        more_prompts=prompts[1:],
         suffix=fields.text("suffix"),
         logprobs=top is not None,
         top_logprobs=top or 0,
         extras=fields.rest(),
-        unmapped=losses,
         source=Source(DIALECT, PATH, body),
     )
 
 
-def _parse_prompt(fields: Fields) -> tuple[str, tuple[Loss, ...]]:
+def _parse_prompts(fields: Fields) -> tuple[tuple[str, ...], list[Loss]]:
     value = fields.take("prompt")
     if value is None or isinstance(value, str):
-        return value or "", ()
+        return (value or "",), []
     if not isinstance(value, list):
         fields.refuse("prompt", value, "string")
-    if len(value) == 1 and isinstance(value[0], str):
-        return value[0], ()
+    if len(value) > MOST_PROMPTS:
+        raise InvalidRequest(f"prompt may hold {MOST_PROMPTS} prompts at most", param="prompt")
     if all(isinstance(item, str) for item in value):
-        return "\n".join(value), (Loss("prompt", rejected=True, reason="one prompt a request is supported"),)
-    return "tokens", (Loss("prompt", rejected=True, reason="token arrays are not supported"),)
+        return tuple(value) or ("",), []
+    loss = TO_NATIVE.loss("generate", "prompt", value)
+    return ("tokens",), [loss] if loss is not None else []
 
 
-def render_request(request: GenerateRequest, model: str) -> bytes:
+def render_request(request: GenerateRequest, model: str, flavour: str = "generic") -> bytes:
     """Return the body for an OpenAI-compatible upstream: for raw prompts and for prompts with a suffix."""
-    body: dict[str, JSON] = {"model": model, "prompt": request.prompt}
-    body |= common.render_options(request) | common.render_stream_options(request)
+    prompts = (request.prompt, *request.more_prompts)
+    body: dict[str, JSON] = {"model": model, "prompt": list(prompts) if request.more_prompts else request.prompt}
+    body |= common.render_options(request, flavour) | common.render_stream_options(request)
+    body |= TO_OPENAI.extras(request, flavour)
+    if request.choices != 1:
+        body["n"] = request.choices
     if request.suffix:
         body["suffix"] = request.suffix
     if request.logprobs:
@@ -95,14 +104,8 @@ def _parse_logprobs(value: JSON) -> tuple[JSON, ...]:
 
 
 def parse_whole(body: bytes) -> list[Event]:
-    """Return the events of an answer that was not streamed; only the first choice counts."""
-    answer = jsontext.loads(body)
-    common.raise_error(answer)
-    choice = answer["choices"][0]
-    events: list[Event] = []
-    _parse_choice(choice, events)
-    reason = common.parse_reason(typed.text(choice.get("finish_reason")) or "stop")
-    return [*events, Finished(reason, common.parse_usage(answer.get("usage")))]
+    """Return the events of an answer that was not streamed."""
+    return parse_choices(jsontext.loads(body), _parse_choice)
 
 
 class CompletionParser(ChoiceParser):
@@ -124,14 +127,18 @@ def _shared(request: GenerateRequest) -> dict[str, JSON]:
 
 def render_whole(request: GenerateRequest, answer: Answer) -> bytes:
     """Return the answer to a request that was not streamed."""
-    finished = answer.finished or Finished()
-    choice = {
+    choices = [_render_choice(index, one) for index, one in enumerate((answer, *answer.more))]
+    usage = common.render_usage(answer.finished.usage if answer.finished else None)
+    return jsontext.dumps(_shared(request) | {"choices": choices, "usage": usage})
+
+
+def _render_choice(index: int, answer: Answer) -> dict[str, JSON]:
+    return {
         "text": answer.text,
-        "index": 0,
+        "index": index,
         "logprobs": _render_logprobs(answer.logprobs, 0) if answer.logprobs else None,
-        "finish_reason": common.render_reason(finished.reason, False),
+        "finish_reason": common.render_reason((answer.finished or Finished()).reason, False),
     }
-    return jsontext.dumps(_shared(request) | {"choices": [choice], "usage": common.render_usage(finished.usage)})
 
 
 def _render_logprobs(items: Sequence[JSON], start: int) -> dict[str, JSON]:
@@ -154,6 +161,7 @@ class CompletionRenderer:
     _head: bytes = attrs.field(init=False)
     _tail: bytes = attrs.field(init=False)
     _offset: int = 0
+    _index: int = 0
 
     def __attrs_post_init__(self) -> None:
         self._head = b"data: " + jsontext.dumps(_shared(self.request))[:-1] + b',"choices":['
@@ -169,6 +177,8 @@ class CompletionRenderer:
                     rendered = _render_logprobs(event.items, self._offset)
                     self._offset += sum(len(token) for token in rendered["tokens"])
                     frames.append(self._chunk(b'""', logprobs=jsontext.dumps(rendered)))
+                case ChoiceStarted():
+                    self._index, self._offset = event.index, 0
                 case Finished():
                     frames += self._finish(event)
                 case _:
@@ -176,12 +186,13 @@ class CompletionRenderer:
         return b"".join(frames)
 
     def _chunk(self, text: bytes, logprobs: bytes = b"null", reason: bytes = b"null") -> bytes:
-        middle = b'{"text":' + text + b',"index":0,"logprobs":' + logprobs + b',"finish_reason":' + reason + b"}"
-        return self._head + middle + self._tail
+        shape = b'%s{"text":%s,"index":%d,"logprobs":%s,"finish_reason":%s}%s'
+        return shape % (self._head, text, self._index, logprobs, reason, self._tail)
 
     def _finish(self, finished: Finished) -> list[bytes]:
-        reason = common.render_reason(finished.reason, False).encode()
-        frames = [self._chunk(b'""', reason=b'"' + reason + b'"')]
+        frames = []
+        for self._index, reason in enumerate((finished.reason, *finished.more_reasons)):
+            frames.append(self._chunk(b'""', reason=b'"' + common.render_reason(reason, False).encode() + b'"'))
         if self.request.include_usage:
             usage = jsontext.dumps(common.render_usage(finished.usage))
             frames.append(self._head + b'],"usage":' + usage + b"}\n\n")

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from agenthub.canonical import JSON, Answer, Embeddings, EmbedRequest, Event, Finished, Loss, Source, Usage
 from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import Fields, parse_fields
+from agenthub.dialects.ledger import TO_NATIVE
 from agenthub.dialects.ollama.fields import parse_keep_alive
 from agenthub.dialects.openai import fields as common
+from agenthub.dialects.openai.errors import raise_error
 from agenthub.dialects.whole import NoFrames
 from agenthub.errors import InvalidRequest
 
@@ -35,6 +37,7 @@ def parse_request(body: bytes) -> EmbedRequest:
         inputs=inputs,
         dimensions=fields.integer("dimensions"),
         encoding=encoding,
+        truncate=fields.choice("truncate"),
         options=fields.object("options"),
         keep_alive=parse_keep_alive(fields.take("keep_alive")),
         extras=fields.rest(),
@@ -51,11 +54,12 @@ def _parse_inputs(fields: Fields) -> tuple[tuple[str, ...], tuple[Loss, ...]]:
     if all(isinstance(item, str) for item in inputs):
         return tuple(inputs), ()
     if all(isinstance(item, int | list) and not isinstance(item, bool) for item in inputs):
-        return ("tokens",), (Loss("input", rejected=True, reason="invalid input type: token arrays are not supported"),)
+        loss = TO_NATIVE.loss("embed", "input", inputs)
+        return ("tokens",), (loss,) if loss is not None else ()
     raise InvalidRequest("invalid input type", param="input")
 
 
-def render_request(request: EmbedRequest, model: str) -> bytes:
+def render_request(request: EmbedRequest, model: str, flavour: str = "generic") -> bytes:
     """Return the body for an OpenAI-compatible upstream; floats, since not every upstream knows base64."""
     body: dict[str, JSON] = {"model": model, "input": list(request.inputs), "encoding_format": "float"}
     if request.dimensions is not None:
@@ -66,7 +70,7 @@ def render_request(request: EmbedRequest, model: str) -> bytes:
 def parse_whole(body: bytes) -> list[Event]:
     """Return the vectors in the order of the inputs, and the counts."""
     answer = jsontext.loads(body)
-    common.raise_error(answer)
+    raise_error(answer)
     data = sorted(answer["data"], key=lambda item: item.get("index", 0))
     usage = common.parse_usage(answer.get("usage")) or Usage()
     return [Embeddings(typed.vectors([_parse_vector(item["embedding"]) for item in data])), Finished("stop", usage)]

@@ -6,23 +6,29 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from agenthub.canonical import JSON, BaseRequest, TextRequest, Usage
+from agenthub.canonical import FLAVOURS, JSON, BaseRequest, Finished, Loss, TextRequest, Usage
 from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import Fields
 from agenthub.dialects.codec import Codec
 from agenthub.dialects.framing import EventFramer
+from agenthub.dialects.ledger import TO_NATIVE, TO_OPENAI
 from agenthub.dialects.ollama.fields import parse_format, parse_keep_alive, parse_think
-from agenthub.errors import AgentHubError, InvalidRequest, RequestError, UnknownModel, UpstreamError, UpstreamStatus
+from agenthub.dialects.openai.errors import render_stream_error
+from agenthub.errors import InvalidRequest
 
 STREAM_TYPE = "text/event-stream"
 WHOLE_TYPE = "application/json"
 DONE = b"data: [DONE]\n\n"
 FINGERPRINT = "fp_agenthub"
 
-SAMPLING = ("temperature", "top_p", "seed", "frequency_penalty", "presence_penalty")
-"""Options of the same name and scale on both sides."""
-EXTENSIONS = ("top_k", "min_p", "repeat_penalty", "num_ctx")
-"""Ollama's options that are taken at the top level too, for the SDKs' ``extra_body``."""
+_OPTIONS = {
+    row.field: row.home.partition(";")[0].removeprefix("options.")
+    for row in TO_NATIVE.rows
+    if row.home.startswith("options.")
+}
+"""The top-level fields that are options, and Ollama's names for them."""
+_WHOLE = frozenset({"seed", "num_predict", "top_k", "repeat_last_n", "num_keep", "mirostat"})
+_MOST_CHOICES = 128
 _EFFORTS: Mapping[str, bool | str] = {
     "none": False,
     "minimal": "low",
@@ -40,27 +46,46 @@ def parse_common(fields: Fields) -> dict[str, Any]:
     model = fields.text("model")
     if not model:
         raise InvalidRequest("model is required", param="model")
+    choices = fields.integer("n")
+    if choices is not None and not 1 <= choices <= _MOST_CHOICES:
+        raise InvalidRequest(f"n must be between 1 and {_MOST_CHOICES}", param="n")
     options = parse_options(fields)
     stream_options = fields.object("stream_options")
     return {
         "model": model,
         "stream": fields.flag("stream"),
         "include_usage": bool(stream_options.get("include_usage")),
+        "choices": choices or 1,
         "options": options,
         "keep_alive": parse_keep_alive(fields.take("keep_alive")),
         "format": parse_format(fields.take("format")),
         "think": parse_think(fields.take("think")),
+        "unmapped": _stream_losses(stream_options) if stream_options else (),
     }
+
+
+def _stream_losses(stream_options: Mapping[str, JSON]) -> tuple[Loss, ...]:
+    losses = (TO_NATIVE.loss("chat", f"stream_options.{name}", value) for name, value in stream_options.items())
+    return tuple(loss for loss in losses if loss is not None)
 
 
 def parse_options(fields: Fields) -> dict[str, JSON]:
     """Take sampling options under Ollama's names; what stands at the top level wins over ``options``."""
     options = {name: value for name, value in fields.object("options").items() if value is not None}
-    limits = (fields.integer("max_completion_tokens"), fields.integer("max_tokens"))
-    named: dict[str, JSON] = {name: fields.number(name) for name in SAMPLING + EXTENSIONS}
-    named["num_predict"] = next((limit for limit in limits if limit is not None), None)
-    named["stop"] = parse_stop(fields.take("stop"))
-    return options | {name: value for name, value in named.items() if value is not None}
+    # From the last to the first, so that max_completion_tokens wins over max_tokens.
+    for name in sorted(fields.values.keys() & _OPTIONS.keys(), reverse=True):
+        option = _OPTIONS[name]
+        value: JSON
+        match option:
+            case "stop":
+                value = parse_stop(fields.take(name))
+            case "num_predict":
+                value = fields.integer(name)
+            case _:
+                value = fields.number(name)
+        if value is not None:
+            options[option] = value
+    return options
 
 
 def parse_stop(value: JSON) -> list[str] | None:
@@ -84,33 +109,42 @@ def parse_effort(value: JSON) -> bool | str | None:
     )
 
 
-def render_options(request: BaseRequest) -> dict[str, JSON]:
-    """Return the sampling options that an OpenAI-compatible upstream takes, under its names.
+def render_options(request: BaseRequest, flavour: str = FLAVOURS[0]) -> dict[str, JSON]:
+    """Return the sampling options that an upstream of that flavour takes, under its names.
 
     Raises InvalidRequest in Ollama's words for those of a wrong type.
     """
-    return _render_options(request.options)
+    return _render_options(request.options, flavour)
 
 
-def _render_options(options: Mapping[str, JSON]) -> dict[str, JSON]:
-    body: dict[str, JSON] = {name: _number(options, name) for name in SAMPLING if options.get(name) is not None}
-    if body.get("seed") == -1:
-        del body["seed"]
-    if options.get("num_predict") is not None and (limit := int(_number(options, "num_predict"))) > 0:
-        body["max_tokens"] = limit
-    stop = options.get("stop") or []
-    if not isinstance(stop, list) or not all(isinstance(item, str) for item in stop):
+def _render_options(options: Mapping[str, JSON], flavour: str = FLAVOURS[0]) -> dict[str, JSON]:
+    body: dict[str, JSON] = {}
+    for name, value in options.items():
+        home = TO_OPENAI.home("chat", f"options.{name}", value, flavour)
+        if not home or value is None:
+            continue
+        if name == "stop":
+            value = _stop(value)
+        elif type(value) is not float:
+            value = _number(name, value)
+        elif name in _WHOLE:
+            value = int(value)
+        if value != []:
+            body[home] = value
+    return body
+
+
+def _stop(value: JSON) -> JSON:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise InvalidRequest('option "stop" must be of type array', param="options.stop")
-    return body | ({"stop": stop} if stop else {})
+    return value
 
 
-def _number(options: Mapping[str, JSON], name: str) -> int | float:
-    value: JSON = options[name]
-    whole = name in ("seed", "num_predict")
+def _number(name: str, value: JSON) -> int | float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        wanted = "integer" if whole else "float32"
+        wanted = "integer" if name in _WHOLE else "float32"
         raise InvalidRequest(f'option "{name}" must be of type {wanted}', param=f"options.{name}")
-    return int(value) if whole else value
+    return value
 
 
 def render_defaults(request: BaseRequest) -> dict[str, JSON]:
@@ -148,59 +182,43 @@ def render_usage(usage: Usage | None) -> dict[str, JSON]:
     return body
 
 
+_ASIDE = ("id", "system_fingerprint", "service_tier")
+_NANO = 1_000_000_000
+
+
+def parse_aside(answer: Mapping[str, JSON]) -> dict[str, JSON]:
+    """Return what an answer or a chunk says of itself that Ollama's dialect has no place for."""
+    return {name: value for name in _ASIDE if (value := answer.get(name)) is not None}
+
+
+def render_sidecar(request: BaseRequest, finished: Finished) -> dict[str, JSON]:
+    """Return ``x_ollama``, if it is wanted: what Ollama told, in its words; durations are nanoseconds."""
+    if not request.sidecar:
+        return {}
+    told: dict[str, JSON] = {"done_reason": finished.reason}
+    if (timings := finished.timings) is not None:
+        spent = (timings.total_s, timings.load_s, timings.prompt_s, timings.completion_s)
+        told |= dict(zip(_DURATIONS, (round(seconds * _NANO) for seconds in spent), strict=True))
+    if finished.context:
+        told["context"] = list(finished.context)
+    return {"x_ollama": told | dict(finished.aside)}
+
+
+_DURATIONS = ("total_duration", "load_duration", "prompt_eval_duration", "eval_duration")
+
+
 def parse_reason(value: str) -> str:
     """Return the canonical reason; a call of tools is a stop."""
     return "stop" if value in ("tool_calls", "function_call") else value
 
 
-def render_reason(reason: str, called: bool) -> str:
+def render_reason(reason: str, called: bool, functions: bool = False) -> str:
     """Return OpenAI's reason for a canonical one; words that are not in its list become ``stop``."""
     if reason in ("length", "content_filter"):
         return reason
-    return "tool_calls" if called else "stop"
-
-
-def raise_error(frame: Mapping[str, JSON]) -> None:
-    """Raise the error that a frame reports in place of a chunk."""
-    if not (error := frame.get("error")):
-        return
-    message = error.get("message") if isinstance(error, dict) else error
-    raise UpstreamError(message if isinstance(message, str) else jsontext.dumps(error).decode())
-
-
-_KINDS: Mapping[int, tuple[str, str | None]] = {
-    400: ("invalid_request_error", None),
-    401: ("invalid_request_error", "invalid_api_key"),
-    403: ("permission_error", None),
-    404: ("invalid_request_error", "model_not_found"),
-    408: ("server_error", "timeout"),
-    413: ("invalid_request_error", "request_too_large"),
-    429: ("rate_limit_error", "rate_limit_exceeded"),
-    501: ("invalid_request_error", "not_supported"),
-    502: ("server_error", "upstream_error"),
-    503: ("server_error", "overloaded"),
-    504: ("server_error", "timeout"),
-}
-
-
-def render_stream_error(error: AgentHubError) -> bytes:
-    """Return the last frame of a stream that broke; no ``[DONE]`` follows it."""
-    return b"data: " + render_error(error) + b"\n\n"
-
-
-def render_error(error: AgentHubError) -> bytes:
-    """Return the error object, all four keys always there. Source: API reference "Error codes"."""
-    kind, code = _KINDS.get(
-        error.status, ("invalid_request_error", None) if error.status < 500 else ("server_error", None)
-    )
-    if error.status == 404 and not isinstance(error, UnknownModel | UpstreamStatus):
-        code = None
-    if isinstance(error, UpstreamStatus) and error.status == 404 and "model" not in str(error):
-        code = None  # the path is missing, not the model
-    if isinstance(error, UpstreamStatus):
-        code = error.code or (None if error.status < 500 and error.status not in (401, 404, 429) else code)
-    param = error.param if isinstance(error, RequestError) else None
-    return jsontext.dumps({"error": {"message": str(error), "type": kind, "param": param, "code": code}})
+    if not called:
+        return "stop"
+    return "function_call" if functions else "tool_calls"
 
 
 make_codec = partial(

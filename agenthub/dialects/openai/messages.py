@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import attrs
 
 from agenthub.canonical import JSON, Loss, Message, ToolCall
 from agenthub.dialects.body import Fields
+from agenthub.dialects.ledger import TO_NATIVE, TO_OPENAI
 from agenthub.dialects.ollama.messages import parse_plain, parse_tool_call
 from agenthub.errors import InvalidRequest, Unsupported
 
 _PLAIN_ROLES = frozenset({"system", "user", "assistant"})
 _ROLES = {"developer": "system", "function": "tool"}
 _MAGIC = ((b"\x89PNG", "image/png"), (b"\xff\xd8", "image/jpeg"), (b"GIF8", "image/gif"))
-_REMOTE_IMAGE = "image URLs are not currently supported, please use base64 encoded data instead"
 
 
 @attrs.define
@@ -43,7 +45,7 @@ class MessageParser:
         call_id, name = fields.text("tool_call_id"), fields.text("name")
         answers = _ROLES.get(role, role) == "tool"
         if name and not answers:
-            self._lose(Loss("messages.name"))
+            self._lose("messages.name", name)
         message = Message(
             role=_ROLES.get(role, role),
             content=content or fields.text("refusal"),
@@ -54,11 +56,12 @@ class MessageParser:
             tool_name=(name or self._names.get(call_id, "")) if answers else "",
         )
         for unknown in filter(fields.values.get, fields.values):
-            self._lose(Loss(f"messages.{unknown}"))
+            self._lose(f"messages.{unknown}", fields.values[unknown])
         return message
 
-    def _lose(self, loss: Loss) -> None:
-        if loss not in self.losses:
+    def _lose(self, field: str, value: JSON) -> None:
+        loss = TO_NATIVE.loss("chat", field, value)
+        if loss is not None and loss not in self.losses:
             self.losses.append(loss)
 
     def _content(self, value: JSON) -> tuple[str, tuple[str, ...]]:
@@ -83,17 +86,18 @@ class MessageParser:
             case "input_audio" if isinstance(part.get("input_audio"), dict):
                 images.append(str(part["input_audio"].get("data", "")))
             case other:
-                self._lose(Loss(f"messages.content.{other}", rejected=True))
+                loss = Loss(f"messages.content.{other}", rejected=True)
+                self.losses += [] if loss in self.losses else [loss]
 
     def _image(self, value: JSON, images: list[str]) -> None:
         url = value.get("url") if isinstance(value, dict) else value
         if not isinstance(url, str):
             raise InvalidRequest("invalid image input", param="messages.content.image_url")
+        self._lose("messages.content.image_url", url)
         if url.startswith(("http://", "https://")):
-            self._lose(Loss("messages.content.image_url", rejected=True, reason=_REMOTE_IMAGE))
             return
-        if isinstance(value, dict) and value.get("detail") not in (None, "auto"):
-            self._lose(Loss("messages.content.image_url.detail"))
+        if isinstance(value, dict) and (detail := value.get("detail")) is not None:
+            self._lose("messages.content.image_url.detail", detail)
         data = url.partition(",")[2] if url.startswith("data:") else url
         # Go's decoder insists on the padding that browsers leave out.
         images.append(data + "=" * (-len(data) % 4))
@@ -105,21 +109,52 @@ def _calls(fields: Fields) -> list[JSON]:
 
 
 def _reasoning(fields: Fields) -> str:
-    spellings = fields.take("reasoning"), fields.take("reasoning_content")
-    return next((text for text in spellings if isinstance(text, str)), "")
+    spellings = fields.take("reasoning"), fields.take("reasoning_content"), fields.take("reasoning_details")
+    for spelled in spellings:
+        if isinstance(spelled, str) and spelled:
+            return spelled
+        if isinstance(spelled, list):
+            return "".join([str(detail.get("text") or "") for detail in spelled if isinstance(detail, dict)])
+    return ""
+
+
+def render_messages(messages: Sequence[Message], flavour: str) -> list[JSON]:
+    """Return the history for an upstream of that flavour; raises RequestError for one that it cannot take.
+
+    An image in a tool's message, where this API has no place for one, follows in a message of the user's.
+    """
+    renderer, rendered, shown = MessageRenderer(_thinking(flavour)), list[JSON](), list[str]()
+    for message in messages:
+        if shown and message.role != "tool":
+            rendered.append({"role": "user", "content": [_media(data) for data in shown]})
+            shown.clear()
+        if message.images and message.role == "tool":
+            shown += message.images
+            message = attrs.evolve(message, images=())
+        rendered.append(renderer.render(message))
+    return [*rendered, {"role": "user", "content": [_media(data) for data in shown]}] if shown else rendered
+
+
+@lru_cache
+def _thinking(flavour: str) -> str:
+    return TO_OPENAI.home("chat", "messages.thinking", True, flavour).removeprefix("messages.")
 
 
 @attrs.define
 class MessageRenderer:
-    """Renders a history in order; calls without an id, as native clients leave them, get one for their answers."""
+    """Renders a history in order; calls without an id, as native clients leave them, get one for their answers.
 
+    ``thinking`` is the upstream's field for what the model thought aloud, empty where it takes none.
+    """
+
+    thinking: str = "reasoning"
     _unanswered: list[ToolCall] = attrs.field(factory=list)
     _given: int = 0
 
     def render(self, message: Message) -> dict[str, JSON]:
         rendered: dict[str, JSON] = {"role": message.role, "content": self._content(message)}
-        if message.reasoning:
-            rendered["reasoning"] = message.reasoning
+        if message.reasoning and self.thinking:
+            rendered[self.thinking] = message.reasoning
         if message.tool_calls:
             self._unanswered = [self._with_id(call) for call in message.tool_calls]
             rendered["tool_calls"] = [render_tool_call(call) for call in self._unanswered]

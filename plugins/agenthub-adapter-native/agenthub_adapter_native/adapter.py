@@ -23,13 +23,16 @@ from agenthub import (
     RelayRequest,
     Request,
     Started,
+    TextRequest,
+    UpstreamStatus,
 )
-from agenthub.dialects import Codec, ollama
-from agenthub.dialects.lane import make_lane
+from agenthub.dialects import Codec, jsontext, ollama
+from agenthub.dialects.emulation import emulated
+from agenthub.dialects.lane import Lane, make_lane
 from agenthub.dialects.losses import losses_to_native
 
-_OPERATIONS = frozenset({"chat", "generate", "embed", "show", "ps", "version"})
 _GET = {"ps": ollama.listing.PS_PATH, "version": ollama.listing.VERSION_PATH}
+_OPERATIONS = frozenset({"chat", "generate", "embed", *_GET, *ollama.VERBS})
 
 
 def make_adapter(name: str, settings: BackendSettings) -> NativeAdapter:
@@ -42,12 +45,18 @@ def callers_fault(message: str) -> bool:
     return message.startswith(('option "', "invalid format"))
 
 
+def just_thinking(lane: Lane) -> Lane:
+    """Return the lane for an Ollama before 0.12, which thinks or does not, but knows no levels."""
+    return attrs.evolve(lane, body=jsontext.replace_top_level(lane.body, "think", True))
+
+
 @attrs.define
 class NativeAdapter:
     """An Ollama server, or one that speaks its API."""
 
     upstream: HttpUpstream
     operations: frozenset[str] = _OPERATIONS
+    _knows_levels: bool | None = None
 
     async def __aenter__(self) -> Self:
         await self.upstream.__aenter__()
@@ -68,25 +77,48 @@ class NativeAdapter:
         return losses_to_native(request)
 
     def chat(self, request: ChatRequest) -> AsyncGenerator[Batch, None]:
-        return self._ask(request, ollama.chat.CODEC)
+        if request.source is not None and request.source.dialect == ollama.chat.DIALECT:
+            return self._ask(request, ollama.chat.CODEC)
+        return emulated(request, lambda part: self._ask(part, ollama.chat.CODEC))
 
     def generate(self, request: GenerateRequest) -> AsyncGenerator[Batch, None]:
-        return self._ask(request, ollama.generate.CODEC)
+        if request.source is not None and request.source.dialect == ollama.chat.DIALECT:
+            return self._ask(request, ollama.generate.CODEC)
+        return emulated(request, lambda part: self._ask(part, ollama.generate.CODEC))
 
     def embed(self, request: EmbedRequest) -> AsyncGenerator[Batch, None]:
         return self._ask(request, ollama.embed.CODEC)
 
     def _ask(self, request: Request, codec: Codec) -> AsyncGenerator[Batch, None]:
-        return self.upstream.ask(make_lane(request, ollama.CODECS, codec), authorization=request.authorization)
+        lane = make_lane(request, ollama.CODECS, codec)
+        if not lane.raw and isinstance(request, TextRequest) and isinstance(request.think, str):
+            if self._knows_levels is None:
+                return self._ask_at_level(request, lane)
+            lane = lane if self._knows_levels else just_thinking(lane)
+        return self.upstream.ask(lane, authorization=request.authorization)
+
+    async def _ask_at_level(self, request: Request, lane: Lane) -> AsyncGenerator[Batch, None]:
+        try:
+            async with aclosing(self.upstream.ask(lane, authorization=request.authorization)) as batches:
+                async for batch in batches:
+                    self._knows_levels = True
+                    yield batch
+            return
+        except UpstreamStatus as error:
+            if error.status != 400 or "think of type bool" not in str(error):
+                raise
+        # Nothing came yet, since its status said no: it is asked again in the words that it knows.
+        self._knows_levels = False
+        async with aclosing(self.upstream.ask(just_thinking(lane), authorization=request.authorization)) as batches:
+            async for batch in batches:
+                yield batch
 
     async def relay(self, request: RelayRequest) -> AsyncGenerator[Batch, None]:
         if request.verb in _GET:
             path = _GET[request.verb]
             yield (Started(raw_path=path), RawFrames(await self.upstream.get(path)), Finished())
             return
-        codec = ollama.listing.SHOW_CODEC
-        # The answer is nothing but its bytes, whoever asks.
-        lane = attrs.evolve(make_lane(request, {codec.path: codec}, codec), raw=True)
+        lane = ollama.make_verb_lane(request)
         async with aclosing(self.upstream.ask(lane, authorization=request.authorization)) as batches:
             async for batch in batches:
                 yield batch

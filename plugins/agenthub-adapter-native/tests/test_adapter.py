@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from hashlib import sha256
 
 import pytest
 
@@ -14,6 +15,7 @@ from agenthub import (
     Finished,
     Message,
     RelayRequest,
+    Started,
     TextDelta,
     UpstreamError,
     UpstreamStatus,
@@ -68,6 +70,37 @@ async def test_it_embeds_and_relays(adapter: NativeAdapter) -> None:
     assert len(assemble(events).vectors) == 1
     shown = [batch async for batch in adapter.relay(RelayRequest(verb="show", model="standin"))]
     assert b"model_info" in shown[-1][1].data  # type: ignore[union-attr]
+
+
+async def upload() -> AsyncIterator[bytes]:
+    yield b"hel"
+    yield b"lo"
+
+
+async def test_it_relays_each_verb_that_it_has(adapter: NativeAdapter, standin: Standin) -> None:
+    """What the hub does not know to be there it asks for all the same: the answer is the upstream's bytes."""
+    digest = f"sha256:{sha256(b'hello').hexdigest()}"
+    requests = {
+        "pull": RelayRequest(verb="pull", model="fresh", stream=True),
+        "push": RelayRequest(verb="push", model="fresh"),
+        "create": RelayRequest(verb="create", model="fresh", arguments={"model": "made"}),
+        "copy": RelayRequest(verb="copy", model="made", arguments={"destination": "copied"}),
+        "show": RelayRequest(verb="show", model="copied"),
+        "delete": RelayRequest(verb="delete", model="made"),
+        "blobs": RelayRequest(verb="blobs", model="", arguments={"digest": digest}, content=upload(), length=5),
+        "ps": RelayRequest(verb="ps", model=""),
+        "version": RelayRequest(verb="version", model=""),
+    }
+    assert adapter.operations == {"chat", "generate", "embed", *requests}
+    statuses = {}
+    for verb, request in requests.items():
+        events = [event async for batch in adapter.relay(request) for event in batch]
+        assert type(events[-1]) is Finished
+        assert isinstance(events[0], Started)
+        statuses[verb] = events[0].status
+    assert statuses == dict.fromkeys(requests, 200) | {"blobs": 201}
+    assert [model.name for model in standin.models] == ["copied", "fresh", "standin", "standin-embed"]
+    assert standin.blobs == {digest.replace(":", "-"): 5}
 
 
 async def test_failures_are_upstream_errors(adapter: NativeAdapter, standin: Standin) -> None:

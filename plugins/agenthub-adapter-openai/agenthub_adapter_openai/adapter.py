@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from functools import lru_cache, partial
 from types import TracebackType
 from typing import Self
 
@@ -27,9 +28,10 @@ from agenthub import (
     Started,
     Timings,
     UnknownModel,
+    UpstreamStatus,
 )
-from agenthub.dialects import Codec, ollama, openai
-from agenthub.dialects.lane import make_lane
+from agenthub.dialects import Codec, jsontext, ollama, openai
+from agenthub.dialects.lane import Lane, make_lane
 from agenthub.dialects.losses import losses_to_openai
 from agenthub_adapter_openai.running import Running
 
@@ -39,7 +41,7 @@ _OPERATIONS = frozenset({"chat", "generate", "embed", "show", "ps"})
 def make_adapter(name: str, settings: BackendSettings) -> OpenAIAdapter:
     """Return the adapter of the backend ``name``; its URL may end in ``/v1`` or not."""
     root = settings.url.removesuffix("/v1")
-    return OpenAIAdapter(HttpUpstream(name, attrs.evolve(settings, url=root)))
+    return OpenAIAdapter(HttpUpstream(name, attrs.evolve(settings, url=root)), settings.flavour)
 
 
 @attrs.define
@@ -47,8 +49,10 @@ class OpenAIAdapter:
     """An OpenAI-compatible server: Ollama's ``/v1``, llama.cpp, vLLM, OpenAI itself."""
 
     upstream: HttpUpstream
+    flavour: str = "generic"
     operations: frozenset[str] = _OPERATIONS
     running: Running = attrs.field(factory=Running)
+    _knows_stream_options: bool | None = None
 
     async def __aenter__(self) -> Self:
         await self.upstream.__aenter__()
@@ -66,7 +70,7 @@ class OpenAIAdapter:
         return openai.listing.parse_models(await self.upstream.get(openai.listing.MODELS_PATH))
 
     def losses(self, request: Request) -> Sequence[Loss]:
-        return losses_to_openai(request)
+        return losses_to_openai(request, self.flavour)
 
     def chat(self, request: ChatRequest) -> AsyncGenerator[Batch, None]:
         return self._ask(request, openai.chat.CODEC)
@@ -80,24 +84,48 @@ class OpenAIAdapter:
     def embed(self, request: EmbedRequest) -> AsyncGenerator[Batch, None]:
         return self._ask(request, openai.embeddings.CODEC)
 
-    async def _ask(self, request: Request, codec: Codec) -> AsyncGenerator[Batch, None]:
+    def _ask(self, request: Request, codec: Codec) -> AsyncGenerator[Batch, None]:
         self.running.touch(request.target)
         if request.loads_only and (request.source is None or request.source.dialect == ollama.chat.DIALECT):
-            yield self._loaded(request)
+            return self._loaded(request)
+        lane = make_lane(request, openai.CODECS, for_flavour(codec, self.flavour))
+        if not lane.raw and request.stream:
+            if self._knows_stream_options is None:
+                return self._ask_for_counts(lane, request)
+            lane = lane if self._knows_stream_options else without_stream_options(lane)
+        return self._timed(lane, request)
+
+    async def _ask_for_counts(self, lane: Lane, request: Request) -> AsyncGenerator[Batch, None]:
+        try:
+            async with aclosing(self._timed(lane, request)) as batches:
+                async for batch in batches:
+                    self._knows_stream_options = True
+                    yield batch
             return
-        lane = make_lane(request, openai.CODECS, codec)
+        except UpstreamStatus as error:
+            if error.status not in (400, 422) or "stream_options" not in str(error):
+                raise
+        # An older server. Nothing came yet, since its status said no: it is asked again for what it knows.
+        self._knows_stream_options = False
+        async with aclosing(self._timed(without_stream_options(lane), request)) as batches:
+            async for batch in batches:
+                yield batch
+
+    async def _timed(self, lane: Lane, request: Request) -> AsyncGenerator[Batch, None]:
         clock = StreamClock()
         async with aclosing(self.upstream.ask(lane, authorization=request.authorization)) as batches:
             async for batch in batches:
                 clock.see()
-                yield clock.timed(batch) if type(batch[-1]) is Finished else batch
+                if type(batch[-1]) is Finished:
+                    batch = clock.timed(without_load(batch))
+                yield batch
 
-    def _loaded(self, request: Request) -> Batch:
+    async def _loaded(self, request: Request) -> AsyncGenerator[Batch, None]:
         # This API cannot load or unload; it does so by itself when it is asked something.
-        reason = "unload" if request.keep_alive in (0, "0", "0s") else "load"
+        reason = "unload" if ollama.fields.is_zero(request.keep_alive) else "load"
         if reason == "unload":
             self.running.forget(request.target)
-        return (Started(), Finished(reason))
+        yield (Started(), Finished(reason))
 
     async def relay(self, request: RelayRequest) -> AsyncGenerator[Batch, None]:
         models = await self.models()
@@ -125,9 +153,30 @@ def as_chat(request: GenerateRequest) -> ChatRequest:
     )
 
 
+def without_load(batch: Batch) -> Batch:
+    """Return the last batch, without its bytes where they say ``load``: Ollama's word, and no reason of OpenAI's."""
+    started, finished = batch[0], batch[-1]
+    if not (isinstance(started, Started) and isinstance(finished, Finished) and finished.reason == "load"):
+        return batch
+    return (attrs.evolve(started, raw_path=""), *(event for event in batch[1:] if not isinstance(event, RawFrames)))
+
+
+@lru_cache
+def for_flavour(codec: Codec, flavour: str) -> Codec:
+    """Return the codec whose requests are in the words of that flavour."""
+    return attrs.evolve(codec, render_request=partial(codec.render_request, flavour=flavour))
+
+
+def without_stream_options(lane: Lane) -> Lane:
+    """Return the lane for a server that refuses ``stream_options``; it will not tell its counts."""
+    body = jsontext.loads(lane.body)
+    body.pop("stream_options", None)
+    return attrs.evolve(lane, body=jsontext.dumps(body))
+
+
 @attrs.define
 class StreamClock:
-    """Times an answer from outside, since this API reports no durations: native clients divide by them."""
+    """Times an answer from outside, since most servers of this API tell no durations: native clients divide by them."""
 
     _started: float = attrs.field(factory=time.perf_counter)
     _first: float = 0.0
@@ -141,6 +190,6 @@ class StreamClock:
         """Return the last batch with durations in its Finished."""
         now, finished = time.perf_counter(), batch[-1]
         assert isinstance(finished, Finished)
-        waited = self._first - self._started
-        timings = Timings(total_s=now - self._started, prompt_s=waited, completion_s=now - self._first)
+        told = finished.timings or Timings(prompt_s=self._first - self._started, completion_s=now - self._first)
+        timings = attrs.evolve(told, total_s=now - self._started)
         return (*batch[:-1], attrs.evolve(finished, timings=timings))

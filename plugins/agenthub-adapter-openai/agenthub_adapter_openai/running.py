@@ -52,4 +52,6 @@ def _entry(model: ModelInfo, used: float) -> dict[str, JSON]:
     listed = ollama.listing.render_entry(model)
     expires = datetime.fromtimestamp(used, UTC) + timedelta(seconds=KEEP_ALIVE_S)
     shown = {name: listed[name] for name in ("name", "model", "size", "digest", "details")}
-    return shown | {"expires_at": expires.strftime("%Y-%m-%dT%H:%M:%SZ"), "size_vram": 0}
+    shown |= {"expires_at": expires.strftime("%Y-%m-%dT%H:%M:%SZ"), "size_vram": 0}
+    context = ollama.listing.context_length(model)
+    return shown if context is None else shown | {"context_length": context}

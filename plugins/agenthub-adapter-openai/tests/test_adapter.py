@@ -87,11 +87,12 @@ def test_running_models_are_forgotten() -> None:
     """After five minutes without traffic, at once when unloaded, and made-up names do not pile up."""
     now = [1000.0]
     held = Running(clock=lambda: now[0])
-    known = {name: ModelInfo(name, "openai") for name in ("a", "b:latest")}
+    known = {name: ModelInfo(name, "openai", {"meta": {"n_ctx_train": 2048}}) for name in ("a", "b:latest")}
     held.touch("a")
     now[0] += KEEP_ALIVE_S - 1
     held.touch("b")
-    assert [entry["name"] for entry in held.entries(known)] == ["b:latest", "a"]
+    entries = held.entries(known)
+    assert [(entry["name"], entry["context_length"]) for entry in entries] == [("b:latest", 2048), ("a", 2048)]
     now[0] += 2
     assert [entry["name"] for entry in held.entries(known)] == ["b:latest"]
     held.forget("b")

@@ -1,0 +1,62 @@
+"""Progress streams of pull, push and create: lines of ``{"status": …}`` that end with ``success``.
+
+The lines go through as they are; nothing is known of them but how they end. Source: Ollama docs/api.md "Pull a Model".
+"""
+
+from __future__ import annotations
+
+from agenthub.canonical import Answer, Batch, Event, Finished, RelayRequest
+from agenthub.dialects import jsontext
+from agenthub.errors import UpstreamProtocol, UpstreamReport
+
+SUCCESS = b'{"status":"success"}'
+
+
+class ProgressParser:
+    """Lines of a stream.
+
+    A line that reports an error is a line like others, and what follows it is passed on as well (Ollama 0.9.3 creates a
+    model from one that it could not pull, and says both); but the stream ends as a failure.
+    """
+
+    def __init__(self) -> None:
+        self.reported: UpstreamReport | None = None
+
+    def parse(self, payload: bytes, events: list[Event]) -> None:
+        line = jsontext.loads(payload)
+        if (message := line.get("error")) is not None:
+            self.reported = self.reported or _report(message)
+        elif not isinstance(status := line.get("status"), str):
+            raise UpstreamProtocol("the upstream sent a line without a status")
+        elif status == "success" and self.reported is None:
+            events.append(Finished())
+
+    def close(self, events: list[Event]) -> None:
+        raise self.reported or UpstreamProtocol("the upstream ended the stream without success")
+
+
+def _report(message: object) -> UpstreamReport:
+    return UpstreamReport(message if isinstance(message, str) else jsontext.dumps(message).decode("utf-8", "replace"))
+
+
+def parse_whole(body: bytes) -> list[Event]:
+    """Return the end of an answer with ``stream: false``, which is the last line alone."""
+    line = jsontext.loads(body)
+    if (message := line.get("error")) is not None:
+        raise _report(message)
+    return [Finished()]
+
+
+def render_whole(request: RelayRequest, answer: Answer) -> bytes:
+    """Return the single object for a client that asked for no stream, where the upstream sent one."""
+    return SUCCESS
+
+
+class ProgressRenderer:
+    """The last line alone, for a client that asked for a stream where the upstream sent none."""
+
+    def __init__(self, request: RelayRequest) -> None:
+        self.request = request
+
+    def render(self, batch: Batch) -> bytes:
+        return SUCCESS + b"\n" if type(batch[-1]) is Finished else b""

@@ -1,0 +1,58 @@
+"""What an answer of /api/show must have, whatever the upstream left out.
+
+Source: Ollama docs/api.md "Show Model Information".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from agenthub.canonical import JSON, RelayRequest
+from agenthub.dialects import jsontext
+
+
+def complete(request: RelayRequest, body: bytes) -> bytes:
+    """Return the answer with ``model_info``, an object, and ``capabilities``, not empty; other bytes stay as they are.
+
+    ollama-python needs the first and editors the second; Ollama 0.5 had no capabilities. Raises ValueError.
+    """
+    shown = _parse(body)
+    if not isinstance(shown.get("model_info"), dict):
+        body = jsontext.set_top_level(body, "model_info", {})
+    capabilities = shown.get("capabilities")
+    if not isinstance(capabilities, list) or not capabilities:
+        body = jsontext.set_top_level(body, "capabilities", guess_capabilities(shown))
+    return body
+
+
+def complete_for_copilot(request: RelayRequest, body: bytes) -> bytes:
+    """Return the same for GitHub Copilot, which shows ``general.basename`` to its user: the name that was asked for."""
+    body = complete(request, body)
+    info = jsontext.get_top_level(body, "model_info")
+    named = jsontext.set_top_level(info, "general.basename", request.model)
+    return jsontext.set_top_level(body, "model_info", jsontext.fragment(named.decode("utf-8")))
+
+
+def _parse(body: bytes) -> Mapping[str, JSON]:
+    shown = jsontext.loads(body)
+    if not isinstance(shown, dict):
+        raise ValueError("not a JSON object")
+    return shown
+
+
+def guess_capabilities(shown: Mapping[str, JSON]) -> list[str]:
+    """Return what a model can do, by the signs that newer Ollamas go by: its metadata and its template's variables."""
+    info = shown.get("model_info")
+    keys = list(info) if isinstance(info, dict) else []
+    details = shown.get("details")
+    family = str(details.get("family") or "") if isinstance(details, dict) else ""
+    if "bert" in family or any(key.endswith(".pooling_type") for key in keys):
+        return ["embedding"]
+    template = str(shown.get("template") or "")
+    signs = {
+        "completion": True,
+        "tools": ".Tools" in template,
+        "insert": ".Suffix" in template,
+        "vision": bool(shown.get("projector_info")) or any(".vision." in key for key in keys),
+    }
+    return [capability for capability, is_there in signs.items() if is_there]

@@ -1,0 +1,160 @@
+"""The tables of settings: what one group holds, with default, rule and one line of help of each setting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from attrs import field, frozen
+
+from agenthub.canonical import FLAVOURS
+from agenthub.settings.kinds import Flag, Seconds, Text, Texts, Url, Whole, without_slash
+from agenthub.settings.secret import Secret, SecretText, as_secret, as_secrets
+from agenthub.settings.tables import Headers, Options
+
+EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
+@frozen
+class LogSettings:
+    """[log]"""
+
+    level: str = field(
+        default="info",
+        validator=Text(
+            "The least serious level that is logged: debug, info, warning or error.",
+            ("debug", "info", "warning", "error"),
+        ),
+    )
+    format: str = field(
+        default="auto",
+        validator=Text(
+            "How lines look: auto is console on a terminal and json elsewhere.", ("auto", "json", "console")
+        ),
+    )
+    content: bool = field(default=False, validator=Flag("Log prompts and answers too; off, since they are private."))
+
+
+@frozen
+class BackendSettings:
+    """[backends.NAME]"""
+
+    url: str = field(
+        converter=without_slash,
+        validator=Url("The server's root; the openai adapter adds /v1 unless the URL ends in it."),
+    )
+    api_mode: str = field(default="", validator=Text("The adapter that speaks to it; empty: the hub's own api_mode."))
+    api_key: Secret = field(
+        default=Secret(),
+        converter=as_secret,
+        validator=SecretText("Sent as a bearer token; best kept in .env, not here."),
+    )
+    headers: Mapping[str, Secret] = field(
+        default=EMPTY,
+        converter=as_secrets,
+        validator=Headers("More headers for every request to it; their values are secret."),
+    )
+    models: tuple[str, ...] = field(
+        default=("*",), validator=Texts("Patterns of the model names that it serves, as in a shell.")
+    )
+    connect_timeout_s: float = field(default=5.0, validator=Seconds("Longest wait for a connection; 0: no limit."))
+    first_event_timeout_s: float = field(
+        default=300.0,
+        validator=Seconds(
+            "Longest wait for the first event, loading the model included; 0: none, as for pull, push and create."
+        ),
+    )
+    idle_timeout_s: float = field(
+        default=60.0,
+        validator=Seconds("Longest silence between two events of a stream; 0: none, as for pull, push and create."),
+    )
+    flavour: str = field(
+        default="generic",
+        validator=Text("Whose OpenAI-compatible API it speaks: generic, ollama, openai, vllm or llamacpp.", FLAVOURS),
+    )
+    forward_authorization: bool = field(
+        default=False, validator=Flag("Pass the client's Authorization header on; off, so that it stays here.")
+    )
+    max_frame_bytes: int = field(
+        default=16 * 2**20,
+        validator=Whole("Largest single frame of a stream, against a runaway server; 0: no limit.", unit="bytes"),
+    )
+
+
+@frozen
+class ModelSettings:
+    """[models."ALIAS"]"""
+
+    target: str = field(
+        validator=Text("The model that the backend is asked for when a client asks for the alias.", filled=True)
+    )
+    backends: tuple[str, ...] = field(
+        default=(), validator=Texts("The backends that may serve it; empty: any that has it.")
+    )
+    api_mode: str = field(default="", validator=Text("The adapter for this model; empty: its backend's."))
+    options: Mapping[str, object] = field(
+        default=EMPTY,
+        validator=Options("Model options for requests that do not set them, as num_ctx."),
+    )
+
+
+@frozen
+class ClientSettings:
+    """[clients.NAME], where NAME is what the client sends as X-Client-Name"""
+
+    api_mode: str = field(
+        default="", validator=Text("The adapter for this client; empty: the model's or the backend's.")
+    )
+    strict: bool = field(default=False, validator=Flag("Answer 400 to this client instead of dropping a field."))
+
+
+@frozen
+class HealthSettings:
+    """[health]"""
+
+    models_refresh_s: float = field(
+        default=30.0, validator=Seconds("How often each backend is asked for its models; 0: only at the start.")
+    )
+    ping_timeout_s: float = field(
+        default=5.0, validator=Seconds("How long a backend may take to show that it is up; 0: no limit.")
+    )
+
+
+@frozen
+class CachingSettings:
+    """[caching]"""
+
+    policy: str = field(
+        default="deterministic",
+        validator=Text(
+            "Which answers are kept: deterministic only those that must repeat, all every finished one, off none.",
+            ("deterministic", "all", "off"),
+        ),
+    )
+    ttl_s: float = field(default=3600.0, validator=Seconds("How long an answer is kept; 0: until it must make room."))
+    max_bytes: int = field(default=64 * 2**20, validator=Whole("Memory for kept answers; 0: no limit.", unit="bytes"))
+
+
+@frozen
+class CircuitBreakerSettings:
+    """[circuit_breaker]; to do without, take it out of ``middleware``"""
+
+    failure_threshold: int = field(
+        default=3, validator=Whole("Failures in a row that open a backend's breaker.", low=1)
+    )
+    open_for_s: float = field(
+        default=30.0, validator=Seconds("How long an open breaker refuses before it lets a probe by.")
+    )
+    half_open_probes: int = field(default=1, validator=Whole("Requests let by at once to probe the backend.", low=1))
+
+
+@frozen
+class PluginsSettings:
+    """[plugins]"""
+
+    disabled: tuple[str, ...] = field(default=(), validator=Texts("Entry points that are not loaded."))
+    on_error: str = field(
+        default="stop",
+        validator=Text("When a plugin cannot be loaded: stop the start, or skip it and log that.", ("stop", "skip")),
+    )

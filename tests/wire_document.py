@@ -1,0 +1,83 @@
+"""Writes docs/wire.md from the ledger: `python -m tests.wire_document`. A test holds the two together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from agenthub.dialects.ledger import TO_NATIVE, TO_OPENAI, Row, Table, Treatment
+from agenthub.dialects.ledger.to_openai import RAW
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "wire.md"
+
+HEAD = """# What becomes of each field
+
+This page is generated from the loss ledger (`agenthub/dialects/ledger/`), which the translation, the header
+`X-AgentHub-Dropped` and strict mode go by. Change the ledger, then run `python -m tests.wire_document`.
+
+There are four lanes. Where the client's dialect is the upstream's (Ollama's clients through the `native` adapter,
+OpenAI's through the `openai` adapter) every field, known or not, goes through byte for byte; only an aliased `model` is
+rewritten. The tables below are for the two lanes that cross. In them a field is
+
+* **carried**: it goes upstream, maybe under another name;
+* **emulated**: the hub does it itself;
+* **dropped**: it is left out, and named in `X-AgentHub-Dropped` and in the log line; with `X-AgentHub-Strict: true` or
+  the setting `strict`, the request is refused instead;
+* **rejected**: the answer would be wrong without it, so it is a 400 that names the field.
+
+A value that no row is about asks for nothing that the other side would not do anyway. A field that is in no table has
+no known meaning on the other side: it is dropped. OpenAI-compatible servers differ, and the setting `flavour` of a
+backend says which one it is (`generic`, `ollama`, `openai`, `vllm`, `llamacpp`): a row says so where one of them is
+treated otherwise.
+"""
+
+ENDPOINTS = (
+    (
+        "Ollama's clients, OpenAI-compatible upstream",
+        TO_OPENAI,
+        ("/api/chat", "/api/generate", "/api/embed, /api/embeddings"),
+    ),
+    (
+        "OpenAI's clients, Ollama's own API upstream",
+        TO_NATIVE,
+        ("/v1/chat/completions", "/v1/completions", "/v1/embeddings"),
+    ),
+)
+OPERATIONS = ("chat", "generate", "embed")
+
+
+def render() -> str:
+    """Return the whole page."""
+    parts = [HEAD]
+    for title, table, paths in ENDPOINTS:
+        parts.append(f"\n## {title}\n")
+        for operation, path in zip(OPERATIONS, paths, strict=True):
+            parts.append(f"\n### {path}\n\n| field | when | treatment | becomes |\n|---|---|---|---|\n")
+            parts += [f"{line}\n" for line in lines(table, operation)]
+    return "".join(parts)
+
+
+def lines(table: Table, operation: str) -> Iterator[str]:
+    """Yield the lines for one endpoint, one or more for each row."""
+    for row in table.rows:
+        if operation in row.operations:
+            yield line(row, "", row.treatment, row.home)
+            for flavour, (treatment, home) in row.flavours.items():
+                yield line(row, f"flavour {flavour}", treatment, home)
+    if table is TO_OPENAI and operation == "generate":
+        for row in RAW.rows:
+            yield line(row, "with raw or suffix", row.treatment, row.home)
+
+
+def line(row: Row, where: str, treatment: Treatment, home: str) -> str:
+    """Return one line of a table."""
+    conditions = [row.when.words if row.when else "", where]
+    when = ", ".join(condition for condition in conditions if condition)
+    becomes = home or (row.reason if treatment is Treatment.REJECTED else "")
+    if treatment is Treatment.CARRIED and " " not in becomes:
+        becomes = f"`{becomes}`"
+    return f"| `{row.field}` | {when} | {treatment} | {becomes} |"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render(), encoding="utf-8")
