@@ -117,9 +117,13 @@ class BackendUnavailable(DispatchError):
 
 
 class UpstreamError(DispatchError):
-    """The upstream could not be reached or failed; counts against its circuit breaker when ``counted``."""
+    """The upstream could not be reached or failed; counts against its circuit breaker when ``counted``.
+
+    ``is_final`` says that it is no use to ask again at once: the hub has done so itself, or would get the same.
+    """
 
     counted: bool = True
+    is_final: bool = False
 
 
 class UpstreamTimeout(UpstreamError):
@@ -165,6 +169,7 @@ class ToolCallMissing(UpstreamError):
     """The model called no tool, though ``tool_choice`` says it must; the backend is not to blame."""
 
     counted = False
+    is_final = True
 
 
 class UpstreamReport(UpstreamStatus):

@@ -263,3 +263,13 @@ async def test_a_client_that_closes_with_its_answer_has_not_left() -> None:
         again = await hub.post("/api/chat", cold)
         assert again.headers["X-AgentHub-Cache"] == "hit"
         assert [line["outcome"] for line in hub.dispatches()] == ["ok", "cached"]
+
+
+async def test_a_failure_after_the_hubs_own_retry(hub: RunningHub, standin: Standin, lane: tuple[str, str]) -> None:
+    """Where the connection closes before a byte, the hub tries once more itself, and tells the SDKs not to."""
+    standin.faults.extend([Fault.close(), Fault.close()])
+    answer = await hub.post(PATHS[lane[0]], BODY)
+    assert (answer.status, answer.headers["x-should-retry"]) == (502, "false")
+    standin.faults.append(Fault.close())
+    answer = await hub.post(PATHS[lane[0]], BODY)
+    assert (answer.status, answer.headers.get("x-should-retry")) == (200, None)

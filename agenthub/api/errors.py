@@ -11,7 +11,15 @@ from agenthub.api.bodies import BrokenBody
 from agenthub.dialects.ollama import fields as ollama_fields
 from agenthub.dialects.openai import errors as openai_errors
 from agenthub.dialects.openai import fields as openai_fields
-from agenthub.errors import AgentHubError, BackendUnavailable, RateLimited, RequestError, TooLarge, UpstreamStatus
+from agenthub.errors import (
+    AgentHubError,
+    BackendUnavailable,
+    RateLimited,
+    RequestError,
+    TooLarge,
+    UpstreamError,
+    UpstreamStatus,
+)
 from agenthub.middleware import Caller
 
 _log = structlog.get_logger("agenthub")
@@ -40,8 +48,8 @@ def error_response(caller: Caller, error: AgentHubError) -> web.Response:
         response.headers.update(error.headers)
     if isinstance(error, BackendUnavailable | RateLimited):
         response.headers["Retry-After"] = str(math.ceil(error.retry_after_s))
-    if isinstance(error, BackendUnavailable):
-        # The SDKs would ask twice more at once; the breaker has already said no.
+    if isinstance(error, BackendUnavailable) or (isinstance(error, UpstreamError) and error.is_final):
+        # The SDKs would ask twice more at once; the breaker has already said no, or the hub has tried again itself.
         response.headers["x-should-retry"] = "false"
     return response
 

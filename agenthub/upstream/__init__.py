@@ -142,7 +142,12 @@ class HttpUpstream:
             return await session.request(method, url, data=_payload(body), headers=headers, allow_redirects=False)
         except aiohttp.ServerDisconnectedError:
             # Nearly always a pooled connection that the upstream had closed meanwhile; nothing of an answer came.
-            return await session.request(method, url, data=_payload(body), headers=headers, allow_redirects=False)
+            try:
+                return await session.request(method, url, data=_payload(body), headers=headers, allow_redirects=False)
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                failure = self._failure(error)
+                failure.is_final = True
+                raise failure from error
 
     def _url(self, path: str) -> URL:
         url = self._urls.get(path)

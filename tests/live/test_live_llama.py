@@ -99,4 +99,5 @@ async def test_what_it_has(hub: RunningHub) -> None:
     pulled = await hub.post("/api/pull", {"model": "tiny"})
     assert (pulled.status, list(pulled.json())) == (501, ["error"])
     embedded = await hub.post("/api/embed", {"model": "tiny", "input": "hi"})
-    assert (embedded.status, list(embedded.json())) == (501, ["error"])
+    # Not started for embeddings: 501 of newer ones, 400 of this.
+    assert (embedded.status in (400, 501), list(embedded.json())) == (True, ["error"])

@@ -88,7 +88,7 @@ def render_show(model: ModelInfo) -> bytes:
         info[f"{family}.context_length"] = context
     capabilities = entry.get("capabilities")
     if not isinstance(capabilities, list) or not capabilities:
-        capabilities = ["completion"]
+        capabilities = ["embedding" if "embed" in model.name.lower() else "completion"]
     body = {"modelfile": "", "license": "", "template": "", "details": details, "model_info": info}
     return jsontext.dumps(body | {"capabilities": capabilities, "modified_at": _timestamp(entry.get("created"))})
 

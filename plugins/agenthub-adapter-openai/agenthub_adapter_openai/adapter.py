@@ -28,6 +28,7 @@ from agenthub import (
     Started,
     Timings,
     UnknownModel,
+    UpstreamProtocol,
     UpstreamStatus,
 )
 from agenthub.dialects import Codec, jsontext, ollama, openai
@@ -128,17 +129,27 @@ class OpenAIAdapter:
         yield (Started(), Finished(reason))
 
     async def relay(self, request: RelayRequest) -> AsyncGenerator[Batch, None]:
-        models = await self.models()
         if request.verb == "ps":
-            known = {model.name: model for model in models}
+            known = {model.name: model for model in await self.models()}
             body = ollama.listing.render_running(self.running.entries(known))
             yield (Started(raw_path=ollama.listing.PS_PATH), RawFrames(body), Finished())
             return
-        names = {request.target, f"{request.target}:latest"}
-        model = next((model for model in models if model.name in names), None)
-        if model is None:
-            raise UnknownModel(request.model)
+        try:
+            # Ollama, and newer llama.cpp, know more of a model than /v1 tells: what it can do.
+            async with aclosing(self.upstream.ask(ollama.make_verb_lane(request))) as batches:
+                async for batch in batches:
+                    yield batch
+            return
+        except (UpstreamStatus, UpstreamProtocol):
+            model = await self._listed(request)
         yield (Started(raw_path=ollama.listing.SHOW_PATH), RawFrames(ollama.listing.render_show(model)), Finished())
+
+    async def _listed(self, request: RelayRequest) -> ModelInfo:
+        names = {request.target, f"{request.target}:latest"}
+        for model in await self.models():
+            if model.name in names:
+                return model
+        raise UnknownModel(request.model)
 
 
 def as_chat(request: GenerateRequest) -> ChatRequest:
