@@ -167,8 +167,8 @@ async def test_a_stream_that_breaks_after_its_text(
     assert said.error == wanted
     assert wanted
     came = Said(text="Hello") if streamed else Said(502)
-    code = "upstream_error" if dialect == "openai" else None
-    assert said == Said(came.status, text=came.text, error=wanted, code=code)
+    kind, code = ("server_error", "upstream_error") if dialect == "openai" else ("", None)
+    assert said == Said(came.status, text=came.text, error=wanted, kind=kind, code=code)
 
 
 @WAYS
