@@ -78,7 +78,7 @@ DROPPED = {
     "ollama-0.9.3/70-chat-think-stream": "think",
     "ollama-0.9.3/83-embed-too-long-truncate-false": "truncate",
     "ollama-0.9.3/86-embeddings-legacy": "unnormalised",
-    "ollama-0.9.3/87-embeddings-legacy-empty": "unnormalised",
+    "ollama-0.9.3/110-v1-chat-json-schema": "response_format.json_schema.strict",
     "ollama-0.9.3/122-v1-chat-unknown-field": "bogus",
     "llama-server-2026/38-v1-chat-grammar-bad": "grammar",
 }

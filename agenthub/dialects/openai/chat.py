@@ -82,6 +82,8 @@ def _parse_response_format(fields: Fields, losses: list[Loss]) -> JSON:
             schema = wanted.get("json_schema")
             if not isinstance(schema, dict) or not isinstance(schema.get("schema"), dict):
                 raise InvalidRequest("response_format.json_schema.schema is required", param="response_format")
+            loss = TO_NATIVE.loss("chat", "response_format.json_schema.strict", schema.get("strict"))
+            losses += [loss] if loss is not None else []
             return schema["schema"]
         case "text" | None:
             return None
