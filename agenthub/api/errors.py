@@ -15,8 +15,8 @@ from agenthub.middleware import Caller
 _log = structlog.get_logger("agenthub")
 
 
-ANYWHERE = "/{anywhere:.*}"
-"""The path of the last route, which takes what no other does."""
+ANYWHERE = r"/{anywhere:[\s\S]*}"
+"""The path of the last route, which takes what no other does; to a dot a line break, as in ``%0A``, is nothing."""
 _ANYWHERE = "/{anywhere}"
 
 

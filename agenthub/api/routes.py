@@ -64,7 +64,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     *(("POST", path, ask(codec)) for path, codec in OLLAMA_CODECS.items()),
     *(("POST", path, ask(codec)) for path, codec in OPENAI_CODECS.items()),
     ("GET", "/v1/models", openai.models),
-    ("GET", "/v1/models/{id:.+}", openai.model),
+    ("GET", r"/v1/models/{id:[\s\S]+}", openai.model),
     ("GET", "/health", health.health),
     ("GET", "/ready", health.ready),
     ("GET", "/openapi.json", openapi),
