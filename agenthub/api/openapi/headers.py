@@ -16,8 +16,10 @@ REQUEST_ID: Mapping[str, Schema] = {
 
 _WISHES: Mapping[str, Schema] = {
     "X-Client-Name": text("Who asks: a name under `clients` in the settings, which may set what holds for it."),
-    "X-AgentHub-Strict": choice("true", "false", about="`true` refuses whatever would else be dropped and noted."),
-    "Cache-Control": choice("no-cache", "no-store", about="Skip the look-up in the cache, or the storing as well."),
+    "X-AgentHub-Strict": text("`true` refuses whatever would else be dropped and noted.", examples=["true"]),
+    "Cache-Control": text(
+        "`no-cache` skips the look-up in the cache, `no-store` the storing as well.", examples=["no-cache"]
+    ),
 }
 
 _TOLD: Mapping[str, Schema] = {

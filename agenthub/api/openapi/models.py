@@ -11,9 +11,9 @@ _MODEL = text("A model's name or an alias.", minLength=1, examples=["llama3.2"])
 
 
 def names_model(optional: Mapping[str, Schema]) -> Schema:
-    """The body of a verb that takes ``model`` or, as of old, ``name``, which is not looked at beside a model."""
+    """The body of a verb that takes ``model`` or, as of old, ``name``."""
     ways = [{"required": [name], "properties": {name: _MODEL}} for name in ("model", "name")]
-    named = {"model": text(_MODEL["description"]), "name": anything("The old word for model.")}
+    named = {"model": text(_MODEL["description"]), "name": text("The old word for model.")}
     return taken({}, {**named, **optional}, anyOf=ways)
 
 

@@ -35,7 +35,11 @@ _CALL = {
             "type": "object",
             "properties": {
                 "name": anything("The function's name."),
-                "arguments": text("A JSON object as text.", contentMediaType="application/json"),
+                "arguments": either(
+                    text("A JSON object as text.", contentMediaType="application/json"),
+                    {"type": "object", "description": "The same as it is."},
+                    {"type": "null"},
+                ),
             },
         },
     },

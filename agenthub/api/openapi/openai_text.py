@@ -67,7 +67,11 @@ SCHEMAS: Mapping[str, Schema] = {
         {"model": MODEL},
         {
             **SHARED,
-            "prompt": either(text(), array(anything("A prompt, or a token of one."))),
+            "prompt": either(
+                text(),
+                array(either(text(), integer(), array(integer()))),
+                about="One, several, or as tokens; whether the latter can be sent on depends on the backend.",
+            ),
             "suffix": text("What follows the answer, for models that fill in."),
             "logprobs": integer("How many likely tokens to tell at each place."),
         },

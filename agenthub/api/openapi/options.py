@@ -8,12 +8,11 @@ from agenthub.api.openapi.schema import Schema, anything, array, choice, either,
 
 MODEL = text("A model's name or an alias, as `/api/tags` and `/v1/models` list it.", minLength=1, examples=["llama3.2"])
 
-_DURATION = r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)(([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))*"
-_BARE = r"[-+]?[0-9]{1,15}(\.[0-9]{1,15})?"
+_PIECE = r"([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)"
 
 KEEP_ALIVE = either(
     number("Seconds; negative for ever, 0 unloads after this request."),
-    text("A Go duration such as `10m`, or a number of seconds.", pattern=f"^({_DURATION}|{_BARE})$", examples=["10m"]),
+    text("A Go duration.", pattern=f"^[-+]?({_PIECE})+$", examples=["10m", "1h30m"]),
     about="How long the model stays in memory afterwards.",
 )
 FORMAT = either(
@@ -23,7 +22,7 @@ FORMAT = either(
 )
 THINK = either(
     flag(),
-    choice("", "low", "medium", "high", "max"),
+    choice("low", "medium", "high", "max"),
     about="Whether, or how hard, the model thinks before it answers.",
 )
 STREAM_BY_DEFAULT = flag("Stream the answer as NDJSON: yes, unless this is false.", default=True)

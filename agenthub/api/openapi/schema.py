@@ -17,7 +17,7 @@ def text(about: str = "", **more: Any) -> Schema:
 
 
 def integer(about: str = "", **more: Any) -> Schema:
-    return _typed("integer", about, more)
+    return _typed("integer", about, {"format": "int64", **more})
 
 
 def number(about: str = "", **more: Any) -> Schema:
