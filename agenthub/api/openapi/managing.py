@@ -12,16 +12,16 @@ from agenthub.api.openapi.schema import Schema, anything, either, given, integer
 _INSECURE = anything("true: take a registry without TLS.")
 _NAME = text("A model's name.", minLength=1, examples=["llama3.2"])
 _DIGEST: Mapping[str, Schema] = {
-    "digest": text("SHA-256 of the bytes.", pattern="^sha256:[0-9a-f]{64}$", examples=[f"sha256:{'0' * 64}"])
+    "digest": text("SHA-256 of the bytes.", pattern="^sha256[:-][0-9a-fA-F]{64}$", examples=[f"sha256:{'0' * 64}"])
 }
 
 SCHEMAS: Mapping[str, Schema] = {
     "TransferRequest": names_model({"insecure": _INSECURE, "stream": STREAM_BY_DEFAULT}),
     "CreateRequest": names_model(
         {
-            "from": anything("The model to start from."),
-            "files": anything("Digests of blobs by the names of the files."),
-            "adapters": anything("The same, for LoRA adapters."),
+            "from": text("The model to start from."),
+            "files": {"type": "object", "description": "Digests of blobs by the names of the files."},
+            "adapters": {"type": "object", "description": "The same, for LoRA adapters."},
             "template": anything("The template of prompts."),
             "system": anything("The system text."),
             "license": anything("A text or several."),
