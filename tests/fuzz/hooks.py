@@ -53,6 +53,8 @@ REFUSALS = (
     r"^invalid tool call arguments$|^illegal base64 data",
     # Messages that say nothing, and parts of a kind that the upstream does not know: others take them.
     r"^invalid message content type: <nil>$|^invalid message format$|^invalid image input$",
+    # To the hub an empty text is no wish; Ollama, which gets it as it was written, takes it for a wrong one.
+    r'^invalid think value: ""',
     # The rest of a job is the upstream's to judge.
     r"^json: cannot unmarshal \w+ into Go struct field (Pull|Push|Create)Request\.",
     r"^neither 'from' or 'files' was specified$",

@@ -22,7 +22,7 @@ FORMAT = either(
 )
 THINK = either(
     flag(),
-    choice("low", "medium", "high", "max"),
+    choice("", "low", "medium", "high", "max"),
     about="Whether, or how hard, the model thinks before it answers.",
 )
 STREAM_BY_DEFAULT = flag("Stream the answer as NDJSON: yes, unless this is false.", default=True)
