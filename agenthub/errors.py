@@ -162,6 +162,7 @@ class UpstreamStatus(UpstreamError):
         self.kind, self.code, self.param = kind, code, param
         self.headers = dict(headers or {})
         self.fields = dict(fields or {})
+        self.callers_fault = callers_fault
         self.counted = status >= 500 and not callers_fault
 
 

@@ -68,7 +68,8 @@ def parse_request(body: bytes) -> ChatRequest:
 def parse_reasoning(fields: Fields, losses: list[Loss]) -> bool | str | None:
     """Take ``reasoning_effort`` and OpenRouter's ``reasoning`` object, whose effort wins."""
     effort, reasoning = fields.take("reasoning_effort"), dict(fields.object("reasoning"))
-    effort = reasoning.pop("effort", None) or effort
+    nested = reasoning.pop("effort", None)
+    effort = effort if nested is None else nested
     losses += [Loss(f"reasoning.{name}") for name, value in reasoning.items() if value is not None]
     return common.parse_effort(effort)
 
