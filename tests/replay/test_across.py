@@ -113,7 +113,12 @@ def expected(said: Said, path: str, streamed: bool, with_usage: bool) -> Said:
 
 
 def failure(said: Said, openai: bool, streamed: bool) -> Said:
-    """An error keeps its status and its words; in the middle of a stream it follows what came before."""
+    """An error keeps its status and its words; in the middle of a stream it follows what came before.
+
+    Ollama says 500 to what is the client's mistake: OpenAI's SDKs would try again, so to them it is 400.
+    """
+    if openai and said.status == 500 and said.error.startswith(('option "', "invalid format")):
+        said = attrs.evolve(said, status=400)
     kind, code = KINDS[said.status if said.status >= 400 else STREAM_BROKE]
     kind, code = (said.kind or kind, said.code or code) if openai else ("", None)
     if said.status >= 400 or not streamed:
