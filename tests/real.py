@@ -1,4 +1,4 @@
-"""Finds the real Ollama that OLLAMA_HOST names."""
+"""Finds the real Ollama that OLLAMA_HOST names; what its model says."""
 
 from __future__ import annotations
 
@@ -8,6 +8,12 @@ import urllib.request
 from collections.abc import Set
 
 from agenthub.settings.sources import parse_ollama_host
+
+SENTENCE = (
+    " Hello there this is a tiny model that was made on one small machine to test gateways."
+    " It speaks naïve café ☕ text and stops here!"
+)
+"""What the model ``tiny`` says to everything, in 32 tokens."""
 
 
 def real_ollama_url(models: Set[str]) -> str:
