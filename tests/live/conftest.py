@@ -11,7 +11,7 @@ from tests.forwarder import Forwarder
 from tests.hubs import RunningHub, running_hub
 from tests.real import real_ollama_url
 
-MODELS = {"tiny:latest", "tiny-loop:latest", "tiny-embed:latest"}
+MODELS = {"tiny:latest", "tiny-loop:latest", "tiny-embed:latest", "tiny-tools:latest", "tiny-think:latest"}
 
 
 @pytest.fixture(scope="session")
