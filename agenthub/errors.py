@@ -119,11 +119,11 @@ class BackendUnavailable(DispatchError):
 class UpstreamError(DispatchError):
     """The upstream could not be reached or failed; counts against its circuit breaker when ``counted``.
 
-    ``retried`` says that the hub has tried more than once already.
+    ``is_final`` says that it is no use to ask again at once: the hub has done so itself, or would get the same.
     """
 
     counted: bool = True
-    retried: bool = False
+    is_final: bool = False
 
 
 class UpstreamTimeout(UpstreamError):
@@ -162,6 +162,7 @@ class UpstreamStatus(UpstreamError):
         self.kind, self.code, self.param = kind, code, param
         self.headers = dict(headers or {})
         self.fields = dict(fields or {})
+        self.callers_fault = callers_fault
         self.counted = status >= 500 and not callers_fault
 
 
@@ -169,6 +170,7 @@ class ToolCallMissing(UpstreamError):
     """The model called no tool, though ``tool_choice`` says it must; the backend is not to blame."""
 
     counted = False
+    is_final = True
 
 
 class UpstreamReport(UpstreamStatus):

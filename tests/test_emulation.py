@@ -143,6 +143,7 @@ async def test_tool_choice(choice: Any, offered: list[str], streamed: bool) -> N
             assert "called no tool" in answer.frames()[-1]["error"]["message"]
         else:
             assert (answer.status, "called no tool" in answer.text) == (502, True)
+            assert answer.headers["x-should-retry"] == "false"
         for _ in range(4):
             # The backend is not to blame: its breaker stays closed.
             assert (await hub.post(CHAT, body)).status == answer.status

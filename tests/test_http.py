@@ -57,6 +57,8 @@ async def test_ready_says_which_backend_answers(hub: RunningHub, standin: Standi
         ("GET", "/nope", 404),
         ("GET", "/api/nope", 404),
         ("POST", "/v1/nope", 404),
+        ("GET", "/api/%0Anope", 404),
+        ("POST", "/v1/nope%0A", 404),
         ("PUT", "/api/chat", 405),
         ("GET", "/v1/chat/completions", 405),
         ("DELETE", "/", 405),

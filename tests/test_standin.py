@@ -323,6 +323,7 @@ async def test_errors_of_033(session: aiohttp.ClientSession, url: str) -> None:
         ("/api/chat", {"messages": []}, 400, "model is required"),
         ("/api/chat", ASK | {"think": "much"}, 400, 'invalid think value: "much" (must be "high", "medium",'),
         ("/api/chat", ASK | {"keep_alive": "-1"}, 400, 'time: missing unit in duration "-1"'),
+        ("/api/chat", ASK | {"keep_alive": "1.m2"}, 400, 'time: invalid duration "1.m2"'),
         ("/api/chat", ASK | {"keep_alive": True}, 400, "Unsupported type: 'bool'"),
         ("/api/chat", ASK | {"options": {"top_p": "x"}}, 500, 'option "top_p" must be of type float32'),
         ("/api/chat", ASK | {"options": {"stop": "x"}}, 500, 'option "stop" must be of type array'),
@@ -470,12 +471,12 @@ async def test_keeps_its_pace(session: aiohttp.ClientSession, standin: Standin, 
 async def test_loads_and_unloads(session: aiohttp.ClientSession, url: str) -> None:
     """An empty prompt loads the model, which ``ps`` then lists; ``keep_alive`` 0 unloads it."""
     seen = []
-    for keep_alive in (300, "0s"):
+    for keep_alive in (300, "0s", ".5h", ".0μs"):
         body = {"model": "standin", "keep_alive": keep_alive}
         reason = (await ask(session, f"{url}/api/generate", body)).lines()[0]["done_reason"]
         rows = (await ask(session, f"{url}/api/ps", None, "GET")).lines()[0]["models"]
         seen.append((reason, [row["name"] for row in rows]))
-    assert seen == [("load", ["standin:latest"]), ("unload", [])]
+    assert seen == [("load", ["standin:latest"]), ("unload", [])] * 2
 
 
 async def test_embeds_to_unit_vectors(session: aiohttp.ClientSession, url: str) -> None:

@@ -182,7 +182,7 @@ async def test_answers_of_tools_find_their_calls(hub: RunningHub, upstream: Upst
             {
                 "response_format": {
                     "type": "json_schema",
-                    "json_schema": {"name": "n", "strict": True, "description": "d", "schema": {}},
+                    "json_schema": {"name": "n", "strict": False, "description": "d", "schema": {}},
                 }
             },
             "response_format.json_schema.description",
@@ -296,3 +296,15 @@ async def test_integral_floats(hub: RunningHub, fields: dict[str, Any]) -> None:
     """JavaScript's clients write them where an integer is meant."""
     answer = await hub.post(COMPLETIONS, {"model": "m", "prompt": "a"} | fields)
     assert (answer.status, answer.headers.get(DROPPED)) == (200, None)
+
+
+@pytest.mark.parametrize("raw", [True, False])
+async def test_extras_of_a_prompt(hub: RunningHub, upstream: Upstream, raw: bool) -> None:
+    """What generate knows of OpenAI's fields is carried whether it goes as a chat or not, the rest is named."""
+    body = {"model": "m", "prompt": "a", "raw": raw, "logit_bias": {"5": 1}, "tools": [TOOL], "messages": HI}
+    answer = await hub.post("/api/generate", body, X_AgentHub_Api_Mode="openai")
+    assert answer.headers[DROPPED] == "tools,messages"
+    (asked,) = upstream.asked
+    assert asked["logit_bias"] == {"5": 1}
+    assert asked.get("messages", [{"role": "user", "content": "a"}]) == [{"role": "user", "content": "a"}]
+    assert "tools" not in asked

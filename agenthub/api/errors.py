@@ -25,8 +25,8 @@ from agenthub.middleware import Caller
 _log = structlog.get_logger("agenthub")
 
 
-ANYWHERE = "/{anywhere:.*}"
-"""The path of the last route, which takes what no other does."""
+ANYWHERE = r"/{anywhere:[\s\S]*}"
+"""The path of the last route, which takes what no other does; to a dot a line break, as in ``%0A``, is nothing."""
 _ANYWHERE = "/{anywhere}"
 
 
@@ -41,6 +41,9 @@ class NoRoute(RequestError):
 def error_response(caller: Caller, error: AgentHubError) -> web.Response:
     """Return the answer that says what failed, with its status, Retry-After and the asking dialect's body."""
     openai = caller.dialect == "openai"
+    if openai and isinstance(error, UpstreamStatus) and error.callers_fault and error.status >= 500:
+        # Ollama's status for it, which would have OpenAI's SDKs ask twice more.
+        error = UpstreamStatus(400, str(error), headers=error.headers)
     body = (openai_errors if openai else ollama_fields).render_error(error)
     response = web.Response(body=body, status=error.status)
     response.headers["Content-Type"] = openai_fields.WHOLE_TYPE if openai else ollama_fields.WHOLE_TYPE
@@ -48,7 +51,7 @@ def error_response(caller: Caller, error: AgentHubError) -> web.Response:
         response.headers.update(error.headers)
     if isinstance(error, BackendUnavailable | RateLimited):
         response.headers["Retry-After"] = str(math.ceil(error.retry_after_s))
-    if isinstance(error, BackendUnavailable) or (isinstance(error, UpstreamError) and error.retried):
+    if isinstance(error, BackendUnavailable) or (isinstance(error, UpstreamError) and error.is_final):
         # The SDKs would ask twice more at once; the breaker has already said no, or the hub has tried again itself.
         response.headers["x-should-retry"] = "false"
     return response

@@ -8,13 +8,16 @@ from typing import TypeAlias
 
 from aiohttp import web
 
+from agenthub import __version__
 from agenthub.api import health, ollama, openai
 from agenthub.api.bodies import read_body
 from agenthub.api.context import dialect_of, make_caller
 from agenthub.api.errors import ANYWHERE, failure_response, no_route
+from agenthub.api.hub import HUB
+from agenthub.api.openapi import make_document
 from agenthub.api.responses import WholeResponse
 from agenthub.api.streaming import answer
-from agenthub.dialects import Codec
+from agenthub.dialects import Codec, jsontext
 from agenthub.dialects.ollama import CODECS as OLLAMA_CODECS
 from agenthub.dialects.ollama import blobs, managing
 from agenthub.dialects.openai import CODECS as OPENAI_CODECS
@@ -49,6 +52,19 @@ MANAGING_CODECS = (
     managing.COPY_CODEC,
     managing.DELETE_CODEC,
 )
+
+
+async def openapi(http_request: web.Request, caller: Caller) -> web.Response:
+    """Describe this API, as OpenAPI 3.1."""
+    return web.Response(body=_document(tuple(http_request.app[HUB].plugins.adapters)), content_type="application/json")
+
+
+@lru_cache(1)
+def _document(api_modes: tuple[str, ...]) -> bytes:
+    routes = [(method, path) for method, path, _ in ROUTES if path != ANYWHERE]
+    return jsontext.dumps(make_document(routes, api_modes, __version__))
+
+
 ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/", ollama.root),
     ("GET", "/api/version", ollama.version),
@@ -61,9 +77,10 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", f"{blobs.PATH}/{{digest}}", ollama.upload_blob),
     *(("POST", path, ask(codec)) for path, codec in OPENAI_CODECS.items()),
     ("GET", "/v1/models", openai.models),
-    ("GET", "/v1/models/{id:.+}", openai.model),
+    ("GET", r"/v1/models/{id:[\s\S]+}", openai.model),
     ("GET", "/health", health.health),
     ("GET", "/ready", health.ready),
+    ("GET", "/openapi.json", openapi),
     ("*", ANYWHERE, no_route),
 )
 """Every path with its method and its handler; a GET answers HEAD as well."""

@@ -25,7 +25,8 @@ class Started:
     status: int = 200
 
 
-@attrs.frozen
+# The events that streams are full of are not frozen, though nobody may change them: freezing doubles the cost of each.
+@attrs.define(unsafe_hash=True)
 class RawFrames:
     """The upstream's own bytes, cut at frame ends, beside the events that they were parsed into."""
 
@@ -39,14 +40,14 @@ class ChoiceStarted:
     index: int
 
 
-@attrs.frozen
+@attrs.define(unsafe_hash=True)
 class TextDelta:
     """A piece of the answer."""
 
     text: str
 
 
-@attrs.frozen
+@attrs.define(unsafe_hash=True)
 class ReasoningDelta:
     """A piece of what the model thinks aloud."""
 

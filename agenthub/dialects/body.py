@@ -130,7 +130,8 @@ class Fields:
     def integer(self, name: str) -> int | None:
         """Return an integer of 64 bits or None; a float with no fraction counts, as JavaScript clients write 10.0."""
         value = self.take(name)
-        if isinstance(value, float) and value.is_integer():
+        # A number that 64 bits do not hold is a float here, which may have been rounded into them.
+        if isinstance(value, float) and value.is_integer() and abs(value) < 2**63:
             value = int(value)
         if value is None or (type(value) is int and -(2**63) <= value < 2**63):
             return value

@@ -96,7 +96,8 @@ class StreamParser:
         """Return the events of the frames that ``data`` completed."""
         if self.is_finished or self.error is not None:
             return ()
-        batch = self._parse(self._framer.feed(data))
+        size = len(self._framer.tail) + len(data)
+        batch = self._parse(self._framer.feed(data), size)
         if self.error is None and 0 < self.max_frame_bytes < len(self._framer.tail):
             self.error = self._too_long()
         return batch
@@ -105,7 +106,8 @@ class StreamParser:
         """Return what is left at the end of the stream."""
         if self.is_finished or self.error is not None:
             return ()
-        batch = self._parse(self._framer.close())
+        size = len(self._framer.tail)
+        batch = self._parse(self._framer.close(), size)
         if self.is_finished or self.error is not None:
             return batch
         held: list[Event] = []
@@ -115,15 +117,17 @@ class StreamParser:
             self.error = as_upstream_error(error, b"")
         return (*batch, *held)
 
-    def _parse(self, frames: list[bytes]) -> Batch:
+    def _parse(self, frames: list[bytes], size_bytes: int) -> Batch:
         events: list[Event] = []
         raw: list[bytes] = []
         payload_of, parse, limit = self._framer.payload, self._parser.parse, self.max_frame_bytes or sys.maxsize
         known, payload = 0, b""
+        if size_bytes <= limit:
+            limit = 0  # together they are no longer than one may be
         try:
             for frame in frames:
                 known, payload = len(events), payload_of(frame)
-                if len(frame) > limit:
+                if 0 < limit < len(frame):
                     raise self._too_long()
                 if payload:
                     parse(payload, events)

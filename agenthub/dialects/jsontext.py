@@ -88,6 +88,14 @@ def dumps(value: Any, *, sort_keys: bool = False) -> bytes:
     return text.encode("utf-8")
 
 
+def dump_text(text: str) -> bytes:
+    """Render one text: the same as ``dumps``, at half its cost, for the pieces of streams."""
+    try:
+        return orjson.dumps(text)
+    except TypeError:  # lone surrogates
+        return json.dumps(text).encode("utf-8")
+
+
 def _embedded(value: Any) -> orjson.Fragment:
     return orjson.Fragment(_fragment(value).text)
 

@@ -80,7 +80,7 @@ def _of_ollama(request: Request) -> list[tuple[str, JSON]]:
             asked += [("context", request.context), *([("suffix", request.suffix)] if request.suffix else [])]
         case EmbedRequest():
             asked += [("truncate", request.truncate)] if request.truncate is not None else []
-            asked += [] if request.normalised else [("unnormalised", True)]
+            asked += [] if request.normalised or request.loads_only else [("unnormalised", True)]
     if isinstance(request, TextRequest) and request.think is not None:
         asked.append(("think", request.think))
     return asked

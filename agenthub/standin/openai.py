@@ -24,7 +24,8 @@ _IMAGES = tuple(f"data:{kind};base64," for kind in ("", "image/jpeg", "image/jpg
 def chat(standin: Standin, data: bytes, streamed: bool | None) -> Whole | Stream:
     """POST /v1/chat/completions.
 
-    ``max_completion_tokens`` counts where ``max_tokens`` is absent, though Ollama ignores it.
+    ``max_completion_tokens`` counts where ``max_tokens`` is absent, and an agent obeys ``tool_choice``, as many servers
+    do; Ollama ignores both.
     """
     body = parse(data, "openai.ChatCompletionRequest", _CHAT, early=True)
     messages = [message for item in body.get("messages", ()) for message in _messages(item)]
@@ -97,6 +98,7 @@ def _ask(
         stop=[stop] if isinstance(stop, str) else [word for word in stop if isinstance(word, str)],
         form=_form(body.get("response_format")),
         tools=body.get("tools", ()),
+        choice=body.get("tool_choice"),
         think=think,
     )
 

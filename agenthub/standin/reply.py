@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from hashlib import sha256
-from itertools import cycle, islice
+from itertools import cycle, islice, takewhile
 from typing import Any, NamedTuple
 
 import attrs
 import orjson
 
+from .choosing import chosen, named
+from .schemas import Clues, instance
 from .state import CONTEXT_LENGTH, Model, Standin
 
 THOUGHT = "Let me think about that."
@@ -20,7 +22,6 @@ DIMENSIONS = 8
 
 # As with real tokenizers a symbol such as ☕ does not swallow the space before it.
 _PIECE = re.compile(r"\s+(?=[^\w\s\x00-\x7f])|\s*(?:\w+|[^\w\s]+)(?:\s+\Z)?")
-_SAMPLES: Mapping[str, object] = {"integer": 1, "number": 1.5, "boolean": True, "array": [], "null": None}
 
 
 class Message(NamedTuple):
@@ -40,7 +41,10 @@ class Call(NamedTuple):
 
 @attrs.frozen(kw_only=True)
 class Ask:
-    """A request in neither dialect: ``name`` is the model as the client spelled it, ``limit`` in tokens, 0 for none."""
+    """A request in neither dialect: ``name`` is the model as the client spelled it, ``limit`` in tokens, 0 for none.
+
+    ``choice`` is OpenAI's ``tool_choice``.
+    """
 
     model: Model
     name: str
@@ -50,6 +54,7 @@ class Ask:
     stop: Sequence[str] = ()
     form: object = None
     tools: Sequence[Any] = ()
+    choice: object = None
     think: bool = False
 
 
@@ -104,9 +109,12 @@ def _text(standin: Standin, ask: Ask) -> str:
         prefix = f"[system: {system}] " if system else ""
         said = "The tool said" if last.role == "tool" else "You said"
         text = f"{prefix}{said}: {last.content}. ☕ This is the stand-in, not a model."
+    if not ask.form:
+        return text
+    clues = Clues(_asked(ask.messages) if ask.model.agent else "")
     if isinstance(ask.form, dict):
-        return orjson.dumps(sample(ask.form)).decode()
-    return orjson.dumps({"reply": text}).decode() if ask.form else text
+        return orjson.dumps(instance(ask.form, clues)).decode()
+    return orjson.dumps(dict.fromkeys(clues.quoted(), "text") or {"reply": text}).decode()
 
 
 def _stopped(tokens: Sequence[str], stop: Sequence[str], reason: str) -> tuple[Sequence[str], str]:
@@ -116,39 +124,25 @@ def _stopped(tokens: Sequence[str], stop: Sequence[str], reason: str) -> tuple[S
 
 
 def _calls(standin: Standin, ask: Ask) -> tuple[Call, ...]:
-    """Call each tool that the last message, if it is the user's, names."""
-    if not ask.tools or not ask.messages or ask.messages[-1].role != "user":
-        return ()
-    wanted = ask.messages[-1].content
-    functions = [
-        tool["function"] for tool in ask.tools if isinstance(tool, dict) and isinstance(tool.get("function"), dict)
-    ]
-    return tuple(
-        Call(_call_id(standin), function["name"], sample(function.get("parameters") or {"type": "object"}))
-        for function in functions
-        if function.get("name") and function["name"] in wanted
-    )
+    """Call tools: an agent those that it chooses, another model those that the user's message names."""
+    role = ask.messages[-1].role if ask.tools and ask.messages else ""
+    prompt = _asked(ask.messages)
+    if ask.model.agent and (role == "user" or ask.choice == "required" or isinstance(ask.choice, dict)):
+        choices = chosen(ask.tools, prompt, ask.choice)
+    else:
+        choices = named(ask.tools, prompt) if role == "user" and not ask.model.agent else []
+    return tuple(Call(_call_id(standin), *choice) for choice in choices)
+
+
+def _asked(messages: Sequence[Message]) -> str:
+    """Return the text of the user's last turn, which may be several messages."""
+    until = max((at for at, message in enumerate(messages, 1) if message.role == "user"), default=0)
+    turn = takewhile(lambda message: message.role == "user", reversed(messages[:until]))
+    return "\n".join(message.content for message in reversed([*turn]) if message.content)
 
 
 def _call_id(standin: Standin) -> str:
     return "call_" + sha256(str(standin.next_serial()).encode()).hexdigest()[:8]
-
-
-def sample(schema: object) -> object:
-    """Return a value that fits the simple parts of a JSON schema: default, enum, const, properties and type."""
-    if not isinstance(schema, dict):
-        return None
-    for key in ("const", "default"):
-        if key in schema:
-            return schema[key]
-    if schema.get("enum"):
-        return schema["enum"][0]
-    kind = schema.get("type", "object")
-    if isinstance(kind, list):
-        kind = kind[0]
-    if kind == "object":
-        return {name: sample(part) for name, part in (schema.get("properties") or {}).items()}
-    return _SAMPLES.get(kind, "text")
 
 
 @lru_cache(maxsize=4096)

@@ -17,6 +17,7 @@ from .faults import Fault
 
 CHAT = ("completion", "tools", "thinking")
 EMBEDDING = ("embedding",)
+AGENT = (*CHAT, "vision")
 CONTEXT_LENGTH = 2048
 
 INFERENCE = frozenset(
@@ -36,6 +37,7 @@ INFERENCE = frozenset(
 class Model:
     """A model by its name, with Ollama's capability words; a name with "embed" in it makes an embedding model.
 
+    One with "agent" in its name sees, chooses its tools itself and fills schemas with what the prompt says.
     ``origin`` is what it was copied or created from: models of equal origin have equal digests. ``system`` is the
     system prompt that it was created with.
     """
@@ -47,7 +49,14 @@ class Model:
 
     @capabilities.default
     def _capabilities(self) -> tuple[str, ...]:
-        return EMBEDDING if "embed" in self.name.lower() else CHAT
+        if "embed" in self.name.lower():
+            return EMBEDDING
+        return AGENT if self.agent else CHAT
+
+    @property
+    def agent(self) -> bool:
+        """Whether it chooses tools and fills schemas by the words of the prompt."""
+        return "agent" in self.name.lower()
 
     @property
     def tag(self) -> str:

@@ -21,6 +21,7 @@ from agenthub.dialects.lane import Lane
 from agenthub.errors import AgentHubError, InvalidRequest, UpstreamError, UpstreamTimeout
 from agenthub.settings import BackendSettings
 from agenthub.upstream.errors import kept_headers, make_status_error
+from agenthub.upstream.hiding import Hiding
 from agenthub.upstream.patience import Patience
 from agenthub.upstream.reading import read_any
 from agenthub.upstream.upload import Upload
@@ -43,8 +44,12 @@ class HttpUpstream:
     settings: BackendSettings
     callers_fault: Callable[[str], bool] = lambda message: False
     _session: aiohttp.ClientSession | None = None
+    _hiding: Hiding = attrs.field(init=False)
     _loop: asyncio.AbstractEventLoop = attrs.field(init=False)
     _urls: dict[str, URL] = attrs.field(factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        self._hiding = Hiding.of(self.settings)
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -111,6 +116,9 @@ class HttpUpstream:
                         # Not response.read(): that waits for the upload's end, even when the answer came before it.
                         data = await response.content.read()
                         last = (started, *parse_whole(codec, data, raw=lane.raw, rename=lane.rename))
+        except UpstreamError as error:
+            self._hiding.hide(error)
+            raise
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise _broken_off(body) or self._failure(error) from error
         finally:
@@ -138,7 +146,7 @@ class HttpUpstream:
                 return await session.request(method, url, data=_payload(body), headers=headers, allow_redirects=False)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 failure = self._failure(error)
-                failure.retried = True
+                failure.is_final = True
                 raise failure from error
 
     def _url(self, path: str) -> URL:
@@ -151,7 +159,7 @@ class HttpUpstream:
         return URL(self.settings.url.rstrip("/") + path)
 
     async def _status_error(self, response: aiohttp.ClientResponse, *, is_verb: bool = False) -> UpstreamError:
-        body = await response.content.read()
+        body = self._hiding.hidden(await response.content.read())
         return make_status_error(response.status, response.headers, body, self.callers_fault, is_verb=is_verb)
 
     def _failure(self, error: Exception) -> UpstreamError:

@@ -135,7 +135,7 @@ def test_half_a_character_in_a_request() -> None:
 
 def test_integers_of_more_than_64_bits() -> None:
     """Where Go wants an integer, one that it cannot hold is refused."""
-    for number in (2**63, 2**64, -(10**30)):
+    for number in (2**63, 2**64, -(2**63) - 1, -(10**30)):
         with pytest.raises(InvalidRequest, match="cannot unmarshal number into Go struct field"):
             NATIVE.parse_request(b'{"model":"m","top_logprobs":%d}' % number)
     with pytest.raises(InvalidRequest, match="top_logprobs must be between 0 and 20"):

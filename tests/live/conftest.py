@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import os
-import urllib.request
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 import pytest
 
-from agenthub.settings.sources import parse_ollama_host
 from tests.forwarder import Forwarder
 from tests.hubs import RunningHub, running_hub
+from tests.real import real_ollama_url
 
-MODELS = {"tiny:latest", "tiny-loop:latest", "tiny-embed:latest"}
+MODELS = {"tiny:latest", "tiny-loop:latest", "tiny-embed:latest", "tiny-tools:latest", "tiny-think:latest"}
 
 
 @pytest.fixture(scope="session")
 def real_ollama() -> str:
     """Return the URL of the real Ollama, or skip."""
-    host = os.environ.get("OLLAMA_HOST", "")
-    if not host:
-        pytest.skip("OLLAMA_HOST is not set: no real Ollama to test against")
-    url = parse_ollama_host(host)
     try:
-        with urllib.request.urlopen(f"{url}/api/tags", timeout=3) as response:
-            names = {model["name"] for model in json.load(response)["models"]}
-    except OSError as error:
-        pytest.skip(f"OLLAMA_HOST={host} answers nothing: {error}")
-    if not names >= MODELS:
-        pytest.skip(f"the Ollama at {url} lacks {', '.join(sorted(MODELS - names))}")
-    return url
+        return real_ollama_url(MODELS)
+    except LookupError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture

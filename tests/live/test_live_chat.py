@@ -15,13 +15,10 @@ from typing import Any
 import pytest
 
 from tests.hubs import RunningHub
+from tests.real import SENTENCE
 
 pytestmark = pytest.mark.live
 
-SENTENCE = (
-    " Hello there this is a tiny model that was made on one small machine to test gateways."
-    " It speaks naïve café ☕ text and stops here!"
-)
 ASKED: list[Any] = [{"role": "user", "content": "What time is it in Oslo?"}]
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 TOOLS: list[Any] = [{"type": "function", "function": {"name": "get_time", "description": "t", "parameters": CITY}}]

@@ -11,13 +11,10 @@ import openai
 import pytest
 
 from tests.hubs import RunningHub
+from tests.real import SENTENCE
 
 pytestmark = pytest.mark.live
 
-SENTENCE = (
-    " Hello there this is a tiny model that was made on one small machine to test gateways."
-    " It speaks naïve café ☕ text and stops here!"
-)
 COUNTS = (11, 32)
 QUESTION: list[Any] = [{"role": "user", "content": "hi"}]
 

@@ -12,13 +12,10 @@ import pytest
 
 from agenthub.settings import BackendSettings
 from tests.hubs import RunningHub, running_hub
+from tests.real import SENTENCE
 
 pytestmark = pytest.mark.live
 
-SENTENCE = (
-    " Hello there this is a tiny model that was made on one small machine to test gateways."
-    " It speaks naïve café ☕ text and stops here!"
-)
 HI: list[Any] = [{"role": "user", "content": "hi"}]
 SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
 

@@ -73,6 +73,7 @@ _CHAT = (
     Row("logprobs", CARRIED, "logprobs", (CHAT,)),
     Row("top_logprobs", CARRIED, "top_logprobs", (CHAT,)),
     Row("response_format", CARRIED, "format", (CHAT,)),
+    Row("response_format.json_schema.strict", DROPPED, "", (CHAT,), when=_TRUE),
     Row("response_format.json_schema.description", DROPPED, "any member of another name likewise", (CHAT,)),
     Row("response_format.type", REJECTED, "", (CHAT,), When("none of OpenAI's", bool)),
     Row("reasoning_effort", CARRIED, "think; also reasoning.effort", (CHAT,)),

@@ -70,9 +70,6 @@ def render_request(request: ChatRequest, model: str) -> bytes:
     return jsontext.dumps(body)
 
 
-_PLAIN = {"role", "content"}
-
-
 @attrs.define
 class ChatParser:
     """Lines of a stream; calls are numbered over the whole answer, since upstreams repeat ``index`` 0."""
@@ -91,7 +88,8 @@ class ChatParser:
             len(line) == 4
             and type(content) is str
             and content
-            and message.keys() == _PLAIN
+            and len(message) == 2
+            and "role" in message
             and line.get("done") is False
         ):
             # Nearly every line: model, created_at, done, and of the message only a role and a text.

@@ -194,8 +194,8 @@ def timestamp() -> str:
 def raise_error(line: Mapping[str, JSON]) -> None:
     """Raise the error that a line reports in place of an event."""
     if (message := line.get("error")) is not None:
-        if isinstance(message, dict):
-            message = message.get("message") or message
+        if isinstance(message, dict) and isinstance(message.get("message"), str):
+            message = message["message"]  # as servers say it that have both APIs
         raise UpstreamError(message if isinstance(message, str) else jsontext.dumps(message).decode())
 
 

@@ -88,7 +88,7 @@ def render_show(model: ModelInfo) -> bytes:
         info[f"{family}.context_length"] = context
     capabilities = entry.get("capabilities")
     if not isinstance(capabilities, list) or not capabilities:
-        capabilities = ["completion"]
+        capabilities = ["embedding" if "embed" in model.name.lower() else "completion"]
     body = {"modelfile": "", "license": "", "template": "", "details": details, "model_info": info}
     return jsontext.dumps(body | {"capabilities": capabilities, "modified_at": _timestamp(entry.get("created"))})
 
@@ -104,7 +104,8 @@ def context_length(model: ModelInfo) -> int | None:
 def parse_show_request(body: bytes) -> RelayRequest:
     """Return the request of /api/show; ``name`` is the old word for ``model``."""
     fields = parse_fields(body, "ShowRequest")
-    model = fields.text("model") or fields.text("name")
+    model, old_name = fields.text("model"), fields.text("name")
+    model = model or old_name
     if not model:
         raise InvalidRequest("model is required", param="model")
     return RelayRequest(verb="show", model=model, arguments=fields.rest(), source=Source(DIALECT, SHOW_PATH, body))

@@ -53,7 +53,7 @@ def parse_create(body: bytes) -> RelayRequest:
     fields = parse_fields(body, "CreateRequest")
     new, base, stream = _take_name(fields, "invalid model name"), fields.text("from"), fields.flag("stream", True)
     for name in FILES:
-        if not isinstance(files := fields.values.get(name) or {}, dict):
+        if (files := fields.values.get(name)) is not None and not isinstance(files, dict):
             fields.refuse(name, files, "map[string]string")
     arguments = fields.rest() | {"model": new}
     source = Source(DIALECT, "/api/create", body)

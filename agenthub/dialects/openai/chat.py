@@ -60,7 +60,8 @@ def parse_request(body: bytes) -> ChatRequest:
 def parse_reasoning(fields: Fields, losses: list[Loss]) -> bool | str | None:
     """Take ``reasoning_effort`` and OpenRouter's ``reasoning`` object, whose effort wins."""
     effort, reasoning = fields.take("reasoning_effort"), dict(fields.object("reasoning"))
-    effort = reasoning.pop("effort", None) or effort
+    nested = reasoning.pop("effort", None)
+    effort = effort if nested is None else nested
     losses += [Loss(f"reasoning.{name}") for name, value in reasoning.items() if value is not None]
     return common.parse_effort(effort)
 
@@ -75,7 +76,7 @@ def _parse_response_format(fields: Fields, noted: Noted) -> JSON:
             schema = wanted.get("json_schema")
             if not isinstance(schema, dict) or not isinstance(schema.get("schema"), dict):
                 raise InvalidRequest("response_format.json_schema.schema is required", param="response_format")
-            noted.note_members("response_format.json_schema", schema, "name", "schema", "strict")
+            noted.note_members("response_format.json_schema", schema, "name", "schema")
             return schema["schema"]
         case "text" | None:
             return None

@@ -126,6 +126,9 @@ class ChunkTemplate:
         return self.head + b'],"usage":' + jsontext.dumps(common.render_usage(usage)) + b"}\n\n"
 
 
+_TEXTS = {TextDelta}
+
+
 @attrs.define
 class ChatRenderer:
     """Chunks of a stream: the role on a choice's first only, one chunk with its reason, counts if asked, ``[DONE]``.
@@ -144,20 +147,19 @@ class ChatRenderer:
         self._template = ChunkTemplate.make(self.request)
 
     def render(self, batch: Batch) -> bytes:
+        if self._around_text is not None and set(map(type, batch)) == _TEXTS:
+            before, after = self._around_text
+            # Nearly every batch, in one go.
+            return before + (after + before).join([jsontext.dump_text(event.text) for event in batch]) + after  # type: ignore[union-attr]
         frames: list[bytes] = []
-        around = self._around_text
         for event in batch:
-            if around is not None and type(event) is TextDelta:
-                frames.append(around[0] + jsontext.dumps(event.text) + around[1])
-                continue
             frames += self._render(event)
-            around = self._around_text
         return b"".join(frames)
 
     def _render(self, event: Event) -> list[bytes]:
         match event:
             case TextDelta():
-                return [self._chunk(b'"content":' + jsontext.dumps(event.text))]
+                return [self._chunk(b'"content":' + jsontext.dump_text(event.text))]
             case ReasoningDelta():
                 text = jsontext.dumps(event.text)
                 return [self._chunk(b'"reasoning":' + text + b',"reasoning_content":' + text)]

@@ -14,8 +14,16 @@ def raise_error(frame: Mapping[str, JSON]) -> None:
     error = frame if frame.get("object") == "error" else frame.get("error")
     if not error:
         return
-    message = error.get("message") if isinstance(error, dict) else error
-    raise UpstreamError(message if isinstance(message, str) else jsontext.dumps(error).decode())
+    if not isinstance(error, dict) or not isinstance(error.get("message"), str):
+        raise UpstreamError(error if isinstance(error, str) else jsontext.dumps(error).decode())
+    kind, code, param = (error.get(name) for name in ("type", "code", "param"))
+    raise UpstreamStatus(
+        502,
+        error["message"],
+        kind=kind if isinstance(kind, str) else "",
+        code=None if code is None else str(code),
+        param=param if isinstance(param, str) else None,
+    )
 
 
 _KINDS: Mapping[int, tuple[str, str | None]] = {

@@ -28,10 +28,12 @@ from agenthub import (
     Started,
     Timings,
     UnknownModel,
+    UpstreamProtocol,
     UpstreamStatus,
 )
 from agenthub.dialects import Codec, jsontext, ollama, openai
 from agenthub.dialects.lane import Lane, make_lane
+from agenthub.dialects.ledger import TO_OPENAI
 from agenthub.dialects.losses import losses_to_openai
 from agenthub_adapter_openai.running import Running
 
@@ -75,15 +77,13 @@ class OpenAIAdapter:
         self._by_key = {_key(model.name): model.name for model in reversed(models)}
         return models
 
-    def _listed(self, model: str) -> str:
-        return model if model in self._ids else self._by_key.get(_key(model), model)
-
     def _respelled(self, request: Asked) -> Asked:
         """Return the request with the model's id as the upstream lists it: unlike Ollama it knows but one spelling.
 
         Where but ``:latest`` is missing nothing is changed: who lists that is an Ollama.
         """
-        listed = self._listed(request.target)
+        target = request.target
+        listed = target if target in self._ids else self._by_key.get(_key(target), target)
         if listed == request.target or listed.lower() == f"{request.target.lower()}:latest":
             return request
         return attrs.evolve(request, upstream_model=listed)
@@ -146,20 +146,32 @@ class OpenAIAdapter:
         reason = "unload" if ollama.fields.is_zero(request.keep_alive) else "load"
         if reason == "unload":
             self.running.forget(request.target)
+        else:
+            await self._listed(request)
         yield (Started(), Finished(reason))
 
     async def relay(self, request: RelayRequest) -> AsyncGenerator[Batch, None]:
-        models = await self.models()
         if request.verb == "ps":
-            known = {model.name: model for model in models}
+            known = {model.name: model for model in await self.models()}
             body = ollama.listing.render_running(self.running.entries(known))
             yield (Started(raw_path=ollama.listing.PS_PATH), RawFrames(body), Finished())
             return
-        listed = self._listed(request.target)
-        model = next((model for model in models if model.name == listed), None)
-        if model is None:
-            raise UnknownModel(request.model)
+        try:
+            # Ollama, and newer llama.cpp, know more of a model than /v1 tells: what it can do.
+            async with aclosing(self.upstream.ask(ollama.make_verb_lane(self._respelled(request)))) as batches:
+                async for batch in batches:
+                    yield batch
+            return
+        except (UpstreamStatus, UpstreamProtocol):
+            model = await self._listed(request)
         yield (Started(raw_path=ollama.listing.SHOW_PATH), RawFrames(ollama.listing.render_show(model)), Finished())
+
+    async def _listed(self, request: Request) -> ModelInfo:
+        """Return the model as the server lists it; raise UnknownModel, or UpstreamError where it answers nothing."""
+        for model in await self.models():
+            if _key(model.name) == _key(request.target):
+                return model
+        raise UnknownModel(request.model)
 
 
 def _key(model: str) -> str:
@@ -173,6 +185,7 @@ def as_chat(request: GenerateRequest) -> ChatRequest:
     return ChatRequest(
         **{name: getattr(request, name) for name in shared},
         messages=(*system, Message("user", request.prompt, images=request.images)),
+        extras={name: value for name, value in request.extras.items() if TO_OPENAI.home("generate", name, value)},
         logprobs=request.logprobs,
         top_logprobs=request.top_logprobs,
     )

@@ -1,0 +1,142 @@
+"""The document: the routes that there are, with what is said of each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from agenthub.api.context import dialect_of
+from agenthub.api.openapi import (
+    embeddings,
+    errors,
+    managing,
+    models,
+    ollama_text,
+    openai_chat,
+    openai_text,
+    options,
+    watching,
+)
+from agenthub.api.openapi.headers import RESPONSE_HEADERS, TELLING, header_refs, make_parameters, parameter_refs
+from agenthub.api.openapi.operation import Operation
+from agenthub.api.openapi.schema import Schema
+
+_DESCRIBED = (ollama_text, openai_chat, openai_text, embeddings, models, managing, watching)
+
+OPERATIONS: Mapping[tuple[str, str], Operation] = {
+    route: operation for module in _DESCRIBED for route, operation in module.OPERATIONS.items()
+}
+"""What is said of each method and path, also of routes that are still to come."""
+
+_SCHEMAS: Mapping[str, Schema] = {
+    name: schema for module in (*_DESCRIBED, options, errors) for name, schema in module.SCHEMAS.items()
+}
+
+_ABOUT = """\
+One gateway in front of every model server you run. Clients speak Ollama's API (`/api/*`) or OpenAI's (`/v1/*`); the
+backend may speak either.
+
+Members of a request that are not described here are passed on where the backend's API has a place for them; else the
+request is refused, or they are left out and named in the header `X-AgentHub-Dropped`. Bodies are read as JSON whatever
+their Content-Type says. A GET answers HEAD as well. A path that does not exist is a 404, another method a 405 with
+Allow, in the shape of the path's dialect. The schema of a streamed answer is that of each of its frames.
+"""
+_TAGS = {
+    "Ollama": "What clients of Ollama ask.",
+    "OpenAI": "What clients of OpenAI's API ask.",
+    "AgentHub": "What the hub says of itself.",
+}
+
+
+def make_document(routes: Iterable[tuple[str, str]], api_modes: Sequence[str], version: str) -> dict[str, Any]:
+    """Return the OpenAPI 3.1 document of ``routes`` (method and aiohttp's path) as JSON values.
+
+    ``api_modes`` are the kinds of the installed adapters. Raises LookupError for a route that nothing is said of.
+    """
+    paths: dict[str, dict[str, Any]] = {}
+    for method, route in routes:
+        path = plain_path(route)
+        if (method, path) not in OPERATIONS:
+            raise LookupError(f"{method} {path} is described nowhere in agenthub.api.openapi")
+        paths.setdefault(path, {})[method.lower()] = _render(OPERATIONS[method, path], dialect_of(path))
+    responses = errors.make_responses()
+    used = set(_refs(paths))
+    kept = {name: value for name, value in responses.items() if f"#/components/responses/{name}" in used}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "AgentHub", "version": version, "description": _ABOUT, "license": {"name": "MIT"}},
+        "tags": [{"name": name, "description": about} for name, about in _TAGS.items()],
+        "paths": paths,
+        "components": {
+            "schemas": _reachable([paths, kept]),
+            "responses": kept,
+            "headers": RESPONSE_HEADERS,
+            "parameters": make_parameters(api_modes),
+        },
+    }
+
+
+def plain_path(route: str) -> str:
+    """Return aiohttp's path without the patterns of its variables."""
+    return re.sub(r"\{(\w+):[^}]*\}", r"{\1}", route)
+
+
+def _render(operation: Operation, dialect: str) -> dict[str, Any]:
+    path = [{"name": name, "in": "path", "required": True, "schema": schema} for name, schema in operation.path.items()]
+    statuses = {*operation.fails, *(errors.ASKING if operation.asks else ())}
+    rendered: dict[str, Any] = {
+        "operationId": operation.id,
+        "summary": operation.summary,
+        "tags": [operation.tag],
+        "parameters": path + parameter_refs(operation.asks),
+        "responses": _answers(operation) | errors.error_refs(dialect, statuses, any_other=bool(statuses)),
+    }
+    if operation.about:
+        rendered["description"] = operation.about
+    if operation.takes is not None:
+        example = {"example": operation.example} if operation.example is not None else {}
+        rendered["requestBody"] = {
+            "required": True,
+            "content": {operation.takes_type: {"schema": operation.takes, **example}},
+        }
+    return rendered
+
+
+def _answers(operation: Operation) -> dict[str, Any]:
+    headers = header_refs(TELLING if operation.asks else ("X-Request-Id",))
+    return {
+        str(status): {
+            "description": answer.about,
+            "headers": headers,
+            **(
+                {"content": {kind: {"schema": schema} for kind, schema in answer.content.items()}}
+                if answer.content
+                else {}
+            ),
+        }
+        for status, answer in operation.answers.items()
+    }
+
+
+def _reachable(value: Any) -> dict[str, Schema]:
+    """Return the schemas that ``value`` refers to, and those that they refer to."""
+    prefix, found = "#/components/schemas/", dict[str, Schema]()
+    wanted = list(_refs(value))
+    while wanted:
+        target = wanted.pop()
+        name = target.removeprefix(prefix)
+        if target.startswith(prefix) and name not in found:
+            found[name] = _SCHEMAS[name]
+            wanted += _refs(found[name])
+    return dict(sorted(found.items()))
+
+
+def _refs(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        if isinstance(target := value.get("$ref"), str):
+            yield target
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            yield from _refs(item)

@@ -1,0 +1,62 @@
+"""The hub's own headers, of requests and of answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from agenthub.api.openapi.schema import Schema, choice, text
+
+REQUEST_ID: Mapping[str, Schema] = {
+    "X-Request-Id": text(
+        "An id for this request, of up to 128 printable ASCII characters without spaces, which the answer and the log "
+        "repeat. Any other text is replaced by a fresh id.",
+    ),
+}
+
+_WISHES: Mapping[str, Schema] = {
+    "X-Client-Name": text("Who asks: a name under `clients` in the settings, which may set what holds for it."),
+    "X-AgentHub-Strict": text("`true` refuses whatever would else be dropped and noted.", examples=["true"]),
+    "Cache-Control": text(
+        "`no-cache` skips the look-up in the cache, `no-store` the storing as well.", examples=["no-cache"]
+    ),
+}
+
+_TOLD: Mapping[str, Schema] = {
+    "X-AgentHub-Backend": text("The backend that answered, or whose answer was kept."),
+    "X-AgentHub-Api-Mode": text("The kind of the adapter that it was asked through."),
+    "X-AgentHub-Cache": choice("hit", "miss", "shared", "bypass", about="What the cache had to do with it."),
+    "Server-Timing": text("Milliseconds spent in the hub and waiting for the upstream."),
+}
+
+RESPONSE_HEADERS: Mapping[str, Any] = {
+    "X-Request-Id": {"required": True, "schema": text("The id of the request: the client's own or a fresh one.")},
+    **{name: {"required": True, "schema": schema} for name, schema in _TOLD.items()},
+    "X-AgentHub-Dropped": {
+        "schema": text("The fields, separated by commas, that the backend's API had no place for and did not get."),
+    },
+    "Retry-After": {"schema": text("Seconds until it is worth asking again; an upstream may also name a date.")},
+    "x-should-retry": {"schema": choice("false", about="Tells the SDKs not to ask again by themselves.")},
+}
+"""As they stand in the document's components."""
+
+TELLING = ("X-Request-Id", *_TOLD, "X-AgentHub-Dropped")
+"""What an answer that was dispatched carries; any other has an X-Request-Id only."""
+
+
+def make_parameters(api_modes: Sequence[str]) -> dict[str, Any]:
+    """Return the header parameters of the document's components; ``api_modes`` are the adapters installed."""
+    mode = choice(*api_modes, about="The adapter to ask through, before whatever the settings say.")
+    schemas = {**REQUEST_ID, **_WISHES, "X-AgentHub-Api-Mode": mode}
+    return {name: {"name": name, "in": "header", "schema": schema} for name, schema in schemas.items()}
+
+
+def header_refs(names: Sequence[str]) -> dict[str, Any]:
+    """Return the headers of a response."""
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def parameter_refs(asks: bool) -> list[Any]:
+    """Return the header parameters of an operation; one that is not dispatched takes an id only."""
+    names = [*REQUEST_ID, *(_WISHES if asks else ()), *(("X-AgentHub-Api-Mode",) if asks else ())]
+    return [{"$ref": f"#/components/parameters/{name}"} for name in names]

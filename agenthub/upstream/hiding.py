@@ -1,0 +1,38 @@
+"""Takes a backend's keys out of what its upstream says: some servers repeat the key that they refuse."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import attrs
+
+from agenthub.errors import UpstreamError
+from agenthub.settings import BackendSettings
+
+_SHORTEST_SECRET = 8
+"""Shorter values of headers are no secrets, but words and numbers that may stand in any text."""
+
+
+@attrs.frozen
+class Hiding:
+    """Knows a backend's secrets, the longest first."""
+
+    secrets: tuple[bytes, ...] = attrs.field(repr=False)
+
+    @classmethod
+    def of(cls, settings: BackendSettings) -> Self:
+        """Return what hides the key and the headers of a backend."""
+        texts = [secret.reveal() for secret in (settings.api_key, *settings.headers.values())]
+        # Of "Bearer key" the key alone is one too.
+        found = {part.encode("utf-8", "surrogatepass") for text in texts for part in (text, *text.split()[-1:])}
+        return cls(tuple(sorted((part for part in found if len(part) >= _SHORTEST_SECRET), key=len, reverse=True)))
+
+    def hidden(self, data: bytes) -> bytes:
+        """Return ``data`` with stars in the place of each secret."""
+        for secret in self.secrets:
+            data = data.replace(secret, b"********")
+        return data
+
+    def hide(self, error: UpstreamError) -> None:
+        """Do the same to the text of an error."""
+        error.args = (self.hidden(str(error).encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass"),)
