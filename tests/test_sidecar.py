@@ -92,7 +92,6 @@ async def test_a_refusal_out_of_the_cache() -> None:
         assert (native.headers["X-AgentHub-Cache"], native.json()["message"]["content"]) == ("hit", "no")
 
 
-@pytest.mark.xfail(strict=True, reason="its pieces are texts in the stream's events, which have no word for refusals")
 async def test_a_refusal_streamed_out_of_the_cache() -> None:
     """It is a refusal again to OpenAI's clients."""
     async with serving(refusing) as upstream, running_hub(upstream.url, api_mode="openai") as hub:

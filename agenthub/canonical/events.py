@@ -48,6 +48,11 @@ class TextDelta:
 
 
 @attrs.define(unsafe_hash=True)
+class RefusalDelta(TextDelta):
+    """A piece of the words in which the model refuses to answer: a text to those who know no refusals."""
+
+
+@attrs.define(unsafe_hash=True)
 class ReasoningDelta:
     """A piece of what the model thinks aloud."""
 
@@ -122,6 +127,7 @@ Event: TypeAlias = (
     | RawFrames
     | ChoiceStarted
     | TextDelta
+    | RefusalDelta
     | ReasoningDelta
     | ToolCallDelta
     | LogprobsDelta
@@ -134,7 +140,10 @@ Batch: TypeAlias = tuple[Event, ...]
 
 @attrs.define
 class Answer:
-    """The same events, assembled; ``more`` are the choices after the first, whose ``finished`` is but a reason."""
+    """The same events, assembled; ``text`` ends with the ``refusal``, if there is one.
+
+    ``more`` are the choices after the first, whose ``finished`` is but a reason.
+    """
 
     text: str = ""
     reasoning: str = ""
@@ -143,6 +152,7 @@ class Answer:
     vectors: tuple[Sequence[float], ...] = ()
     finished: Finished | None = None
     more: tuple[Answer, ...] = ()
+    refusal: str = ""
 
 
 def assemble(events: Iterable[Event]) -> Answer:
@@ -154,6 +164,9 @@ def assemble(events: Iterable[Event]) -> Answer:
     events = iter(events)
     for event in events:
         match event:
+            case RefusalDelta():
+                text.append(event.text)
+                answer.refusal += event.text
             case TextDelta():
                 text.append(event.text)
             case ReasoningDelta():
@@ -168,7 +181,8 @@ def assemble(events: Iterable[Event]) -> Answer:
                 answer.finished = event
             case ChoiceStarted():
                 seen: list[Event] = [
-                    TextDelta("".join(text)),
+                    TextDelta("".join(text).removesuffix(answer.refusal)),
+                    RefusalDelta(answer.refusal),
                     ReasoningDelta("".join(reasoning)),
                     LogprobsDelta(answer.logprobs),
                 ]

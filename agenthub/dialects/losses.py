@@ -93,6 +93,6 @@ def _of_messages(request: ChatRequest) -> list[tuple[str, JSON]]:
             asked["messages.thinking"] = True
         if message.images and message.role == "tool":
             asked["messages.images"] = True
-        if message.role != "tool":
+        if (message.tool_call_id or message.tool_name) and message.role != "tool":
             asked |= {f"messages.{name}": False for name in _ANSWERS if getattr(message, name)}
     return list(asked.items())

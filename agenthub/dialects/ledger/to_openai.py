@@ -39,6 +39,7 @@ _FILL_IN = "this server has no completion with a suffix"
 _ASKED = (
     Row("model", CARRIED, "model"),
     Row("stream", CARRIED, "stream, with stream_options.include_usage for the counts", TEXT),
+    Row("stream", EMULATED, "an embedding is never streamed", (EMBED,)),
     Row("keep_alive", DROPPED),
     Row("logprobs", CARRIED, "logprobs", TEXT),
     Row("top_logprobs", CARRIED, "top_logprobs", (CHAT,)),

@@ -142,11 +142,11 @@ def render_whole(request: ChatRequest, answer: Answer) -> bytes:
 
 
 def _render_choice(request: ChatRequest, index: int, answer: Answer) -> dict[str, JSON]:
-    called = bool(answer.tool_calls)
+    called, text = bool(answer.tool_calls), answer.text.removesuffix(answer.refusal)
     message: dict[str, JSON] = {
         "role": "assistant",
-        "content": None if called and not answer.text else answer.text,
-        "refusal": None,
+        "content": None if (called or answer.refusal) and not text else text,
+        "refusal": answer.refusal or None,
     }
     if answer.reasoning:
         # Clients read one spelling or the other.
@@ -155,7 +155,8 @@ def _render_choice(request: ChatRequest, index: int, answer: Answer) -> dict[str
         message["function_call"] = render_tool_call(answer.tool_calls[0])["function"]
     elif called:
         message["tool_calls"] = [render_tool_call(call) for call in answer.tool_calls]
-    message |= _beside(answer)
+    if answer.finished is not None and (annotations := answer.finished.aside.get("annotations")):
+        message["annotations"] = annotations
     reason = (answer.finished or Finished()).reason
     return {
         "index": index,
@@ -163,14 +164,6 @@ def _render_choice(request: ChatRequest, index: int, answer: Answer) -> dict[str
         "logprobs": render_logprobs(answer.logprobs) if answer.logprobs else None,
         "finish_reason": common.render_reason(reason, called, request.functions),
     }
-
-
-def _beside(answer: Answer) -> dict[str, JSON]:
-    """Return what the upstream's message had beside its text, a refusal apart from it again."""
-    beside = common.parse_beside(answer.finished.aside) if answer.finished is not None else {}
-    if (refusal := beside.get("refusal")) and answer.text.endswith(refusal):
-        beside["content"] = answer.text.removesuffix(refusal) or None
-    return beside
 
 
 CODEC = common.make_codec(

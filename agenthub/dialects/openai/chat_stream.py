@@ -19,6 +19,7 @@ from agenthub.canonical import (
     LogprobsDelta,
     RawFrames,
     ReasoningDelta,
+    RefusalDelta,
     Started,
     TextDelta,
     ToolCallDelta,
@@ -70,7 +71,7 @@ def parse_texts(message: Mapping[str, JSON], events: list[Event]) -> None:
     if text:
         events.append(TextDelta(text))
     if refusal := message.get("refusal"):
-        events.append(TextDelta(typed.text(refusal)))
+        events.append(RefusalDelta(typed.text(refusal)))
 
 
 def parse_thinking(message: Mapping[str, JSON]) -> str:
@@ -158,6 +159,8 @@ class ChatRenderer:
 
     def _render(self, event: Event) -> list[bytes]:
         match event:
+            case RefusalDelta():
+                return [self._chunk(b'"refusal":' + jsontext.dump_text(event.text))]
             case TextDelta():
                 return [self._chunk(b'"content":' + jsontext.dump_text(event.text))]
             case ReasoningDelta():
