@@ -172,9 +172,9 @@ class ChatRenderer:
                 case _ if self._choice:
                     pass  # this dialect shows one choice
                 case TextDelta():
-                    lines.append(head + jsontext.dumps(event.text) + b'},"done":false}\n')
+                    lines.append(head + jsontext.dump_text(event.text) + b'},"done":false}\n')
                 case ReasoningDelta():
-                    lines.append(head + b'"","thinking":' + jsontext.dumps(event.text) + b'},"done":false}\n')
+                    lines.append(head + b'"","thinking":' + jsontext.dump_text(event.text) + b'},"done":false}\n')
                 case ToolCallDelta():
                     self._calls.append(event)
                 case LogprobsDelta():

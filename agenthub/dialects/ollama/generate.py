@@ -139,9 +139,9 @@ class GenerateRenderer:
                 case _ if self._choice:
                     pass  # this dialect shows one choice
                 case TextDelta():
-                    lines.append(head + jsontext.dumps(event.text) + b',"done":false}\n')
+                    lines.append(head + jsontext.dump_text(event.text) + b',"done":false}\n')
                 case ReasoningDelta():
-                    lines.append(head + b'"","thinking":' + jsontext.dumps(event.text) + b',"done":false}\n')
+                    lines.append(head + b'"","thinking":' + jsontext.dump_text(event.text) + b',"done":false}\n')
                 case LogprobsDelta():
                     lines.append(head + b'"","done":false,"logprobs":' + jsontext.dumps(list(event.items)) + b"}\n")
                 case Started() | RawFrames() | ToolCallDelta() | Embeddings():

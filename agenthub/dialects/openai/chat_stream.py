@@ -127,9 +127,6 @@ class ChunkTemplate:
         return self.head + b'],"usage":' + jsontext.dumps(common.render_usage(usage)) + b"}\n\n"
 
 
-_TEXTS = {TextDelta}
-
-
 @attrs.define
 class ChatRenderer:
     """Chunks of a stream: the role on a choice's first only, one chunk with its reason, counts if asked, ``[DONE]``.
@@ -148,13 +145,15 @@ class ChatRenderer:
         self._template = ChunkTemplate.make(self.request)
 
     def render(self, batch: Batch) -> bytes:
-        if self._around_text is not None and set(map(type, batch)) == _TEXTS:
-            before, after = self._around_text
-            # Nearly every batch, in one go.
-            return before + (after + before).join([jsontext.dump_text(event.text) for event in batch]) + after  # type: ignore[union-attr]
         frames: list[bytes] = []
+        around = self._around_text
         for event in batch:
+            if around is not None and type(event) is TextDelta:
+                # Joined at once: orjson's bytes come in buffers that are dear to keep, and cheap to give back.
+                frames.append(around[0] + jsontext.dump_text(event.text) + around[1])
+                continue
             frames += self._render(event)
+            around = self._around_text
         return b"".join(frames)
 
     def _render(self, event: Event) -> list[bytes]:

@@ -145,7 +145,7 @@ class CompletionRenderer:
         for event in batch:
             match event:
                 case TextDelta():
-                    frames.append(self._chunk(jsontext.dumps(event.text)))
+                    frames.append(self._chunk(jsontext.dump_text(event.text)))
                 case LogprobsDelta():
                     rendered = render_legacy_logprobs(event.items, self._offset)
                     self._offset += sum(len(token) for token in rendered["tokens"])
