@@ -32,7 +32,9 @@ def _give_up(http_request: web.Request, error: BrokenBody | None = None) -> Brok
 
 
 def _check_encoding(http_request: web.Request) -> None:
-    encoding = http_request.headers.get("Content-Encoding", "").strip().lower()
+    if "Content-Encoding" not in http_request.headers:
+        return
+    encoding = http_request.headers["Content-Encoding"].strip().lower()
     if encoding and encoding not in _DECODED:
         known = ", ".join(sorted(_DECODED - {"identity"}))
         raise _give_up(http_request, UnknownEncoding(f"Content-Encoding must be one of {known}"))

@@ -37,6 +37,8 @@ def losses_to_openai(request: Request, flavour: str = "generic") -> tuple[Loss, 
 
 def is_representable(request: Request) -> bool:
     """Say whether the canonical request and events hold all of it: not so for what no other API could be asked."""
+    if not (request.extras or request.unmapped):
+        return True
     if request.source is not None and request.source.dialect == "ollama":
         losses = _lost(TO_OPENAI, request, "", request.extras.items())
     else:
