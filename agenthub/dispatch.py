@@ -9,7 +9,7 @@ from contextlib import aclosing
 import attrs
 
 from agenthub.canonical import Batch, Finished, Loss, RelayRequest, Request
-from agenthub.errors import AgentHubError, Unsupported
+from agenthub.errors import AgentHubError, Unsupported, UpstreamReport
 from agenthub.middleware import Backend, Caller, Dispatch, Handler, Middleware, build_chain
 from agenthub.middleware.watching import watch
 from agenthub.placing import place
@@ -116,11 +116,17 @@ class Dispatcher:
 
         So a client that was told that its model is there can use it at once.
         """
-        async with aclosing(answer) as batches:
-            async for batch in batches:
-                if type(batch[-1]) is Finished and dispatch.backend is not None:
-                    await self.router.refresh_one(dispatch.backend)
-                yield batch
+        assert dispatch.backend is not None
+        try:
+            async with aclosing(answer) as batches:
+                async for batch in batches:
+                    if type(batch[-1]) is Finished:
+                        await self.router.refresh_one(dispatch.backend)
+                    yield batch
+        except UpstreamReport:
+            # Ollama may report an error and make the model all the same.
+            await self.router.refresh_one(dispatch.backend)
+            raise
 
 
 def apply_alias(request: Request, route: Route) -> Request:

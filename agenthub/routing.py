@@ -20,7 +20,7 @@ from agenthub.settings import ModelSettings, Settings
 _log = structlog.get_logger("agenthub")
 
 
-_MOST_ROUTES = 1024
+_MOST_ROUTES, _LONGEST_NAME = 1024, 512
 
 
 @attrs.frozen
@@ -83,6 +83,8 @@ class Router:
             async with asyncio.timeout(self.settings.health.ping_timeout_s or None):
                 models = await self.adapter(backend).models()
         except Exception as error:
+            if turn < self._known.get(backend.name, -1):
+                return  # a later one had its answer already
             failure = (
                 error if isinstance(error, AgentHubError) else UpstreamError(str(error) or "did not answer in time")
             )
@@ -124,7 +126,7 @@ class Router:
         route = self._routes.get(model)
         if route is None:
             route = self._resolve(model)
-            if len(self._routes) < _MOST_ROUTES:
+            if len(self._routes) < _MOST_ROUTES and len(model) <= _LONGEST_NAME:
                 self._routes[model] = route
         return route
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 import pytest
 
 from agenthub.errors import BackendUnavailable
@@ -152,3 +153,35 @@ async def test_clients_that_leave_are_no_failure() -> None:
             await standin.abandoned.reach(number + 1)
         standin.endless = False
         assert (await hub.post("/api/chat", BODY)).status == 200
+
+
+def test_what_is_no_probe_passes_without_a_verdict() -> None:
+    """An upload may take its time: it neither holds the place of a probe nor decides anything."""
+    breaker, clock, changes = make_breaker(open_for_s=10)
+    fail(breaker, 3)
+    with pytest.raises(BackendUnavailable):
+        breaker.admit(is_probe=False)
+    clock.now += 10
+    upload = breaker.admit(is_probe=False)
+    probe = breaker.admit()
+    breaker.failed(upload)
+    assert breaker.state == "half_open"
+    breaker.succeeded(probe)
+    breaker.failed(upload)
+    assert (breaker.state, breaker.failures) == ("closed", 0)
+    assert changes == [("closed", "open"), ("open", "half_open"), ("half_open", "closed")]
+
+
+async def test_a_pull_that_answers_closes_it() -> None:
+    """Others need not wait for the end of a pull, which may be hours away."""
+    clock, standin = Clock(), Standin()
+    async with running(standin) as upstream, running_hub(upstream, clock=clock) as hub:
+        standin.script(*[Fault.answer(503) for _ in range(3)])
+        for _ in range(3):
+            assert (await hub.post("/api/chat", BODY)).status == 503
+        clock.now += 30
+        standin.script(attrs.evolve(Fault.stall(after=1), path="/api/pull"))
+        async with hub.http.post(f"{hub.url}/api/pull", json={"model": "another"}) as pulling:
+            await pulling.content.readline()
+            assert (await hub.post("/api/chat", BODY)).status == 200
+            pulling.close()

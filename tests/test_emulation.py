@@ -240,3 +240,21 @@ async def test_levels_of_thinking_at_an_older_ollama() -> None:
         refused = await hub.post(CHAT, body)
         assert (refused.status, refused.json()["error"]["message"]) == (400, refusing["error"])
         assert len(upstream.asked) == 1
+
+
+async def test_answers_of_one_request_are_bounded() -> None:
+    """Prompts times choices: one request is no licence for thousands of calls."""
+    async with serving(echo) as upstream, running_hub(upstream.url) as hub:
+        refused = await hub.post(COMPLETIONS, {"model": "m", "prompt": ["a"] * 256, "n": 3})
+        assert (refused.status, refused.json()["error"]["param"]) == (400, "n")
+        assert upstream.asked == []
+
+
+@pytest.mark.parametrize(
+    ("seed", "seeds"), [(7, [7, 8, 9]), (-2, [-2, -3, -4]), (2**63 - 2, [2**63 - 2, 2**63 - 1, 0]), (-1, [-1, -1, -1])]
+)
+async def test_seeds_of_choices(seed: int, seeds: list[int]) -> None:
+    """Each choice has a seed of its own, within 64 bits; -1 is no seed, and none becomes it."""
+    async with serving(echo) as upstream, running_hub(upstream.url) as hub:
+        await hub.post(CHAT, {"model": "m", "messages": HI, "n": 3, "seed": seed})
+        assert [body["options"]["seed"] for body in upstream.asked] == seeds

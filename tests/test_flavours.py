@@ -196,3 +196,50 @@ async def test_extras_of_ollama_clients(path: str) -> None:
             body.get("tool_choice"),
             body.get("parallel_tool_calls"),
         )
+
+
+async def test_a_bad_request_costs_no_counts() -> None:
+    """A server that repeats the request in its refusal is not taken for one that knows no stream_options."""
+
+    def strict(path: str, body: Any) -> Reply:
+        if "temperature" in body:
+            return Reply({"detail": [{"loc": ["body", "temperature"], "msg": "too hot", "input": body}]}, status=422)
+        end = {"choices": [{"index": 0, "delta": {"content": "x"}, "finish_reason": "stop"}]}
+        return Reply(frames=[end | {"usage": {"prompt_tokens": 1, "completion_tokens": 1}}, "[DONE]"])
+
+    async with serving(strict) as upstream, running_hub(upstream.url, api_mode="openai") as hub:
+        refused = await hub.post("/api/chat", {"model": "m", "messages": HI, "options": {"temperature": 9}})
+        assert (refused.status, "too hot" in refused.text) == (422, True)
+        frames = (await hub.post("/api/chat", {"model": "m", "messages": HI})).frames()
+        assert frames[-1]["eval_count"] == 1
+        assert upstream.asked[-1]["stream_options"] == {"include_usage": True}
+
+
+@pytest.mark.parametrize(
+    "shown", [{"error": "Unexpected endpoint (POST /api/show)"}, [1], {"object": "list"}, "?"], ids=str
+)
+async def test_servers_that_do_not_know_show(shown: Any) -> None:
+    """Whatever they answer with status 200, /api/show is then made of what they list."""
+    async with (
+        serving(lambda path, body: Reply(shown)) as upstream,
+        running_hub(upstream.url, api_mode="openai") as hub,
+    ):
+        answer = await hub.post("/api/show", {"model": "m"})
+        assert (answer.status, answer.json()["capabilities"]) == (200, ["completion"])
+        assert answer.json()["model_info"] == {"general.architecture": "unknown"}
+
+
+@pytest.mark.parametrize("number", [-1, 1e308, 2**63])
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+async def test_numbers_without_sense(number: Any, streamed: bool) -> None:
+    """Counts and times that cannot be are an upstream's broken answer, not the hub's."""
+    for odd in ({"usage": {"prompt_tokens": number}}, {"timings": {"predicted_ms": number}}):
+        choice = {"index": 0, "delta": {"content": "x"}, "message": MESSAGE, "finish_reason": "stop"}
+        answer = {"choices": [choice]} | odd
+        reply = Reply(frames=[answer, "[DONE]"]) if streamed else Reply(answer)
+        async with (
+            serving(lambda path, body, reply=reply: reply) as upstream,  # type: ignore[misc]
+            running_hub(upstream.url, api_mode="openai") as hub,
+        ):
+            got = await hub.post("/api/chat", {"model": "m", "messages": HI, "stream": streamed})
+            assert "the upstream sent" in str(got.frames()[-1]["error"])

@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import textwrap
-from importlib.metadata import EntryPoint
+from contextlib import aclosing
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -320,3 +321,37 @@ def test_a_third_distribution_is_picked_up(tmp_path: Path) -> None:
     assert json.loads(native)["message"]["content"] == "polly wants a cracker "
     assert json.loads(completion)["choices"][0]["message"]["content"] == "polly wants a cracker "
     assert generated.startswith("501 ")
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("after", [0, 1])
+async def test_a_middleware_that_crashes(monkeypatch: pytest.MonkeyPatch, streamed: bool, after: int) -> None:
+    """Before the first byte it is a 500; after it the stream ends with an error frame, and nothing else follows."""
+
+    async def crashing(dispatch: Any, handler: Any) -> Any:
+        async with aclosing(handler(dispatch)) as batches:
+            async for batch in batches:
+                if after:
+                    yield batch[:1]
+                raise KeyError("secret")
+
+    @hookimpl
+    def agenthub_register_middleware() -> list[MiddlewareType]:
+        return [MiddlewareType("crashing", lambda context: crashing)]
+
+    entry = make_module(monkeypatch, "crashing", agenthub_register_middleware=agenthub_register_middleware)
+    plugins = make_plugins(PluginsSettings(), found=[*entry_points(group="agenthub"), entry])
+    async with (
+        running(Standin(text="a b c d e f")) as upstream,
+        running_hub(upstream, plugins=plugins, middleware=("logging", "crashing")) as hub,
+    ):
+        for path in ("/api/chat", "/v1/chat/completions"):
+            body = {"model": "standin", "messages": [{"role": "user", "content": "hi"}], "stream": streamed}
+            answer = await hub.post(path, body)
+            assert "secret" not in answer.text
+            if streamed and after:
+                assert (answer.status, "internal error" in str(answer.frames()[-1]["error"])) == (200, True)
+                assert "HTTP/1.1" not in answer.text
+            else:
+                assert (answer.status, "internal error" in answer.text) == (500, True)
+        assert [line["event"] for line in hub.lines].count("agenthub.request_crashed") == 2

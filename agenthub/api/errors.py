@@ -41,7 +41,7 @@ class NoRoute(RequestError):
 def error_response(caller: Caller, error: AgentHubError) -> web.Response:
     """Return the answer that says what failed, with its status, Retry-After and the asking dialect's body."""
     openai = caller.dialect == "openai"
-    if openai and isinstance(error, UpstreamStatus) and error.callers_fault and error.status >= 500:
+    if openai and isinstance(error, UpstreamStatus) and error.callers_fault and error.status >= 500 and not error.kind:
         # Ollama's status for it, which would have OpenAI's SDKs ask twice more.
         error = UpstreamStatus(400, str(error), headers=error.headers)
     body = (openai_errors if openai else ollama_fields).render_error(error)

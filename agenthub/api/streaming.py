@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 
 import attrs
+import structlog
 from aiohttp import web
 
 from agenthub.api.hub import HUB
@@ -16,6 +17,8 @@ from agenthub.dialects import Codec
 from agenthub.dialects.codec import BROKEN, as_upstream_error
 from agenthub.errors import AgentHubError, UpstreamProtocol, UpstreamReport
 from agenthub.middleware import Caller, Dispatch, field_names
+
+_log = structlog.get_logger("agenthub")
 
 
 async def answer(http_request: web.Request, caller: Caller, codec: Codec, request: Request) -> web.StreamResponse:
@@ -86,19 +89,33 @@ async def _stream(
     response = StreamedResponse(headers=headers)
     dispatch.status = 200
     render = _renderer(codec, dispatch, first[0])
+    opening = render(first)
     # A client that left is no error of ours: the upstream is closed, and there is nobody to tell.
     with suppress(ConnectionResetError):
         await response.prepare(http_request)
         try:
-            await _send(response, dispatch, first, render(first))
+            await _send(response, dispatch, first, opening)
             async for batch in batches:
                 await _send(response, dispatch, batch, render(batch))
-        except AgentHubError as error:
+        except ConnectionResetError:
+            raise
+        except Exception as error:
             await _tell(batches, error)
             if dispatch.finished is None and not isinstance(error, UpstreamReport):
-                await response.write(codec.render_stream_error(error))
+                await response.write(codec.render_stream_error(_as_ours(dispatch, error)))
         await response.write_eof()
     return response
+
+
+def _as_ours(dispatch: Dispatch, error: Exception) -> AgentHubError:
+    """Return the error that the client may read; one that is not ours is logged with its traceback and told to nobody.
+
+    The status is gone by then: a second answer in the middle of the first would be none.
+    """
+    if isinstance(error, AgentHubError):
+        return error
+    _log.error("agenthub.request_crashed", request_id=dispatch.caller.request_id, exc_info=error)
+    return AgentHubError("internal error")
 
 
 async def _send(response: web.StreamResponse, dispatch: Dispatch, batch: Batch, data: bytes) -> None:

@@ -140,7 +140,7 @@ Batch: TypeAlias = tuple[Event, ...]
 
 @attrs.define
 class Answer:
-    """The same events, assembled; ``text`` ends with the ``refusal``, if there is one.
+    """The same events, assembled. ``text`` holds the ``refusal`` too, if there is one; ``plain`` is it without.
 
     ``more`` are the choices after the first, whose ``finished`` is but a reason.
     """
@@ -153,6 +153,7 @@ class Answer:
     finished: Finished | None = None
     more: tuple[Answer, ...] = ()
     refusal: str = ""
+    plain: str = ""
 
 
 def assemble(events: Iterable[Event]) -> Answer:
@@ -165,10 +166,13 @@ def assemble(events: Iterable[Event]) -> Answer:
     for event in events:
         match event:
             case RefusalDelta():
+                answer.plain = answer.plain if answer.refusal else "".join(text)
                 text.append(event.text)
                 answer.refusal += event.text
             case TextDelta():
                 text.append(event.text)
+                if answer.refusal:
+                    answer.plain += event.text
             case ReasoningDelta():
                 reasoning.append(event.text)
             case ToolCallDelta():
@@ -181,7 +185,7 @@ def assemble(events: Iterable[Event]) -> Answer:
                 answer.finished = event
             case ChoiceStarted():
                 seen: list[Event] = [
-                    TextDelta("".join(text).removesuffix(answer.refusal)),
+                    TextDelta(answer.plain if answer.refusal else "".join(text)),
                     RefusalDelta(answer.refusal),
                     ReasoningDelta("".join(reasoning)),
                     LogprobsDelta(answer.logprobs),

@@ -47,8 +47,11 @@ def split(request: Asked) -> list[Asked]:
 
 def _choice(request: Asked, number: int) -> Asked:
     seed = request.options.get("seed")
-    options = dict(request.options) | ({"seed": seed + number} if isinstance(seed, int) and seed != -1 else {})
-    return attrs.evolve(request, choices=1, options=options)
+    if not isinstance(seed, int) or seed == -1:
+        return attrs.evolve(request, choices=1)
+    # Away from -1, which is no seed, and around within 64 bits.
+    of_choice = seed - number if seed < 0 else (seed + number) % 2**63
+    return attrs.evolve(request, choices=1, options={**request.options, "seed": of_choice})
 
 
 async def joined(parts: Sequence[Asked], ask: Ask[Asked]) -> AsyncGenerator[Batch, None]:

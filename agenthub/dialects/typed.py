@@ -22,11 +22,10 @@ def required(value: JSON) -> str:
 
 
 def count(value: JSON) -> int:
-    """Return an integer, 0 for null; 12.0 counts."""
-    if type(value) is int:
-        return value
-    if type(value) is float and value.is_integer():
-        return int(value)
+    """Return an integer, 0 for null; 12.0 counts. What counts something is not negative, nor beyond 64 bits."""
+    found = int(value) if type(value) is float and value.is_integer() else value
+    if type(found) is int and 0 <= found < 2**63:
+        return found
     return 0 if value is None else _refuse(value)
 
 
@@ -35,6 +34,12 @@ def number(value: JSON) -> float:
     if type(value) is float or type(value) is int:
         return value
     return 0.0 if value is None else _refuse(value)
+
+
+def amount(value: JSON) -> int | float:
+    """Return a number that measures something, 0 for null: neither negative nor beyond 64 bits."""
+    found = number(value)
+    return found if 0 <= found < 2**63 else _refuse(value)
 
 
 def items(value: JSON) -> list[JSON]:

@@ -9,7 +9,7 @@ from contextlib import aclosing
 import attrs
 import structlog
 
-from agenthub.canonical import Batch, Finished
+from agenthub.canonical import Batch, Finished, RelayRequest
 from agenthub.errors import BackendUnavailable, UpstreamError
 from agenthub.middleware import Dispatch, Handler, MiddlewareContext
 from agenthub.settings import CircuitBreakerSettings
@@ -17,6 +17,7 @@ from agenthub.settings import CircuitBreakerSettings
 _log = structlog.get_logger("agenthub")
 
 CLOSED, OPEN, HALF_OPEN = "closed", "open", "half_open"
+_NO_TICKET = -1
 
 
 @attrs.define
@@ -37,11 +38,16 @@ class Breaker:
     probes: int = 0
     _epoch: int = 0
 
-    def admit(self) -> int:
-        """Return a ticket, or raise BackendUnavailable with the seconds until the next probe."""
+    def admit(self, *, is_probe: bool = True) -> int:
+        """Return a ticket, or raise BackendUnavailable with the seconds until the next probe.
+
+        What is no probe passes as probes do, but its verdict counts only while the breaker is closed.
+        """
         if self.state == CLOSED:
             return self._epoch
         wait = self.opened_at + self.settings.open_for_s - self.clock()
+        if not is_probe and (self.state == HALF_OPEN or wait <= 0):
+            return _NO_TICKET
         if self.state == OPEN and wait <= 0:
             self._change(HALF_OPEN)
         if self.state == OPEN or self.probes >= self.settings.half_open_probes:
@@ -109,13 +115,19 @@ class CircuitBreaker:
 
 
 async def _guarded(breaker: Breaker, dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]:
-    ticket = breaker.admit()
+    relayed = dispatch.request if isinstance(dispatch.request, RelayRequest) else None
+    # A client may take its time for an upload, and nothing of the backend is known before it ends.
+    ticket = breaker.admit(is_probe=relayed is None or relayed.content is None)
     verdict = breaker.released
     try:
         async with aclosing(handler(dispatch)) as batches:
             async for batch in batches:
                 if type(batch[-1]) is Finished:
                     # Whatever the client does now, the backend has done its work.
+                    verdict = breaker.succeeded
+                elif relayed is not None and verdict == breaker.released:
+                    # It answers; the end of a pull may be hours away, and others wait for the verdict.
+                    breaker.succeeded(ticket)
                     verdict = breaker.succeeded
                 yield batch
     except UpstreamError as error:

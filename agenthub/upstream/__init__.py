@@ -76,10 +76,11 @@ class HttpUpstream:
     async def get(self, path: str) -> bytes:
         """Return the body of a GET; raise UpstreamError."""
         try:
-            async with await self._send("GET", self._url(path)) as response:
-                if response.status >= 300:
-                    raise await self._status_error(response)
-                return await response.read()
+            with Patience(self.settings.first_event_timeout_s, self._loop):
+                async with await self._send("GET", self._url(path)) as response:
+                    if response.status >= 300:
+                        raise await self._status_error(response)
+                    return await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._failure(error) from error
 
@@ -215,7 +216,8 @@ def _reason(error: aiohttp.ClientConnectorError) -> str:
 
 def _started(lane: Lane, response: aiohttp.ClientResponse) -> Started:
     streamed = response.content_type == lane.codec.stream_type
-    return Started(streamed, lane.codec.path if lane.raw else "", kept_headers(response.headers), response.status)
+    status = 201 if response.status == 201 else 200  # of other words for yes no client of these APIs knows
+    return Started(streamed, lane.codec.path if lane.raw else "", kept_headers(response.headers), status)
 
 
 async def _drain(content: aiohttp.StreamReader) -> None:

@@ -6,7 +6,7 @@ from typing import Self
 
 import attrs
 
-from agenthub.errors import UpstreamError
+from agenthub.errors import UpstreamError, UpstreamStatus
 from agenthub.settings import BackendSettings
 
 _SHORTEST_SECRET = 8
@@ -34,5 +34,14 @@ class Hiding:
         return data
 
     def hide(self, error: UpstreamError) -> None:
-        """Do the same to the text of an error."""
-        error.args = (self.hidden(str(error).encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass"),)
+        """Do the same to every text of an error: JSON may spell a secret so that its bytes do not show it."""
+        error.args = (self._text(str(error)),)
+        if isinstance(error, UpstreamStatus):
+            error.kind = self._text(error.kind)
+            error.code = None if error.code is None else self._text(error.code)
+            error.param = None if error.param is None else self._text(error.param)
+            error.fields = {name: self._text(v) if isinstance(v, str) else v for name, v in error.fields.items()}
+            error.headers = {name: self._text(value) for name, value in error.headers.items()}
+
+    def _text(self, text: str) -> str:
+        return self.hidden(text.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")

@@ -66,7 +66,7 @@ def render_request(request: ChatRequest, model: str) -> bytes:
     if tools := offered_tools(request):
         body["tools"] = tools
     elif is_forced(request):
-        raise InvalidRequest("tool_choice names a tool that is not among the tools", param="tool_choice")
+        raise InvalidRequest("tool_choice needs a tool, and none of the tools is it", param="tool_choice")
     return jsontext.dumps(body)
 
 

@@ -124,17 +124,17 @@ def render_defaults(request: BaseRequest) -> dict[str, JSON]:
 
 def parse_finished(line: Mapping[str, JSON]) -> Finished:
     """Return what the object with ``done: true`` reports; durations are nanoseconds there."""
-    get, count, number = line.get, typed.count, typed.number
+    get, count, amount = line.get, typed.count, typed.amount
     usage, timings = None, None
     if "eval_count" in line or "prompt_eval_count" in line:
         cached = get("prompt_eval_cached_count")
         usage = Usage(count(get("prompt_eval_count")), count(get("eval_count")), cached and count(cached))
     if "total_duration" in line:
         timings = Timings(
-            number(get("total_duration")) / _NANO,
-            number(get("load_duration")) / _NANO,
-            number(get("prompt_eval_duration")) / _NANO,
-            number(get("eval_duration")) / _NANO,
+            amount(get("total_duration")) / _NANO,
+            amount(get("load_duration")) / _NANO,
+            amount(get("prompt_eval_duration")) / _NANO,
+            amount(get("eval_duration")) / _NANO,
         )
     context = get("context")
     numbers = tuple(map(count, typed.items(context))) if context else ()

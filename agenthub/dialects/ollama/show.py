@@ -17,8 +17,13 @@ def complete(request: RelayRequest, body: bytes) -> bytes:
     ollama-python needs the first and editors the second; Ollama 0.5 had no capabilities. Raises ValueError.
     """
     shown = _parse(body)
-    if not isinstance(shown.get("model_info"), dict):
+    info = shown.get("model_info")
+    if not isinstance(info, dict):
         body = jsontext.set_top_level(body, "model_info", {})
+    elif info and "general.architecture" not in info:
+        # Ollama's own command line breaks down without it; llama.cpp leaves it out.
+        named = {"general.architecture": _family(shown) or "unknown"} | info
+        body = jsontext.set_top_level(body, "model_info", named)
     capabilities = shown.get("capabilities")
     if not isinstance(capabilities, list) or not capabilities:
         body = jsontext.set_top_level(body, "capabilities", guess_capabilities(shown))
@@ -33,6 +38,18 @@ def complete_for_copilot(request: RelayRequest, body: bytes) -> bytes:
     return jsontext.set_top_level(body, "model_info", jsontext.fragment(named.decode("utf-8")))
 
 
+def is_shown(body: bytes) -> bool:
+    """Say whether a body is an answer of /api/show, and not some server's word for not knowing it."""
+    try:
+        shown = jsontext.loads(body)
+    except ValueError:
+        return False
+    return isinstance(shown, dict) and "error" not in shown and not _SIGNS.isdisjoint(shown)
+
+
+_SIGNS = frozenset({"model_info", "details", "modelfile", "capabilities", "template"})
+
+
 def _parse(body: bytes) -> Mapping[str, JSON]:
     shown = jsontext.loads(body)
     if not isinstance(shown, dict):
@@ -40,13 +57,16 @@ def _parse(body: bytes) -> Mapping[str, JSON]:
     return shown
 
 
+def _family(shown: Mapping[str, JSON]) -> str:
+    details = shown.get("details")
+    return str(details.get("family") or "") if isinstance(details, dict) else ""
+
+
 def guess_capabilities(shown: Mapping[str, JSON]) -> list[str]:
     """Return what a model can do, by the signs that newer Ollamas go by: its metadata and its template's variables."""
     info = shown.get("model_info")
     keys = list(info) if isinstance(info, dict) else []
-    details = shown.get("details")
-    family = str(details.get("family") or "") if isinstance(details, dict) else ""
-    if "bert" in family or any(key.endswith(".pooling_type") for key in keys):
+    if "bert" in _family(shown) or any(key.endswith(".pooling_type") for key in keys):
         return ["embedding"]
     template = str(shown.get("template") or "")
     signs = {

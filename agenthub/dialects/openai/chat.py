@@ -142,7 +142,7 @@ def render_whole(request: ChatRequest, answer: Answer) -> bytes:
 
 
 def _render_choice(request: ChatRequest, index: int, answer: Answer) -> dict[str, JSON]:
-    called, text = bool(answer.tool_calls), answer.text.removesuffix(answer.refusal)
+    called, text = bool(answer.tool_calls), answer.plain if answer.refusal else answer.text
     message: dict[str, JSON] = {
         "role": "assistant",
         "content": None if (called or answer.refusal) and not text else text,

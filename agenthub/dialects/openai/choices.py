@@ -90,7 +90,7 @@ def parse_timings(value: JSON) -> Timings | None:
     if not isinstance(value, dict) or "predicted_ms" not in value:
         return None
     return Timings(
-        prompt_s=typed.number(value.get("prompt_ms")) / 1000, completion_s=typed.number(value["predicted_ms"]) / 1000
+        prompt_s=typed.amount(value.get("prompt_ms")) / 1000, completion_s=typed.amount(value["predicted_ms"]) / 1000
     )
 
 

@@ -30,7 +30,7 @@ from agenthub.errors import InvalidRequest
 
 DIALECT = "openai"
 PATH = "/v1/completions"
-MOST_PROMPTS = 256
+MOST_PROMPTS, MOST_ANSWERS = 256, 512
 
 
 def parse_request(body: bytes) -> GenerateRequest:
@@ -38,6 +38,8 @@ def parse_request(body: bytes) -> GenerateRequest:
     fields = parse_fields(body, "CompletionRequest", package="openai", empty="EOF")
     shared = common.parse_common(fields)
     prompts, losses = _parse_prompts(fields)
+    if shared["choices"] * len(prompts) > MOST_ANSWERS:
+        raise InvalidRequest(f"prompt and n ask for more than {MOST_ANSWERS} answers", param="n")
     top = fields.integer("logprobs")
     return GenerateRequest(
         **shared | {"unmapped": (*shared["unmapped"], *losses)},

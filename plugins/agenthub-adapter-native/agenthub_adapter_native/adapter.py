@@ -42,7 +42,7 @@ def make_adapter(name: str, settings: BackendSettings) -> NativeAdapter:
 
 def callers_fault(message: str) -> bool:
     """Say whether Ollama blames the request: it answers 500 to options of a wrong type and to unknown formats."""
-    return message.startswith(('option "', "invalid format"))
+    return message.startswith(('option "', "invalid format", "invalid JSON schema"))
 
 
 def just_thinking(lane: Lane) -> Lane:

@@ -44,7 +44,26 @@ _OPERATIONS = frozenset({"chat", "generate", "embed", "show", "ps"})
 def make_adapter(name: str, settings: BackendSettings) -> OpenAIAdapter:
     """Return the adapter of the backend ``name``; its URL may end in ``/v1`` or not."""
     root = settings.url.removesuffix("/v1")
-    return OpenAIAdapter(HttpUpstream(name, attrs.evolve(settings, url=root)), settings.flavour)
+    upstream = HttpUpstream(name, attrs.evolve(settings, url=root), callers_fault=callers_fault)
+    return OpenAIAdapter(upstream, settings.flavour)
+
+
+_FAULTS = (
+    "Only one completion choice",
+    "image input is not supported",
+    "audio input is not supported",
+    "Failed to parse",
+    "prompt must be",
+    "[json.exception",
+    "tools param requires",
+    "Unsupported param",
+    "invalid JSON schema",
+)
+
+
+def callers_fault(message: str) -> bool:
+    """Say whether the server blames the request: llama.cpp of 2025 answers 500 to most mistakes of a client's."""
+    return message.startswith(_FAULTS)
 
 
 @attrs.define
@@ -124,13 +143,18 @@ class OpenAIAdapter:
                     yield batch
             return
         except UpstreamStatus as error:
-            if error.status not in (400, 422) or "stream_options" not in str(error):
+            if error.status not in (400, 422) or "stream_options" not in f"{error.param} {error}":
                 raise
+            refusal = error
         # An older server. Nothing came yet, since its status said no: it is asked again for what it knows.
-        self._knows_stream_options = False
-        async with aclosing(self._timed(without_stream_options(lane), request)) as batches:
-            async for batch in batches:
-                yield batch
+        try:
+            async with aclosing(self._timed(without_stream_options(lane), request)) as batches:
+                async for batch in batches:
+                    self._knows_stream_options = False
+                    yield batch
+        except UpstreamStatus as error:
+            # Then something else was wrong with it, and the first answer says so.
+            raise refusal if error.status == refusal.status else error from error
 
     async def _timed(self, lane: Lane, request: Request) -> AsyncGenerator[Batch, None]:
         clock = StreamClock()
@@ -156,15 +180,23 @@ class OpenAIAdapter:
             body = ollama.listing.render_running(self.running.entries(known))
             yield (Started(raw_path=ollama.listing.PS_PATH), RawFrames(body), Finished())
             return
+        shown = await self._shown(request)
+        body = ollama.listing.render_show(await self._listed(request)) if shown is None else shown
+        yield (Started(raw_path=ollama.listing.SHOW_PATH), RawFrames(body), Finished())
+
+    async def _shown(self, request: RelayRequest) -> bytes | None:
+        """Return the server's own /api/show: Ollama, and newer llama.cpp, know more of a model than /v1 tells.
+
+        None where it has none; some servers answer 200 to paths that they do not know.
+        """
+        body = b""
         try:
-            # Ollama, and newer llama.cpp, know more of a model than /v1 tells: what it can do.
             async with aclosing(self.upstream.ask(ollama.make_verb_lane(self._respelled(request)))) as batches:
                 async for batch in batches:
-                    yield batch
-            return
+                    body += b"".join([event.data for event in batch if isinstance(event, RawFrames)])
         except (UpstreamStatus, UpstreamProtocol):
-            model = await self._listed(request)
-        yield (Started(raw_path=ollama.listing.SHOW_PATH), RawFrames(ollama.listing.render_show(model)), Finished())
+            return None
+        return body if ollama.show.is_shown(body) else None
 
     async def _listed(self, request: Request) -> ModelInfo:
         """Return the model as the server lists it; raise UnknownModel, or UpstreamError where it answers nothing."""

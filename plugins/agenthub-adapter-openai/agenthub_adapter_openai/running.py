@@ -15,7 +15,7 @@ from agenthub import JSON, ModelInfo
 from agenthub.dialects import ollama
 
 KEEP_ALIVE_S = 300.0
-_MOST = 256
+_MOST, _LONGEST_NAME = 256, 512
 
 
 @attrs.define
@@ -27,6 +27,8 @@ class Running:
 
     def touch(self, model: str) -> None:
         """The model is being asked something."""
+        if len(model) > _LONGEST_NAME:
+            return  # no name of a model, and not worth the memory
         self._used.pop(model, None)
         self._used[model] = self.clock()
         self._expire()
