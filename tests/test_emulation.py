@@ -258,3 +258,15 @@ async def test_seeds_of_choices(seed: int, seeds: list[int]) -> None:
     async with serving(echo) as upstream, running_hub(upstream.url) as hub:
         await hub.post(CHAT, {"model": "m", "messages": HI, "n": 3, "seed": seed})
         assert [body["options"]["seed"] for body in upstream.asked] == seeds
+
+
+async def test_long_prompts_of_tokens_pass_where_nothing_crosses() -> None:
+    """A server of OpenAI's API gets as many tokens or prompts as the client wrote."""
+    answer = {"choices": [{"index": 0, "text": "x", "finish_reason": "stop"}]}
+    async with (
+        serving(lambda path, body: Reply(answer)) as upstream,
+        running_hub(upstream.url, api_mode="openai") as hub,
+    ):
+        for prompt in ([1] * 1000, ["a"] * 1000):
+            assert (await hub.post(COMPLETIONS, {"model": "m", "prompt": prompt})).status == 200
+            assert upstream.asked[-1]["prompt"] == prompt

@@ -20,9 +20,10 @@ from agenthub.canonical import (
     ToolCallDelta,
     Usage,
 )
-from agenthub.errors import ToolCallMissing
+from agenthub.errors import InvalidRequest, ToolCallMissing
 
 Asked = TypeVar("Asked", bound=ChatRequest | GenerateRequest)
+MOST_ANSWERS = 512
 Ask = Callable[[Asked], AsyncGenerator[Batch, None]]
 
 
@@ -35,8 +36,14 @@ def emulated(request: Asked, ask: Ask[Asked]) -> AsyncGenerator[Batch, None]:
 
 
 def split(request: Asked) -> list[Asked]:
-    """Return a request for each choice of each prompt; with a seed, each choice of a prompt has its own."""
+    """Return a request for each choice of each prompt; with a seed, each choice of a prompt has its own.
+
+    Raises InvalidRequest for more than ``MOST_ANSWERS``: they are calls, one after the other.
+    """
     prompts = [request]
+    count = request.choices * (1 + len(request.more_prompts) if isinstance(request, GenerateRequest) else 1)
+    if count > MOST_ANSWERS:
+        raise InvalidRequest(f"prompt and n ask for more than {MOST_ANSWERS} answers", param="n")
     if isinstance(request, GenerateRequest) and request.more_prompts:
         texts = (request.prompt, *request.more_prompts)
         prompts = [attrs.evolve(request, prompt=text, more_prompts=()) for text in texts]

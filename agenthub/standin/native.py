@@ -70,7 +70,7 @@ def embed(standin: Standin, data: bytes, _streamed: bool | None) -> Whole:
     texts = embed_input(body.get("input", ""))
     model = catalogue.require(standin, name, pulling=True)
     catalogue.load(standin, model, unload=unloads(body))
-    if texts == [""]:
+    if body.get("input", "") == "":
         return Whole(dumps({"model": name, "embeddings": []}))
     counts = [len(pieces(text)) for text in texts]
     if max(counts, default=0) > CONTEXT_LENGTH and body.get("truncate") is False:

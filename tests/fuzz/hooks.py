@@ -49,6 +49,8 @@ REFUSALS = (
     # The document allows what some model at some backend can do; the one asked cannot, and says so.
     r"not support|is supported",
     r"^invalid input type$|Go struct field CompletionRequest.prompt of type string$",
+    # A tool that must be called, without the tool.
+    r"^tool_choice needs a tool",
     # Texts that must hold JSON or base64 are drawn without regard to that.
     r"^invalid tool call arguments$|^illegal base64 data",
     # Messages that say nothing, and parts of a kind that the upstream does not know: others take them.

@@ -69,7 +69,9 @@ SCHEMAS: Mapping[str, Schema] = {
             **SHARED,
             "prompt": either(
                 text(),
-                array(either(text(), integer(), array(integer()))),
+                array(text()),
+                array(integer()),
+                array(array(integer())),
                 about="One, several, or as tokens; whether the latter can be sent on depends on the backend.",
             ),
             "suffix": text("What follows the answer, for models that fill in."),

@@ -30,7 +30,6 @@ from agenthub.errors import InvalidRequest
 
 DIALECT = "openai"
 PATH = "/v1/completions"
-MOST_PROMPTS, MOST_ANSWERS = 256, 512
 
 
 def parse_request(body: bytes) -> GenerateRequest:
@@ -38,8 +37,6 @@ def parse_request(body: bytes) -> GenerateRequest:
     fields = parse_fields(body, "CompletionRequest", package="openai", empty="EOF")
     shared = common.parse_common(fields)
     prompts, losses = _parse_prompts(fields)
-    if shared["choices"] * len(prompts) > MOST_ANSWERS:
-        raise InvalidRequest(f"prompt and n ask for more than {MOST_ANSWERS} answers", param="n")
     top = fields.integer("logprobs")
     return GenerateRequest(
         **shared | {"unmapped": (*shared["unmapped"], *losses)},
@@ -59,8 +56,6 @@ def _parse_prompts(fields: Fields) -> tuple[tuple[str, ...], list[Loss]]:
         return (value or "",), []
     if not isinstance(value, list):
         fields.refuse("prompt", value, "string")
-    if len(value) > MOST_PROMPTS:
-        raise InvalidRequest(f"prompt may hold {MOST_PROMPTS} prompts at most", param="prompt")
     if all(isinstance(item, str) for item in value):
         return tuple(value) or ("",), []
     if any(isinstance(item, str) for item in value):
