@@ -46,7 +46,7 @@ def callers_fault(message: str) -> bool:
 
 
 def just_thinking(lane: Lane) -> Lane:
-    """Return the lane for an Ollama before 0.12, which thinks or does not, but knows no levels."""
+    """Return the lane for an older Ollama, which thinks or does not, but knows no levels."""
     return attrs.evolve(lane, body=jsontext.replace_top_level(lane.body, "think", True))
 
 
