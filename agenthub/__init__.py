@@ -59,6 +59,7 @@ from agenthub.errors import (
 from agenthub.middleware import Backend, Dispatch, Handler, Middleware, MiddlewareContext, MiddlewareType, Outcome
 from agenthub.settings import BackendSettings, Settings
 from agenthub.upstream import HttpUpstream
+from agenthub.upstream.again import ask_again
 
 __version__ = "0.1.0"
 
@@ -124,6 +125,7 @@ __all__ = [
     "UpstreamStatus",
     "UpstreamTimeout",
     "Usage",
+    "ask_again",
     "assemble",
     "hookimpl",
 ]

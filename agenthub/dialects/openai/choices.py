@@ -72,7 +72,7 @@ class ChoiceParser:
 def checked_index(value: JSON) -> int:
     """Return the index of a choice."""
     index = typed.count(value)
-    if not 0 <= index < MOST_CHOICES:
+    if index >= MOST_CHOICES:
         raise UpstreamProtocol("the upstream numbers its choices beyond all bounds")
     return index
 

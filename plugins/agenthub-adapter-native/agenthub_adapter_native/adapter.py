@@ -24,7 +24,7 @@ from agenthub import (
     Request,
     Started,
     TextRequest,
-    UpstreamStatus,
+    ask_again,
 )
 from agenthub.dialects import Codec, jsontext, ollama
 from agenthub.dialects.emulation import emulated
@@ -97,21 +97,16 @@ class NativeAdapter:
             lane = lane if self._knows_levels else just_thinking(lane)
         return self.upstream.ask(lane, authorization=request.authorization)
 
-    async def _ask_at_level(self, request: Request, lane: Lane) -> AsyncGenerator[Batch, None]:
-        try:
-            async with aclosing(self.upstream.ask(lane, authorization=request.authorization)) as batches:
-                async for batch in batches:
-                    self._knows_levels = True
-                    yield batch
-            return
-        except UpstreamStatus as error:
-            if error.status != 400 or "think of type bool" not in str(error):
-                raise
-        # Nothing came yet, since its status said no: it is asked again in the words that it knows.
-        self._knows_levels = False
-        async with aclosing(self.upstream.ask(just_thinking(lane), authorization=request.authorization)) as batches:
-            async for batch in batches:
-                yield batch
+    def _ask_at_level(self, request: Request, lane: Lane) -> AsyncGenerator[Batch, None]:
+        def learned(knows: bool) -> None:
+            self._knows_levels = knows
+
+        return ask_again(
+            self.upstream.ask(lane, authorization=request.authorization),
+            lambda: self.upstream.ask(just_thinking(lane), authorization=request.authorization),
+            lambda error: error.status == 400 and "think of type bool" in str(error),
+            learned,
+        )
 
     async def relay(self, request: RelayRequest) -> AsyncGenerator[Batch, None]:
         if request.verb in _GET:

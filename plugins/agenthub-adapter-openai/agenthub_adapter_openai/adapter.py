@@ -30,6 +30,7 @@ from agenthub import (
     UnknownModel,
     UpstreamProtocol,
     UpstreamStatus,
+    ask_again,
 )
 from agenthub.dialects import Codec, jsontext, ollama, openai
 from agenthub.dialects.lane import Lane, make_lane
@@ -135,26 +136,16 @@ class OpenAIAdapter:
             lane = lane if self._knows_stream_options else without_stream_options(lane)
         return self._timed(lane, request)
 
-    async def _ask_for_counts(self, lane: Lane, request: Request) -> AsyncGenerator[Batch, None]:
-        try:
-            async with aclosing(self._timed(lane, request)) as batches:
-                async for batch in batches:
-                    self._knows_stream_options = True
-                    yield batch
-            return
-        except UpstreamStatus as error:
-            if error.status not in (400, 422) or "stream_options" not in f"{error.param} {error}":
-                raise
-            refusal = error
-        # An older server. Nothing came yet, since its status said no: it is asked again for what it knows.
-        try:
-            async with aclosing(self._timed(without_stream_options(lane), request)) as batches:
-                async for batch in batches:
-                    self._knows_stream_options = False
-                    yield batch
-        except UpstreamStatus as error:
-            # Then something else was wrong with it, and the first answer says so.
-            raise refusal if error.status == refusal.status else error from error
+    def _ask_for_counts(self, lane: Lane, request: Request) -> AsyncGenerator[Batch, None]:
+        def learned(knows: bool) -> None:
+            self._knows_stream_options = knows
+
+        return ask_again(
+            self._timed(lane, request),
+            lambda: self._timed(without_stream_options(lane), request),
+            lambda error: error.status in (400, 422) and "stream_options" in f"{error.param} {error}",
+            learned,
+        )
 
     async def _timed(self, lane: Lane, request: Request) -> AsyncGenerator[Batch, None]:
         clock = StreamClock()

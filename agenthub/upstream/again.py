@@ -1,0 +1,41 @@
+"""Asks once more, in simpler words, where an upstream refuses a word that it does not know."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+
+from agenthub.canonical import Batch
+from agenthub.errors import UpstreamStatus
+
+Answer = AsyncGenerator[Batch, None]
+
+
+async def ask_again(
+    first: Answer,
+    simpler: Callable[[], Answer],
+    is_unknown: Callable[[UpstreamStatus], bool],
+    learned: Callable[[bool], None],
+) -> Answer:
+    """Yield ``first``, or what ``simpler`` gives where a status refused the word before anything of an answer came.
+
+    ``learned`` is told whether the upstream knows the word, once an answer shows it. Where the second is refused with
+    the same status, something else was wrong: then the first refusal is raised.
+    """
+    try:
+        async with aclosing(first) as batches:
+            async for batch in batches:
+                learned(True)
+                yield batch
+        return
+    except UpstreamStatus as error:
+        if not is_unknown(error):
+            raise
+        refusal = error
+    try:
+        async with aclosing(simpler()) as batches:
+            async for batch in batches:
+                learned(False)
+                yield batch
+    except UpstreamStatus as error:
+        raise refusal if error.status == refusal.status else error from error
