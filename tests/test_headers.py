@@ -156,6 +156,8 @@ async def test_authorization_goes_upstream_where_configured(lane: tuple[str, str
 
 
 LEAKS = {
+    "spelled with escapes": rb'{"error":{"message":"no \u0062ackend-key","type":"\u0062ackend-key",'
+    rb'"code":"\u0062ackend-key","param":"\u0062ackend-key"}}',
     "a text": b'{"error":"Incorrect API key provided: backend-key. See X-Team: team-secret."}',
     "an object": b'{"error":{"message":"key backend-key of team-secret is wrong","code":"backend-key"}}',
     "a page": b"<html>Authorization: Bearer backend-key</html>",
