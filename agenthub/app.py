@@ -11,7 +11,7 @@ import structlog
 from aiohttp import web
 
 from agenthub.api import add_routes
-from agenthub.api.hub import HUB, Hub
+from agenthub.api.hub import SERVING, Hub, Serving
 from agenthub.dispatch import Dispatcher
 from agenthub.errors import ConfigError
 from agenthub.middleware import Backend, Middleware, MiddlewareContext
@@ -30,9 +30,8 @@ def make_app(
 
     Serve it with ``handler_cancellation=True``, so that a client that leaves stops its request.
     """
-    hub = make_hub(settings, plugins or make_plugins(settings.plugins), clock)
     app = web.Application(client_max_size=settings.max_body_bytes)
-    app[HUB] = hub
+    app[SERVING] = Serving(make_hub(settings, plugins or make_plugins(settings.plugins), clock))
     add_routes(app)
     app.cleanup_ctx.append(_open_backends)
     return app
@@ -79,7 +78,7 @@ def check_modes(settings: Settings, plugins: Plugins) -> None:
 
 
 async def _open_backends(app: web.Application) -> AsyncIterator[None]:
-    hub = app[HUB]
+    hub = app[SERVING].hub
     for kind in OWN_ADAPTERS:
         if kind not in hub.plugins.adapters:
             _log.warning("agenthub.adapter_missing", kind=kind, remedy=f"pip install agenthub-adapter-{kind}")

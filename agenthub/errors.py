@@ -8,6 +8,7 @@
     ├── RequestError                 the client's mistake; nothing was sent upstream
     │   ├── InvalidRequest      400
     │   ├── Unauthorized        401
+    │   ├── Forbidden           403
     │   ├── UnknownModel        404
     │   ├── TooLarge            413
     │   ├── RateLimited         429  + Retry-After
@@ -64,6 +65,12 @@ class Unauthorized(RequestError):
     """No key, or not one of ours."""
 
     status = 401
+
+
+class Forbidden(RequestError):
+    """The client is known, or its page is, and may not do this."""
+
+    status = 403
 
 
 class UnknownModel(RequestError):

@@ -14,7 +14,7 @@ import openai
 import structlog
 from aiohttp import ClientSession, web
 
-from agenthub.api.hub import HUB, Hub
+from agenthub.api.hub import SERVING, Hub
 from agenthub.app import make_app
 from agenthub.plugins import Plugins
 from agenthub.settings import BackendSettings, Settings
@@ -128,6 +128,6 @@ async def running_hub(
             await web.TCPSite(runner, "127.0.0.1", 0).start()
             url = f"http://127.0.0.1:{runner.addresses[0][1]}"
             async with AsyncExitStack() as stack:
-                yield RunningHub(url, app[HUB], await stack.enter_async_context(ClientSession()), lines, stack)
+                yield RunningHub(url, app[SERVING].hub, await stack.enter_async_context(ClientSession()), lines, stack)
         finally:
             await runner.cleanup()

@@ -25,6 +25,7 @@ from agenthub.settings import (
     describe,
     load,
 )
+from agenthub.settings.keys import KeyDigest
 from agenthub.settings.sources import parse_ollama_host
 
 ROOT = Path(__file__).parents[1]
@@ -340,8 +341,11 @@ TOML_ERRORS = [
     (r'log.level = "a\nb\u001b[1m\u2028"',
      r'log.level: "a\nb\u001b[1m\u2028" is not allowed: use "debug", "info", "warning" or "error"'),
     ("log = 1", "log: 1 is not allowed: use a table with the keys level, format, content"),
-    ("clients = []", "clients: a list is not allowed: use a table for each NAME with the keys api_mode, strict"),
-    ("clients.a = 'x'", "clients.a: a text is not allowed: use a table with the keys api_mode, strict"),
+    ("plugins = []", "plugins: a list is not allowed: use a table with the keys disabled, on_error"),
+    ("clients = []", "clients: a list is not allowed: use a table for each NAME with the keys api_mode, strict,"
+     " api_key, api_key_file, models, operations, requests_per_minute, max_concurrency"),
+    ("clients.a = 'x'", "clients.a: a text is not allowed: use a table with the keys api_mode, strict,"
+     " api_key, api_key_file, models, operations, requests_per_minute, max_concurrency"),
     ("[backends.gpu]", f"backends.gpu.url: is missing: {A_URL}"),
     ("[models.a]", "models.a.target: is missing: use a text that is not empty"),
     ("[backends.'a b']", 'backends."a b": this name is not allowed: use letters, digits, "_", "." and "-"'),
@@ -367,9 +371,10 @@ TOML_ERRORS = [
     ("prot = 1", "prot: unknown key: did you mean port?"),
     ("caching.polcy = 1", "caching.polcy: unknown key: did you mean caching.policy?"),
     ("backends.a.modles = 1", "backends.a.modles: unknown key: did you mean backends.a.models?"),
-    ("caching.backend = 1", "caching.backend: unknown key: use policy, ttl_s, max_bytes"),
+    ("caching.where = 1", "caching.where: unknown key: use policy, ttl_s, max_bytes, replay, backend, url"),
     ("sources = {}", "sources: unknown key: use host, port, api_mode, middleware, default_backend, strict,"
-     " sidecar, max_body_bytes, drain_s, log, backends, models, clients, health, caching, circuit_breaker, plugins"),
+     " sidecar, max_body_bytes, drain_s, workers, insecure, sse_ping_s, log, backends, models, clients, balancing,"
+     " retries, cors, protection, health, caching, circuit_breaker, plugins"),
 ]  # fmt: skip
 
 
@@ -410,7 +415,7 @@ VARIABLE_ERRORS = [
     ("AGENTHUB_PORT__X", "1", "port: a table is not allowed: use a whole number, 0 to 65535"),
     ("AGENTHUB_PROT", "1", "prot: unknown key: did you mean AGENTHUB_PORT?"),
     ("AGENTHUB_CACHING_POLICY", "all", "caching_policy: unknown key: did you mean AGENTHUB_CACHING__POLICY?"),
-    ("AGENTHUB_CACHING__BACKEND", "x", "caching.backend: unknown key: use policy, ttl_s, max_bytes"),
+    ("AGENTHUB_CACHING__BACKEND", "x", 'caching.backend: "x" is not allowed: use "memory" or "redis"'),
     ("AGENTHUB_BACKENDS__A__KEY", "x", "backends.a.key: unknown key: did you mean AGENTHUB_BACKENDS__A__API_KEY?"),
     ("AGENTHUB_BACKENDS__A__API_KEY", "x", f"backends.a.url: is missing: {A_URL}"),
     ("AGENTHUB_DEFAULT_BACKEND", "x", 'default_backend: "x" is not a configured backend: use "ollama"'),
@@ -592,6 +597,7 @@ VALUES: dict[type, st.SearchStrategy[Any]] = {
     int: st.integers(-1, 10**6),
     float: st.floats(-1, 1e9) | st.integers(0, 10**6),
     str: st.sampled_from(WORDS),
+    Secret: st.sampled_from(WORDS),
     tuple: st.lists(st.from_regex(r"[a-z_*]+", fullmatch=True), max_size=3),
 }
 
@@ -670,7 +676,7 @@ def test_shipped_config_has_every_setting() -> None:
                 {f"{prefix}.{n}": v for n, v in table.items()} if isinstance(table, dict) else {prefix: table}
             )
     required = {"backends.NAME.url": "http://127.0.0.1:11434", "models.ALIAS.target": "llama3.2:3b"}
-    plain = {tuple: list, Secret: Secret.reveal}
+    plain = {tuple: list, Secret: Secret.reveal, KeyDigest: lambda digest: ""}
     defaults = {path: plain.get(type(value), lambda v: v)(value) for path, value, _ in describe()} | required  # type: ignore[operator]
     assert listed == defaults
     assert list(listed) == [path for path, _, _ in describe()]

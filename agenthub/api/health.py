@@ -6,7 +6,7 @@ import asyncio
 
 from aiohttp import web
 
-from agenthub.api.hub import HUB, Hub
+from agenthub.api.hub import Hub, hub_of
 from agenthub.dialects import jsontext
 from agenthub.errors import AgentHubError
 from agenthub.middleware import Backend, Caller
@@ -19,7 +19,7 @@ async def health(http_request: web.Request, caller: Caller) -> web.Response:
 
 async def ready(http_request: web.Request, caller: Caller) -> web.Response:
     """200 if at least one backend answers, else 503; either way it says of each backend what it answers."""
-    hub = http_request.app[HUB]
+    hub = hub_of(http_request)
     backends = list(hub.router.backends.values())
     problems = await asyncio.gather(*(_problem(hub, backend) for backend in backends))
     states = {backend.name: problem or "ok" for backend, problem in zip(backends, problems, strict=True)}

@@ -13,7 +13,7 @@ from agenthub.settings import Settings
 
 @attrs.define
 class Hub:
-    """Everything that lives as long as the application."""
+    """Everything that is made of one configuration."""
 
     settings: Settings
     plugins: Plugins
@@ -27,4 +27,17 @@ class Hub:
         self.forwards_authorization = any(backend.forward_authorization for backend in self.settings.backends.values())
 
 
-HUB: web.AppKey[Hub] = web.AppKey("hub", Hub)
+@attrs.define
+class Serving:
+    """What an application serves with. A reload puts another hub in its place; requests on their way keep theirs."""
+
+    hub: Hub
+    is_stopping: bool = False
+
+
+SERVING: web.AppKey[Serving] = web.AppKey("serving", Serving)
+
+
+def hub_of(http_request: web.Request) -> Hub:
+    """Return the hub that a request which comes in now is served by."""
+    return http_request.app[SERVING].hub

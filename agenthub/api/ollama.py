@@ -9,7 +9,7 @@ import attrs
 from aiohttp import web
 
 from agenthub.api.bodies import body_length, read_body, stream_body
-from agenthub.api.hub import HUB, Hub
+from agenthub.api.hub import Hub, hub_of
 from agenthub.api.listing import listed_models
 from agenthub.api.streaming import answer
 from agenthub.canonical import JSON, RawFrames, RelayRequest
@@ -28,7 +28,7 @@ async def root(http_request: web.Request, caller: Caller) -> web.Response:
 
 async def version(http_request: web.Request, caller: Caller) -> web.Response:
     """Answer with the version of the default backend, or of the first that tells one."""
-    hub = http_request.app[HUB]
+    hub = hub_of(http_request)
     default = hub.router.default
     backends = sorted(hub.router.backends.values(), key=lambda backend: backend is not default)
     for backend in backends:
@@ -41,12 +41,12 @@ async def version(http_request: web.Request, caller: Caller) -> web.Response:
 
 async def tags(http_request: web.Request, caller: Caller) -> web.Response:
     """List the models of all backends."""
-    return _json(listing.render_tags(await listed_models(http_request.app[HUB])))
+    return _json(listing.render_tags(await listed_models(hub_of(http_request))))
 
 
 async def ps(http_request: web.Request, caller: Caller) -> web.Response:
     """List what the backends hold in memory; those that do not answer are left out, unless none does."""
-    hub = http_request.app[HUB]
+    hub = hub_of(http_request)
     backends = list(hub.router.backends.values())
     results = await asyncio.gather(*(_running(hub, backend) for backend in backends), return_exceptions=True)
     entries = [entry for result in results if isinstance(result, list) for entry in result]

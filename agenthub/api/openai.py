@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from agenthub.api.hub import HUB
+from agenthub.api.hub import hub_of
 from agenthub.api.listing import listed_models
 from agenthub.dialects.openai import fields, listing
 from agenthub.errors import UnknownModel
@@ -13,14 +13,14 @@ from agenthub.middleware import Caller
 
 async def models(http_request: web.Request, caller: Caller) -> web.Response:
     """List the models of all backends."""
-    return _json(listing.render_models(await listed_models(http_request.app[HUB])))
+    return _json(listing.render_models(await listed_models(hub_of(http_request))))
 
 
 async def model(http_request: web.Request, caller: Caller) -> web.Response:
     """Describe one model; its id may hold slashes, encoded or not, and is echoed as it was asked for."""
     name = http_request.match_info["id"]
-    await listed_models(http_request.app[HUB])
-    found = http_request.app[HUB].router.find(name)
+    await listed_models(hub_of(http_request))
+    found = hub_of(http_request).router.find(name)
     if found is None:
         raise UnknownModel(name)
     return _json(listing.render_model(found, name))

@@ -13,7 +13,7 @@ from agenthub.api import health, ollama, openai
 from agenthub.api.bodies import read_body
 from agenthub.api.context import dialect_of, make_caller
 from agenthub.api.errors import ANYWHERE, failure_response, no_route
-from agenthub.api.hub import HUB
+from agenthub.api.hub import hub_of
 from agenthub.api.openapi import make_document
 from agenthub.api.responses import WholeResponse
 from agenthub.api.streaming import answer
@@ -56,7 +56,7 @@ MANAGING_CODECS = (
 
 async def openapi(http_request: web.Request, caller: Caller) -> web.Response:
     """Describe this API, as OpenAPI 3.1."""
-    return web.Response(body=_document(tuple(http_request.app[HUB].plugins.adapters)), content_type="application/json")
+    return web.Response(body=_document(tuple(hub_of(http_request).plugins.adapters)), content_type="application/json")
 
 
 @lru_cache(1)
@@ -111,6 +111,7 @@ def entrance(handler: Handler, dialect: str) -> Callable[[web.Request], Awaitabl
             response = failure_response(caller, error)
         if not (response.prepared or isinstance(response, WholeResponse)):
             response.headers["X-Request-Id"] = caller.request_id
+            response.headers.update(caller.reply_headers)
         return response
 
     return enter

@@ -10,7 +10,7 @@ import attrs
 import structlog
 from aiohttp import web
 
-from agenthub.api.hub import HUB
+from agenthub.api.hub import hub_of
 from agenthub.api.responses import StreamedResponse, make_whole
 from agenthub.canonical import Batch, Event, Finished, RawFrames, Request, Started, assemble
 from agenthub.dialects import Codec
@@ -23,7 +23,7 @@ _log = structlog.get_logger("agenthub")
 
 async def answer(http_request: web.Request, caller: Caller, codec: Codec, request: Request) -> web.StreamResponse:
     """Dispatch ``request`` and answer as ``codec`` renders it; raises AgentHubError before the first byte."""
-    hub = http_request.app[HUB]
+    hub = hub_of(http_request)
     if hub.forwards_authorization and (authorization := http_request.headers.get("Authorization")):
         request = attrs.evolve(request, authorization=authorization)
     dispatch = await hub.dispatcher.dispatch(request, caller)
@@ -148,6 +148,8 @@ def make_headers(dispatch: Dispatch, started: Event) -> dict[str, str]:
     }
     if isinstance(started, Started) and started.headers:
         headers |= started.headers
+    if dispatch.caller.reply_headers:
+        headers |= dispatch.caller.reply_headers
     if dispatch.losses:
         headers["X-AgentHub-Dropped"] = ",".join(field_names(dispatch.losses))
     return headers

@@ -16,7 +16,7 @@ import attrs
 import structlog
 from aiohttp import web
 
-from agenthub.api.hub import HUB
+from agenthub.api.hub import SERVING
 from agenthub.app import make_app
 from agenthub.cli.ports import BACKLOG, open_port
 from agenthub.settings import Settings
@@ -100,7 +100,7 @@ class Server:
     async def write_log(self) -> None:
         """Write the lines that the hub still holds."""
         if self._runner is not None:
-            self._runner.app[HUB].dispatcher.close()
+            self._runner.app[SERVING].hub.dispatcher.close()
         await asyncio.sleep(0)  # lines leave at the end of the loop's turn
 
     def cut(self) -> None:

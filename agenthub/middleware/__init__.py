@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _UNFIT = re.compile(r"[^!-+\--~]")
 _LONGEST_NAME, _MOST_NAMES = 64, 32
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 @attrs.define(eq=False)
@@ -41,6 +43,8 @@ class Caller:
     strict: bool = False
     no_cache: bool = False
     no_store: bool = False
+    reply_headers: Mapping[str, str] = _NO_HEADERS
+    """What each answer to it carries in its headers, an error as well."""
 
 
 @attrs.define(eq=False)

@@ -17,13 +17,17 @@ from attrs import field, frozen
 from agenthub.settings.groups import (
     EMPTY,
     BackendSettings,
+    BalancingSettings,
     CachingSettings,
     CircuitBreakerSettings,
     ClientSettings,
+    CorsSettings,
     HealthSettings,
     LogSettings,
     ModelSettings,
     PluginsSettings,
+    ProtectionSettings,
+    RetrySettings,
 )
 from agenthub.settings.kinds import Flag, Seconds, Text, Texts, Whole, Wrong, either, show
 from agenthub.settings.secret import Secret
@@ -32,13 +36,17 @@ from agenthub.settings.tables import Table, Tables
 
 __all__ = [
     "BackendSettings",
+    "BalancingSettings",
     "CachingSettings",
     "CircuitBreakerSettings",
     "ClientSettings",
+    "CorsSettings",
     "HealthSettings",
     "LogSettings",
     "ModelSettings",
     "PluginsSettings",
+    "ProtectionSettings",
+    "RetrySettings",
     "Secret",
     "Settings",
     "describe",
@@ -84,6 +92,13 @@ class Settings:
     drain_s: float = field(
         default=30.0, validator=Seconds("How long running requests may take to finish at a stop; 0: not at all.")
     )
+    workers: int = field(default=1, validator=Whole("Processes that serve; more than one needs gunicorn.", low=1))
+    insecure: bool = field(
+        default=False, validator=Flag("Listen on an address beyond loopback though no client has a key.")
+    )
+    sse_ping_s: float = field(
+        default=15.0, validator=Seconds("Silence in a stream of /v1 after which a comment keeps it open; 0: never.")
+    )
     log: LogSettings = field(factory=LogSettings, validator=Table(LogSettings))
     backends: Mapping[str, BackendSettings] = field(
         default=EMPTY,
@@ -91,6 +106,10 @@ class Settings:
     )
     models: Mapping[str, ModelSettings] = field(default=EMPTY, validator=Tables(Table(ModelSettings), "ALIAS"))
     clients: Mapping[str, ClientSettings] = field(default=EMPTY, validator=Tables(Table(ClientSettings)))
+    balancing: BalancingSettings = field(factory=BalancingSettings, validator=Table(BalancingSettings))
+    retries: RetrySettings = field(factory=RetrySettings, validator=Table(RetrySettings))
+    cors: CorsSettings = field(factory=CorsSettings, validator=Table(CorsSettings))
+    protection: ProtectionSettings = field(factory=ProtectionSettings, validator=Table(ProtectionSettings))
     health: HealthSettings = field(factory=HealthSettings, validator=Table(HealthSettings))
     caching: CachingSettings = field(factory=CachingSettings, validator=Table(CachingSettings))
     circuit_breaker: CircuitBreakerSettings = field(

@@ -9,6 +9,7 @@ from typing import Any
 from attrs import field, frozen
 
 from agenthub.canonical import FLAVOURS
+from agenthub.settings.keys import KeyDigest, KeyText, as_digest
 from agenthub.settings.kinds import Flag, Seconds, Text, Texts, Url, Whole, without_slash
 from agenthub.settings.secret import Secret, SecretText, as_secret, as_secrets
 from agenthub.settings.tables import Headers, Options
@@ -58,6 +59,17 @@ class BackendSettings:
     models: tuple[str, ...] = field(
         default=("*",), validator=Texts("Patterns of the model names that it serves, as in a shell.")
     )
+    priority: int = field(default=0, validator=Whole("Of several that have a model, higher ones are asked first."))
+    weight: int = field(default=1, validator=Whole("Its share of the requests where the strategy is weighted.", low=1))
+    max_concurrency: int = field(
+        default=0, validator=Whole("Most requests that it is asked at once; more wait in its queue. 0: no limit.")
+    )
+    queue_size: int = field(
+        default=512, validator=Whole("Most requests that wait for it where max_concurrency is reached; more are 503.")
+    )
+    queue_timeout_s: float = field(
+        default=60.0, validator=Seconds("Longest wait in its queue before the answer is 503; 0: no limit.")
+    )
     connect_timeout_s: float = field(default=5.0, validator=Seconds("Longest wait for a connection; 0: no limit."))
     first_event_timeout_s: float = field(
         default=300.0,
@@ -79,6 +91,10 @@ class BackendSettings:
     max_frame_bytes: int = field(
         default=16 * 2**20,
         validator=Whole("Largest single frame of a stream, against a runaway server; 0: no limit.", unit="bytes"),
+    )
+    max_answer_bytes: int = field(
+        default=256 * 2**20,
+        validator=Whole("Largest whole answer, embeddings included; 0: no limit.", unit="bytes"),
     )
 
 
@@ -107,12 +123,90 @@ class ClientSettings:
         default="", validator=Text("The adapter for this client; empty: the model's or the backend's.")
     )
     strict: bool = field(default=False, validator=Flag("Answer 400 to this client instead of dropping a field."))
+    api_key: KeyDigest = field(
+        default=KeyDigest(),
+        converter=as_digest,
+        validator=KeyText("Its key; where any client has one, all need one. Best kept in .env, or as sha256:HEX here."),
+    )
+    api_key_file: str = field(default="", validator=Text("A file that holds its key, for secrets that are mounted."))
+    models: tuple[str, ...] = field(
+        default=("*",), validator=Texts("Patterns of the model names that it may use, as in a shell.")
+    )
+    operations: tuple[str, ...] = field(
+        default=(),
+        validator=Texts("What it may do; empty: all but managing models, and that too where no client has a key."),
+    )
+    requests_per_minute: int = field(
+        default=0, validator=Whole("Most requests in any minute; more are 429. 0: no limit.")
+    )
+    max_concurrency: int = field(
+        default=0, validator=Whole("Most of its requests that run at once; more are 429. 0: no limit.")
+    )
+
+
+@frozen
+class BalancingSettings:
+    """[balancing]: which of several backends that have a model is asked"""
+
+    strategy: str = field(
+        default="priority",
+        validator=Text(
+            "priority, least_busy (fewest requests running), weighted, or sticky (a conversation stays where it is).",
+            ("priority", "least_busy", "weighted", "sticky"),
+        ),
+    )
+    prefer_loaded: bool = field(
+        default=True, validator=Flag("Prefer backends of equal standing that hold the model in memory already.")
+    )
+
+
+@frozen
+class RetrySettings:
+    """[retries]: before the first event of an answer; after it never"""
+
+    attempts: int = field(
+        default=2, validator=Whole("How often a request is sent in all: to the next backend that has the model.", low=1)
+    )
+    budget_s: float = field(
+        default=10.0, validator=Seconds("How long after its first failure a request may still be sent again.")
+    )
+
+
+@frozen
+class CorsSettings:
+    """[cors]"""
+
+    origins: tuple[str, ...] = field(
+        default=(),
+        validator=Texts(
+            'Web pages that may call, as "https://chat.example.com", beside those of this machine; "*": any.'
+        ),
+    )
+
+
+@frozen
+class ProtectionSettings:
+    """[protection]: against clients that send without end, or next to nothing"""
+
+    max_header_bytes: int = field(
+        default=16 * 2**10,
+        validator=Whole("Largest header of a request, and largest request line.", low=1024, unit="bytes"),
+    )
+    header_timeout_s: float = field(
+        default=10.0, validator=Seconds("How long a client may take to send the head of a request; 0: no limit.")
+    )
+    body_timeout_s: float = field(
+        default=30.0, validator=Seconds("Longest silence while the body of a request comes in; 0: no limit.")
+    )
 
 
 @frozen
 class HealthSettings:
     """[health]"""
 
+    interval_s: float = field(
+        default=10.0, validator=Seconds("How often each backend is asked whether it is up; 0: never.")
+    )
     models_refresh_s: float = field(
         default=30.0, validator=Seconds("How often each backend is asked for its models; 0: only at the start.")
     )
@@ -134,6 +228,25 @@ class CachingSettings:
     )
     ttl_s: float = field(default=3600.0, validator=Seconds("How long an answer is kept; 0: until it must make room."))
     max_bytes: int = field(default=64 * 2**20, validator=Whole("Memory for kept answers; 0: no limit.", unit="bytes"))
+    replay: str = field(
+        default="at_once",
+        validator=Text(
+            "How a kept answer is streamed again: at_once, or at the pace in which it was recorded.",
+            ("at_once", "recorded"),
+        ),
+    )
+    backend: str = field(
+        default="memory",
+        validator=Text(
+            "Where answers are kept: memory, or redis, which shares them, the breakers and the clients' limits.",
+            ("memory", "redis"),
+        ),
+    )
+    url: Secret = field(
+        default=Secret(),
+        converter=as_secret,
+        validator=SecretText("The Redis or Valkey server: redis://user:password@host:6379/0, rediss:// for TLS."),
+    )
 
 
 @frozen
