@@ -7,8 +7,9 @@ import re
 from typing import Any
 
 import structlog
-from aiohttp import web, web_protocol
-from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from aiohttp import HttpVersion10, web, web_protocol
+from aiohttp.http_exceptions import HttpProcessingError, InvalidURLError, LineTooLong, PayloadEncodingError
+from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from agenthub.api.context import dialect_of
@@ -19,7 +20,7 @@ from agenthub.settings import Settings
 
 _log = structlog.get_logger("agenthub")
 _TARGET = re.compile(rb"[A-Z]{1,16} (\S{1,64})")
-_PLAIN = re.compile(r"[A-Za-z0-9 ,.'/-]{0,200}")
+_PLAIN = re.compile(r"[A-Za-z0-9 ,.'`/-]{0,200}")
 _MOST_FIELDS = 128
 
 _ErrInfo: Any = getattr(web_protocol, "_ErrInfo", None)
@@ -116,11 +117,14 @@ class Connection(web.RequestHandler):
         super().data_received(data)
         if self._request_count != count:
             self._stop_timer()
+            message: Any
             message, body = self._messages[-1]
             if type(message) is _ErrInfo:
                 self._is_broken(data, is_inside)
-            else:
-                self._body, self._has_begun = body, False
+                return
+            if message.upgrade or message.path[0] != "/" or message.version < HttpVersion10:
+                self._refuse_strange(message)
+            self._body, self._has_begun = body, False
         elif data and not is_inside:
             self._has_begun = True
             if self._timer is None:
@@ -137,6 +141,17 @@ class Connection(web.RequestHandler):
         self._body.set_exception(web.RequestPayloadError("the body breaks the rules of HTTP"))
         self._body.feed_eof()
         self.close()
+
+    def _refuse_strange(self, message: RawRequestMessage) -> None:
+        # aiohttp would answer HTTP/0.9, which has neither headers nor a Host, and say in words of its own that it is no
+        # proxy. A URL in the place of a path is the path alone, as it was sent to us.
+        if message.version < HttpVersion10:
+            error = BadHttp(505, "HTTP/1.1 is spoken here")
+        elif message.method == "CONNECT" or message.path == "*":
+            error = BadHttp(405, "405 method not allowed")
+        else:
+            return
+        self._messages[-1] = (_ErrInfo(error.status, error, str(error)), EMPTY_PAYLOAD)
 
     def _expect_head(self) -> None:
         if self._head_timeout_s:
@@ -165,7 +180,7 @@ class Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         if isinstance(exc, HttpProcessingError):
             error: RequestError = _as_ours(exc)
-        elif isinstance(exc, RequestTimeout):
+        elif isinstance(exc, RequestError):
             error = exc
         else:
             return super().handle_error(request, status, exc, message)
@@ -188,5 +203,9 @@ def _as_ours(error: HttpProcessingError) -> BadHttp:
         return BadHttp(431, f"a line of the request's head is longer than {error.args[1]} bytes")
     if error.message == "Too many headers received":
         return BadHttp(431, f"the request has more than {_MOST_FIELDS} header fields")
+    if isinstance(error, InvalidURLError):
+        return BadHttp(400, "this is no HTTP request: its target is neither a path nor a URL")
+    if isinstance(error, PayloadEncodingError):
+        return BadHttp(400, "the body cannot be decoded")
     found = _PLAIN.match(error.message)
     return BadHttp(400, f"this is no HTTP request: {found[0].strip() if found and found[0] else type(error).__name__}")
