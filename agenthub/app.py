@@ -12,6 +12,7 @@ from aiohttp import web
 
 from agenthub.api import add_routes
 from agenthub.api.hub import SERVING, Hub, Serving
+from agenthub.balancing import Balancer
 from agenthub.dispatch import Dispatcher
 from agenthub.errors import ConfigError
 from agenthub.middleware import Backend, Middleware, MiddlewareContext
@@ -47,7 +48,7 @@ def make_hub(settings: Settings, plugins: Plugins, clock: Callable[[], float] = 
         for name, backend in settings.backends.items()
     }
     router = Router(settings, backends)
-    dispatcher = Dispatcher(router, plugins, middleware)
+    dispatcher = Dispatcher(router, plugins, Balancer(settings.balancing, clock), middleware)
     return Hub(settings, plugins, router, dispatcher)
 
 

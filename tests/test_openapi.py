@@ -20,7 +20,7 @@ from agenthub.settings import BackendSettings
 from agenthub.standin import Fault, Standin, running
 from tests.described import Described
 from tests.dialects import recorded
-from tests.hubs import Answered, RunningHub, running_hub
+from tests.hubs import ONCE, Answered, RunningHub, running_hub
 
 DESCRIBED = Described(
     make_document([(method, path) for method, path, _ in ROUTES if path != ANYWHERE], ["native", "openai"], __version__)
@@ -42,7 +42,7 @@ def standin() -> Standin:
 
 @pytest.fixture
 async def hub(standin: Standin) -> AsyncIterator[RunningHub]:
-    async with running(standin) as upstream, running_hub(upstream, max_body_bytes=100_000) as running_one:
+    async with running(standin) as upstream, running_hub(upstream, max_body_bytes=100_000, retries=ONCE) as running_one:
         yield running_one
 
 
