@@ -13,6 +13,7 @@ import attrs
 
 from agenthub.canonical import Batch, Finished, Loss, Request, Usage
 from agenthub.errors import AgentHubError
+from agenthub.kept import Kept
 from agenthub.settings import BackendSettings, Settings
 
 if TYPE_CHECKING:
@@ -119,11 +120,15 @@ class Middleware(Protocol):
 
 @attrs.frozen
 class MiddlewareContext:
-    """What a middleware is made of: the settings, monotonic time in seconds, and the observers of hooks."""
+    """What a middleware is made of: the settings, monotonic time in seconds, and the observers of hooks.
+
+    ``kept.keep`` is for its state that a reload of the configuration leaves as it is.
+    """
 
     settings: Settings
     clock: Callable[[], float] = time.monotonic
     notify: Callable[..., None] = lambda hook, **facts: None
+    kept: Kept = attrs.field(factory=Kept, repr=False)
 
 
 @attrs.frozen
