@@ -13,6 +13,7 @@ import attrs
 
 from agenthub.canonical import Batch, Finished, Loss, Request, Usage
 from agenthub.errors import AgentHubError
+from agenthub.kept import Kept
 from agenthub.middleware.slots import Slots
 from agenthub.settings import BackendSettings, Settings
 
@@ -31,16 +32,15 @@ class Backend:
     name: str
     settings: BackendSettings
     adapters: Mapping[str, Adapter] = attrs.field(factory=dict, repr=False)
-    slots: Slots = attrs.field(init=False, repr=False)
+    slots: Slots = attrs.field(
+        default=attrs.Factory(lambda self: Slots(self.name, self.settings), takes_self=True), repr=False
+    )
     is_up: bool = True
     """False while the health checks find that it does not answer."""
     loaded: frozenset[str] = frozenset()
     """The keys of the models that it holds in memory, where it tells."""
     rests_until: float = 0.0
     """Until when, in monotonic seconds, it asked not to be asked."""
-
-    def __attrs_post_init__(self) -> None:
-        self.slots = Slots(self.name, self.settings)
 
 
 @attrs.define
@@ -133,11 +133,15 @@ class Middleware(Protocol):
 
 @attrs.frozen
 class MiddlewareContext:
-    """What a middleware is made of: the settings, monotonic time in seconds, and the observers of hooks."""
+    """What a middleware is made of: the settings, monotonic time in seconds, and the observers of hooks.
+
+    ``kept.keep`` is for its state that a reload of the configuration leaves as it is.
+    """
 
     settings: Settings
     clock: Callable[[], float] = time.monotonic
     notify: Callable[..., None] = lambda hook, **facts: None
+    kept: Kept = attrs.field(factory=Kept, repr=False)
 
 
 @attrs.frozen
