@@ -167,7 +167,7 @@ async def test_a_client_that_leaves_closes_the_upstream(
 
 async def timed_out(upstream: str, fault: Fault, standin: Standin, **backend: Any) -> Answered:
     backends = {"slow": BackendSettings(url=upstream, **backend)}
-    async with running_hub(backends, health=HealthSettings(models_refresh_s=0)) as hub:
+    async with running_hub(backends, health=HealthSettings(models_refresh_s=0, interval_s=0)) as hub:
         standin.script(fault)
         return await hub.post("/api/chat", BODY | {"stream": True})
 

@@ -196,7 +196,7 @@ async def test_failures_are_as_documented(standin: Standin, route: tuple[str, st
     async with running(standin) as upstream:
         mode = "native" if path.startswith("/api/") else "openai"
         backends = {"ollama": BackendSettings(url=upstream, api_mode=mode, first_event_timeout_s=0.05)}
-        async with running_hub(backends) as hub:
+        async with running_hub(backends, retries=ONCE) as hub:
             for status in (429, 418):
                 standin.script(Fault.answer(status, headers={"Retry-After": "7"}).at(path))
                 DESCRIBED.check(*route, await hub.post(path, good), status=status, named=status == 429)
