@@ -10,6 +10,7 @@
     │   ├── Unauthorized        401
     │   ├── Forbidden           403
     │   ├── UnknownModel        404
+    │   ├── RequestTimeout      408  and the end of the connection
     │   ├── TooLarge            413
     │   ├── RateLimited         429  + Retry-After
     │   └── Unsupported         400  or 501 where the whole operation is missing
@@ -81,6 +82,12 @@ class UnknownModel(RequestError):
     def __init__(self, model: str) -> None:
         super().__init__(f"model '{model}' not found", param="model")
         self.model = model
+
+
+class RequestTimeout(RequestError):
+    """The client fell silent in the middle of its request."""
+
+    status = 408
 
 
 class TooLarge(RequestError):
