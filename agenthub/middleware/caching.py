@@ -10,84 +10,15 @@ import attrs
 import structlog
 from aiocache.base import BaseCache
 
-from agenthub.canonical import (
-    Batch,
-    ChatRequest,
-    Embeddings,
-    EmbedRequest,
-    Event,
-    Finished,
-    GenerateRequest,
-    RawFrames,
-    ReasoningDelta,
-    Request,
-    Started,
-    TextDelta,
-    ToolCallDelta,
-)
+from agenthub.canonical import Batch, ChatRequest, EmbedRequest, GenerateRequest, Request
 from agenthub.dialects.losses import is_representable
 from agenthub.middleware import Dispatch, Handler, MiddlewareContext
+from agenthub.middleware.cache_entry import Entry, Recording
 from agenthub.middleware.cache_key import make_key
 from agenthub.middleware.cache_store import BoundedMemoryCache
 from agenthub.settings import CachingSettings
 
-# What CPython takes for a small object with its string, and for a float in a list.
-_EVENT_BYTES, _FLOAT_BYTES = 128, 32
 _log = structlog.get_logger("agenthub")
-
-
-@attrs.frozen
-class Entry:
-    """A finished answer as one batch; an estimate of its size in memory.
-
-    ``is_counted`` is False for an OpenAI stream without ``include_usage``: its counts never came, so it is good for
-    such streams only.
-    """
-
-    batch: Batch
-    size_bytes: int
-    is_counted: bool
-
-
-@attrs.define
-class Recording:
-    """The events of one answer so far, given up as soon as they are larger than the whole cache may be."""
-
-    max_bytes: int
-    events: list[Event] = attrs.field(factory=list)
-    size_bytes: int = 0
-
-    def add(self, batch: Batch) -> None:
-        """Take in a batch, without its raw frames."""
-        if self.size_bytes > self.max_bytes:
-            return
-        for event in batch:
-            if type(event) is not RawFrames and type(event) is not Started:
-                self.events.append(event)
-                self.size_bytes += _size(event)
-        if self.size_bytes > self.max_bytes:
-            self.events.clear()
-
-    @property
-    def is_finished(self) -> bool:
-        return bool(self.events) and type(self.events[-1]) is Finished
-
-    def entry(self) -> Entry:
-        """Return what is to be kept: the events behind a Started that belongs to no connection."""
-        finished = self.events[-1]
-        is_counted = isinstance(finished, Finished) and finished.usage is not None
-        return Entry((Started(), *self.events), self.size_bytes, is_counted)
-
-
-def _size(event: Event) -> int:
-    match event:
-        case TextDelta() | ReasoningDelta():
-            return _EVENT_BYTES + len(event.text)
-        case ToolCallDelta():
-            return _EVENT_BYTES + len(event.arguments)
-        case Embeddings():
-            return _EVENT_BYTES + sum(_FLOAT_BYTES * len(vector) for vector in event.vectors)
-    return 4 * _EVENT_BYTES
 
 
 @attrs.define
