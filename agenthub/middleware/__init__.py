@@ -52,7 +52,7 @@ class Dispatch:
     """One request on its way, with what was decided about it and what became of it so far. Times are monotonic seconds.
 
     ``refusal`` is why it cannot be sent at all: then there is no backend and no adapter, and the innermost handler
-    raises it. ``upstream_model`` is the name that the backend is asked for. ``cache`` is hit, miss or bypass;
+    raises it. ``upstream_model`` is the name that the backend is asked for. ``cache`` is hit, miss, shared or bypass;
     ``cache_scope`` names the backends that an alias is pinned to, whose answers are for that alias only, and the digest
     of the model where it is known.
     """
@@ -96,7 +96,7 @@ def field_names(losses: Sequence[Loss]) -> list[str]:
 
 @attrs.define
 class Outcome:
-    """What became of a dispatch: ok, cached, rejected (the client's fault), failed or abandoned (the client left)."""
+    """What became of a dispatch: ok, cached, shared, rejected (the client's fault), failed or abandoned (it left)."""
 
     name: str
     status: int | None
