@@ -14,10 +14,6 @@ class Bell:
     loop: asyncio.AbstractEventLoop
     _waiter: asyncio.Future[None] | None = None
 
-    @property
-    def is_awaited(self) -> bool:
-        return self._waiter is not None and not self._waiter.done()
-
     def ring(self) -> None:
         """Wake it."""
         if self._waiter is not None and not self._waiter.done():

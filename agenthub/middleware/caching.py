@@ -69,15 +69,11 @@ class Caching:
         else:
             dispatch.cache = "shared"
             reader = flight.join(dispatch)
-        failure: Exception | None = None
         try:
             while (taken := await reader.take()) is not None:
                 yield taken
-        except Exception as error:
-            failure = error
-            raise
         finally:
-            await reader.leave(failure)
+            await reader.leave()
 
     def _start(self, key: str, dispatch: Dispatch, handler: Handler) -> Flight:
         flight = Flight(dispatch, handler, self._recording(), partial(self._write, key))

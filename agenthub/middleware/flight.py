@@ -7,7 +7,7 @@ so a slow client slows its upstream, but no other client. What a reader has not 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterable, Iterator
 from contextlib import aclosing
 from itertools import chain
 from types import TracebackType
@@ -76,12 +76,9 @@ class Reader:
         if led.asked_at is not None:
             dispatch.asked_at = max(led.asked_at, dispatch.started_at)
 
-    async def leave(self, error: Exception | None = None) -> None:
-        """Read no more, because of ``error`` or because the client left; the last one who leaves stops the pump.
-
-        Returns when the chain is closed, if this closes it.
-        """
-        await self.flight.leave(self, error)
+    async def leave(self) -> None:
+        """Read no more. The last one who leaves stops the pump, and returns when the chain is closed."""
+        await self.flight.leave(self)
 
 
 @attrs.define(eq=False)
@@ -106,7 +103,6 @@ class Flight:
     _wanted: bool = True
     _is_keeping: bool = False
     _is_closed: bool = False
-    _thrown: Exception | None = None
     _bell: Bell = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -131,17 +127,14 @@ class Flight:
         self._wanted = True
         self._bell.ring()
 
-    async def leave(self, reader: Reader, error: Exception | None) -> None:
+    async def leave(self, reader: Reader) -> None:
+        """Forget a reader, see there."""
         if reader in self.readers:
             self.readers.remove(reader)
         if self.readers or self.is_over:
             return
         self._is_closed = True
-        if error is not None and self._bell.is_awaited:
-            # What went wrong with the answer behind the chain is a verdict on it; mostly rendering.
-            self._thrown = error
-            self._bell.ring()
-        elif not self._is_keeping:
+        if not self._is_keeping:
             self.task.cancel()
         await asyncio.wait([self.task])
 
@@ -163,10 +156,8 @@ class Flight:
             if type(batch[-1]) is Finished:
                 await self._keep()
             self._publish(batch, kept, size_bytes)
-            while not self._wanted and self._thrown is None and self.readers:
+            while not self._wanted and self.readers:
                 await self._bell.wait()
-            if self._thrown is not None:
-                await batches.athrow(self._thrown)
             if not self.readers:
                 return
 
@@ -210,8 +201,11 @@ class Flights:
     _joinable: dict[Hashable, Flight] = attrs.field(factory=dict)
     _all: set[Flight] = attrs.field(factory=set)
 
-    def __bool__(self) -> bool:
-        return bool(self._all)
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def __iter__(self) -> Iterator[Flight]:
+        return iter(self._all)
 
     def find(self, keys: Iterable[Hashable]) -> Flight | None:
         """Return the first that can be joined."""
