@@ -26,6 +26,7 @@ class Call:
     left: Tally = attrs.field(factory=Tally)
     """Bumped when it is over, in whatever way: then the upstream holds nothing of it."""
     written_bytes: int = 0
+    frames: int = 0
     _said: asyncio.Queue[Any] = attrs.field(factory=asyncio.Queue)
 
     @property
@@ -44,6 +45,16 @@ class Call:
     def cut(self) -> None:
         """Close the connection without an end."""
         self._said.put_nowait(False)
+
+    @property
+    def is_idle(self) -> bool:
+        """True when all that was said has been written."""
+        return self._said.empty()
+
+    def drop(self) -> None:
+        """Forget what was said and not yet written."""
+        while not self._said.empty():
+            self._said.get_nowait()
 
     def refuse(self, status: int, message: str = "no", **headers: str) -> None:
         """Answer a status instead of a stream; nothing may have been said before."""
@@ -65,6 +76,7 @@ class Call:
         said = first
         while not isinstance(said, bool):
             await self._write(response, self._frame(said))
+            self.frames += 1
             said = await self._said.get()
         if not said:
             assert request.transport is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -13,12 +13,16 @@ import attrs
 import pytest
 from aiohttp import ClientResponse
 
+from agenthub.canonical import Batch
+from agenthub.middleware import Dispatch, Handler, MiddlewareType
 from agenthub.middleware.cache_store import BoundedMemoryCache
 from agenthub.middleware.caching import Caching
 from agenthub.middleware.circuit_breaker import Breaker, CircuitBreaker
-from agenthub.settings import CircuitBreakerSettings
-from tests.hubs import Answered, RunningHub, running_hub
-from tests.tap import Tap, tapped
+from agenthub.middleware.flight import AHEAD_BYTES
+from agenthub.plugins import make_plugins
+from agenthub.settings import CachingSettings, CircuitBreakerSettings, Settings
+from tests.hubs import Answered, RunningHub, error_of, running_hub
+from tests.tap import Call, Tap, tapped
 from tests.upstreams import chunk
 
 MESSAGES = [{"role": "user", "content": "hi"}]
@@ -159,6 +163,26 @@ def text_of(answered: Answered, dialect: str) -> str:
     """The text of a whole answer."""
     body = answered.json()
     return str(body["message"]["content"] if dialect == "ollama" else body["choices"][0]["message"]["content"])
+
+
+async def post(writer: asyncio.StreamWriter, body: Any) -> None:
+    """Ask by hand, so that nothing of the answer is read before the test does."""
+    data = json.dumps(body).encode()
+    head = f"POST /api/chat HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(data)}\r\n\r\n"
+    writer.write(head.encode() + data)
+    await writer.drain()
+
+
+async def fill(call: Call) -> None:
+    """Let the upstream say as much as it is let: until none of it leaves any more."""
+    written = -1
+    while call.written_bytes != written:
+        written = call.written_bytes
+        call.say(*["x" * 50_000] * 20)
+        for _ in range(20):
+            await asyncio.sleep(0.005)
+            if call.is_idle:
+                break
 
 
 async def cancelled(task: asyncio.Task[Answered]) -> None:
@@ -467,3 +491,169 @@ async def test_who_cannot_be_shown_an_answer_takes_it_from_nobody(tap: Tap) -> N
         assert "{not JSON" in answers[1].text
         assert answers[1].frames()[-1] == "[DONE]"
         assert sorted(await outcomes(hub, 3)) == [("miss", "failed"), ("shared", "failed"), ("shared", "shared")]
+
+
+# --- what fails -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("status", "headers"), [(503, {}), (429, {"Retry-After": "7"}), (400, {}), (500, {})])
+async def test_a_refusal_reaches_all_with_its_status(
+    tap: Tap, lane: tuple[str, str], status: int, headers: dict[str, str]
+) -> None:
+    """Each in its dialect's shape, leader and joiners alike, whole and streamed; nothing is kept."""
+    dialect, adapter = lane
+    async with running_hub(tap.url, api_mode=adapter) as hub:
+        asked = [ask(hub, dialect)]
+        call = await tap.call()
+        asked += [ask(hub, *one) for one in (("ollama",), ("openai",))] + [ask(hub, dialect, stream=False)]
+        await until(lambda: readers(hub) == 4)
+        call.refuse(status, "not today", **headers)
+        answers = await asyncio.gather(*asked)
+        assert [answer.status for answer in answers] == [status] * 4
+        assert ["not today" in error_of(answer.json()) for answer in answers] == [True] * 4
+        assert [answer.headers.get("Retry-After") for answer in answers] == [headers.get("Retry-After")] * 4
+        name = "rejected" if status < 500 else "failed"
+        assert sorted(await outcomes(hub, 4)) == [("miss", name), *[("shared", name)] * 3]
+        assert breaker_of(hub).failures == (1 if status >= 500 else 0)
+        again = ask(hub, dialect)
+        (await tap.call(2)).finish()
+        assert (await again).headers["X-AgentHub-Cache"] == "miss"
+
+
+async def test_a_break_reaches_all_behind_what_came(tap: Tap, lane: tuple[str, str]) -> None:
+    """Each gets the text so far, then the error as its dialect frames it; a whole answer fails with its status."""
+    dialect, adapter = lane
+    async with running_hub(tap.url, api_mode=adapter) as hub, asking(hub, dialect) as first:
+        call = await tap.call()
+        whole = ask(hub, dialect, stream=False)
+        await until(lambda: readers(hub) == 2)
+        call.say("a", "b")
+        await first.until("ab")
+        async with asking(hub, "ollama") as second, asking(hub, "openai") as third:
+            for client in (second, third):
+                await client.until("ab")
+            call.cut()
+            for client in (first, second, third):
+                assert await client.rest() == "ab"
+                assert "broke off" in error_of(client.frames[-1])
+        answer = await whole
+        assert (answer.status, answer.headers.get("X-AgentHub-Cache")) == (502, None)
+        assert breaker_of(hub).failures == 1
+        assert sorted(await outcomes(hub, 4)) == [("miss", "failed"), *[("shared", "failed")] * 3]
+
+
+async def test_a_bug_in_the_chain_is_an_internal_error_to_each(tap: Tap) -> None:
+    """What nobody expected is logged for each request and told to none of them; no task is lost over it."""
+
+    def broken(dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]:
+        async def batches() -> AsyncGenerator[Batch, None]:
+            await until(lambda: readers(hub) == 2)
+            raise ZeroDivisionError("secret")
+            yield ()
+
+        return batches()
+
+    plugins = make_plugins(Settings().plugins)
+    plugins.middleware["broken"] = MiddlewareType("broken", lambda context: broken)
+    order = ("logging", "caching", "broken")
+    async with running_hub(tap.url, plugins=plugins, middleware=order) as hub:
+        answers = await asyncio.gather(ask(hub), ask(hub, "openai"))
+        assert [answer.status for answer in answers] == [500, 500]
+        assert ["secret" in answer.text for answer in answers] == [False, False]
+        crashed = [line for line in hub.lines if line["event"] == "agenthub.request_crashed"]
+        assert [type(line["exc_info"]) for line in crashed] == [ZeroDivisionError] * 2
+        assert sorted(await outcomes(hub, 2)) == [("miss", "failed"), ("shared", "failed")]
+
+
+async def test_a_cache_that_fails_takes_no_answer_away(tap: Tap) -> None:
+    """Those who share get it all the same; the log says once that it could not be kept."""
+
+    class Broken(BoundedMemoryCache):
+        async def set(self, *args: Any, **kwargs: Any) -> Any:
+            raise ConnectionError("the cache is gone")
+
+    async with running_hub(tap.url) as hub:
+        caching_of(hub).store = Broken(max_bytes=1)
+        asked = [ask(hub), ask(hub)]
+        call = await tap.call()
+        await until(lambda: readers(hub) == 2)
+        call.say("a")
+        call.finish()
+        assert [answer.frames()[-1]["done"] for answer in await asyncio.gather(*asked)] == [True, True]
+        failed = [line["operation"] for line in hub.lines if line["event"] == "agenthub.cache_failed"]
+        assert failed == ["write"]
+
+
+# --- bounds ---------------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_too_large_is_no_longer_joined_nor_kept(tap: Tap) -> None:
+    """Beyond the bound nobody can get it from the start; those who read it read on."""
+    async with running_hub(tap.url, caching=CachingSettings(max_bytes=10_000)) as hub, asking(hub) as first:
+        call = await tap.call(1)
+        call.say("a")
+        await first.until("a")
+        async with asking(hub) as second:
+            await second.until("a")
+            call.say("b" * 9_000)
+            await first.until("a" + "b" * 9_000)
+            (flight,) = caching_of(hub).flights
+            assert (flight.is_joinable, flight.recording.batches) == (False, [])
+            async with asking(hub) as third:
+                (await tap.call(2)).say("c")
+                await third.until("c")
+                call.say("d")
+                call.finish()
+                assert await first.rest() == await second.rest() == "a" + "b" * 9_000 + "d"
+                assert [client.cache for client in (first, second, third)] == ["miss", "shared", "miss"]
+        assert not caching_of(hub).store._cache
+
+
+async def test_a_lone_slow_client_slows_its_upstream(tap: Tap) -> None:
+    """Nobody holds what it does not read but a few buffers, and it is never given up."""
+    async with running_hub(tap.url) as hub:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(hub.url.rpartition(":")[2]))
+        await post(writer, BODIES["ollama"])
+        call = await tap.call()
+        await fill(call)
+        (flight,) = caching_of(hub).flights
+        assert flight.leader.pending_bytes < 2 * AHEAD_BYTES
+        assert readers(hub) == 1
+        call.drop()
+        call.finish()
+        read = b""
+        while not read.endswith(b"\r\n0\r\n\r\n"):
+            read += (data := await asyncio.wait_for(reader.read(2**20), PATIENCE_S))
+            assert data
+        assert read.count(b"x") == call.frames * 50_000
+        writer.close()
+        assert await outcomes(hub, 1) == [("miss", "ok")]
+
+
+async def test_a_slow_reader_holds_up_nobody_and_is_given_up_in_the_end(
+    tap: Tap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others read at their own pace; it gets the error in the place of what it missed, never a clean end."""
+    monkeypatch.setattr("agenthub.middleware.flight.LAG_BYTES", 2**20)
+    async with running_hub(tap.url) as hub:
+        slow, writer = await asyncio.open_connection("127.0.0.1", int(hub.url.rpartition(":")[2]))
+        await post(writer, BODIES["ollama"])
+        call = await tap.call()
+        async with asking(hub, "openai") as fast:
+            await until(lambda: readers(hub) == 2)
+            call.say("a")
+            count = 0
+            while readers(hub) == 2:
+                call.say("b" * 60_000)
+                count += 1
+                await fast.until("a" + count * 60_000 * "b")
+                assert count < 1000
+            call.say("c")
+            call.finish()
+            assert (await fast.rest()).endswith("bc")
+            assert fast.is_finished
+        data = await asyncio.wait_for(slow.read(), PATIENCE_S)
+        writer.close()
+        frames = [line for line in data.split(b"\n") if line.startswith(b"{")]
+        assert "behind" in error_of(json.loads(frames[-1]))
+        assert sorted(await outcomes(hub, 2)) == [("miss", "failed"), ("shared", "shared")]

@@ -1,7 +1,7 @@
 """Single flight: one answer of an upstream, read by all who ask the same while it is under way.
 
-A task of its own, the pump, owns the rest of the chain. It asks for the next batch when the fastest reader wants one:
-so a slow client slows its upstream, but no other client. What a reader has not yet taken waits for it.
+A task of its own, the pump, owns the rest of the chain. What a reader has not yet taken waits for it; while much waits
+for each, the pump rests: so a slow client slows its upstream, but no other client.
 """
 
 from __future__ import annotations
@@ -20,18 +20,20 @@ from agenthub.middleware import Dispatch, Handler
 from agenthub.middleware.bell import Bell
 from agenthub.middleware.cache_entry import Entry, Recording
 
+AHEAD_BYTES = 256 * 2**10
+"""How much may wait for the fastest reader before the pump rests, as an estimate in memory."""
 LAG_BYTES = 16 * 2**20
-"""How far a reader may be behind the fastest of its flight, as an estimate in memory."""
+"""How much more may wait for a reader than for the fastest of its flight."""
 
 
 @attrs.define(eq=False)
 class Reader:
-    """One client of a flight. ``behind_bytes`` is what waits for it after the batch that is next."""
+    """One client of a flight. ``pending`` is what waits for it."""
 
     flight: Flight
     dispatch: Dispatch
     pending: list[Batch] = attrs.field(factory=list, repr=False)
-    behind_bytes: int = 0
+    pending_bytes: int = 0
     is_left_behind: bool = False
     bell: Bell = attrs.field(init=False, repr=False)
 
@@ -49,20 +51,19 @@ class Reader:
                     return None
                 self._share()
                 raise _own(flight.error, flight.trace)
-            flight.want_more()
             await self.bell.wait()
         if self.dispatch.asked_at is None:
             self._share()
         batch = self.pending[0] if len(self.pending) == 1 else tuple(chain.from_iterable(self.pending))
         self.pending.clear()
-        self.behind_bytes = 0
+        self.pending_bytes = 0
+        flight.bell.ring()
         return batch
 
     def give(self, batch: Batch, size_bytes: int) -> None:
         """Lay a batch ready."""
-        if self.pending:
-            self.behind_bytes += size_bytes
         self.pending.append(batch)
+        self.pending_bytes += size_bytes
         self.bell.ring()
 
     def _share(self) -> None:
@@ -100,13 +101,12 @@ class Flight:
     trace: TracebackType | None = None
     is_over: bool = False
     task: asyncio.Task[None] = attrs.field(init=False)
-    _wanted: bool = True
     _is_keeping: bool = False
     _is_closed: bool = False
-    _bell: Bell = attrs.field(init=False)
+    bell: Bell = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._bell = Bell(self.loop)
+        self.bell = Bell(self.loop)
         self.leader = Reader(self, self.dispatch)
         self.readers.append(self.leader)
         self.task = self.loop.create_task(self._run())
@@ -118,20 +118,16 @@ class Flight:
 
     def join(self, dispatch: Dispatch) -> Reader:
         """Return a reader that gets the answer from the start."""
-        reader = Reader(self, dispatch, pending=list(self.recording.batches))
+        reader = Reader(self, dispatch, list(self.recording.batches), self.recording.size_bytes)
         self.readers.append(reader)
         return reader
-
-    def want_more(self) -> None:
-        """A reader has taken all there is."""
-        self._wanted = True
-        self._bell.ring()
 
     async def leave(self, reader: Reader) -> None:
         """Forget a reader, see there."""
         if reader in self.readers:
             self.readers.remove(reader)
         if self.readers or self.is_over:
+            self.bell.ring()
             return
         self._is_closed = True
         if not self._is_keeping:
@@ -156,8 +152,8 @@ class Flight:
             if type(batch[-1]) is Finished:
                 await self._keep()
             self._publish(batch, kept, size_bytes)
-            while not self._wanted and self.readers:
-                await self._bell.wait()
+            while self._is_ahead:
+                await self.bell.wait()
             if not self.readers:
                 return
 
@@ -168,21 +164,29 @@ class Flight:
             self._is_keeping = False
         self._is_closed = True
 
+    @property
+    def _is_ahead(self) -> bool:
+        """True while much waits for each reader: there is no need for more."""
+        for reader in self.readers:
+            if reader.pending_bytes <= AHEAD_BYTES:
+                return False
+        return bool(self.readers)
+
     def _publish(self, batch: Batch, kept: Batch, size_bytes: int) -> None:
+        most = 0
         for reader in self.readers:
             if reader is self.leader:
                 reader.give(batch, size_bytes + sum([len(event.data) for event in batch if type(event) is RawFrames]))
             elif kept:
                 reader.give(kept, size_bytes)
-        if any(reader.behind_bytes > LAG_BYTES for reader in self.readers):
+            most = max(most, reader.pending_bytes)
+        if most > LAG_BYTES:
             self._leave_behind()
-        # One who got nothing, since there were but raw frames, waits on.
-        self._wanted = not all(reader.pending for reader in self.readers)
 
     def _leave_behind(self) -> None:
-        """Give up those who are too far behind the fastest; so never the only one."""
-        most = min([reader.behind_bytes for reader in self.readers]) + LAG_BYTES
-        for reader in [reader for reader in self.readers if reader.behind_bytes > most]:
+        """Give up those who are too far behind the fastest; so never the only one, nor one that waits for one batch."""
+        most = min([reader.pending_bytes for reader in self.readers]) + LAG_BYTES
+        for reader in [reader for reader in self.readers if reader.pending_bytes > most and len(reader.pending) > 1]:
             self.readers.remove(reader)
             reader.is_left_behind = True
             reader.pending.clear()
