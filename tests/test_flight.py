@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import attrs
@@ -165,12 +165,19 @@ def text_of(answered: Answered, dialect: str) -> str:
     return str(body["message"]["content"] if dialect == "ollama" else body["choices"][0]["message"]["content"])
 
 
-async def post(writer: asyncio.StreamWriter, body: Any) -> None:
-    """Ask by hand, so that nothing of the answer is read before the test does."""
-    data = json.dumps(body).encode()
-    head = f"POST /api/chat HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(data)}\r\n\r\n"
-    writer.write(head.encode() + data)
-    await writer.drain()
+@asynccontextmanager
+async def reading_nothing(hub: RunningHub) -> AsyncIterator[asyncio.StreamReader]:
+    """Ask by hand for a stream, of which nothing is read before the test does."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(hub.url.rpartition(":")[2]))
+    body = json.dumps(BODIES["ollama"]).encode()
+    head = f"POST /api/chat HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    writer.write(head.encode() + body)
+    try:
+        yield reader
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 async def fill(call: Call) -> None:
@@ -611,9 +618,7 @@ async def test_what_is_too_large_is_no_longer_joined_nor_kept(tap: Tap) -> None:
 
 async def test_a_lone_slow_client_slows_its_upstream(tap: Tap) -> None:
     """Nobody holds what it does not read but a few buffers, and it is never given up."""
-    async with running_hub(tap.url) as hub:
-        reader, writer = await asyncio.open_connection("127.0.0.1", int(hub.url.rpartition(":")[2]))
-        await post(writer, BODIES["ollama"])
+    async with running_hub(tap.url) as hub, reading_nothing(hub) as reader:
         call = await tap.call()
         await fill(call)
         (flight,) = caching_of(hub).flights
@@ -626,7 +631,6 @@ async def test_a_lone_slow_client_slows_its_upstream(tap: Tap) -> None:
             read += (data := await asyncio.wait_for(reader.read(2**20), PATIENCE_S))
             assert data
         assert read.count(b"x") == call.frames * 50_000
-        writer.close()
         assert await outcomes(hub, 1) == [("miss", "ok")]
 
 
@@ -635,9 +639,7 @@ async def test_a_slow_reader_holds_up_nobody_and_is_given_up_in_the_end(
 ) -> None:
     """Others read at their own pace; it gets the error in the place of what it missed, never a clean end."""
     monkeypatch.setattr("agenthub.middleware.flight.LAG_BYTES", 2**20)
-    async with running_hub(tap.url) as hub:
-        slow, writer = await asyncio.open_connection("127.0.0.1", int(hub.url.rpartition(":")[2]))
-        await post(writer, BODIES["ollama"])
+    async with running_hub(tap.url) as hub, reading_nothing(hub) as slow:
         call = await tap.call()
         async with asking(hub, "openai") as fast:
             await until(lambda: readers(hub) == 2)
@@ -653,7 +655,6 @@ async def test_a_slow_reader_holds_up_nobody_and_is_given_up_in_the_end(
             assert (await fast.rest()).endswith("bc")
             assert fast.is_finished
         data = await asyncio.wait_for(slow.read(), PATIENCE_S)
-        writer.close()
         frames = [line for line in data.split(b"\n") if line.startswith(b"{")]
         assert "behind" in error_of(json.loads(frames[-1]))
         assert sorted(await outcomes(hub, 2)) == [("miss", "failed"), ("shared", "shared")]
