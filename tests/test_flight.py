@@ -20,8 +20,8 @@ from agenthub.middleware.caching import Caching
 from agenthub.middleware.circuit_breaker import Breaker, CircuitBreaker
 from agenthub.middleware.flight import AHEAD_BYTES
 from agenthub.plugins import make_plugins
-from agenthub.settings import CachingSettings, CircuitBreakerSettings, Settings
-from tests.hubs import Answered, RunningHub, error_of, running_hub
+from agenthub.settings import BackendSettings, CachingSettings, CircuitBreakerSettings, Settings
+from tests.hubs import ONCE, Answered, RunningHub, error_of, running_hub
 from tests.tap import Call, Tap, tapped
 from tests.upstreams import chunk
 
@@ -509,7 +509,7 @@ async def test_a_refusal_reaches_all_with_its_status(
 ) -> None:
     """Each in its dialect's shape, leader and joiners alike, whole and streamed; nothing is kept."""
     dialect, adapter = lane
-    async with running_hub(tap.url, api_mode=adapter) as hub:
+    async with running_hub(tap.url, api_mode=adapter, retries=ONCE) as hub:
         asked = [ask(hub, dialect)]
         call = await tap.call()
         asked += [ask(hub, *one) for one in (("ollama",), ("openai",))] + [ask(hub, dialect, stream=False)]
@@ -525,6 +525,24 @@ async def test_a_refusal_reaches_all_with_its_status(
         again = ask(hub, dialect)
         (await tap.call(2)).finish()
         assert (await again).headers["X-AgentHub-Cache"] == "miss"
+
+
+async def test_those_who_share_are_told_who_answered(tap: Tap) -> None:
+    """Where the request moved to another backend before its first event, all of them read that one's answer."""
+    async with tapped() as other:
+        backends = {"one": BackendSettings(url=tap.url), "two": BackendSettings(url=other.url)}
+        async with running_hub(backends) as hub:
+            asked = [ask(hub), ask(hub, "openai")]
+            call = await tap.call()
+            await until(lambda: readers(hub) == 2)
+            call.refuse(503)
+            call = await other.call()
+            call.say("a")
+            call.finish()
+            answers = await asyncio.gather(*asked)
+            assert [answer.headers["X-AgentHub-Backend"] for answer in answers] == ["two", "two"]
+            assert [answer.headers["X-AgentHub-Cache"] for answer in answers] == ["miss", "shared"]
+            assert [line["backend"] for line in hub.dispatches()] == ["two", "two"]
 
 
 async def test_a_break_reaches_all_behind_what_came(tap: Tap, lane: tuple[str, str]) -> None:
@@ -630,7 +648,7 @@ async def test_a_lone_slow_client_slows_its_upstream(tap: Tap) -> None:
         while not read.endswith(b"\r\n0\r\n\r\n"):
             read += (data := await asyncio.wait_for(reader.read(2**20), PATIENCE_S))
             assert data
-        assert read.count(b"x") == call.frames * 50_000
+        assert read.partition(b"\r\n\r\n")[2].count(b"x") == call.frames * 50_000
         assert await outcomes(hub, 1) == [("miss", "ok")]
 
 
