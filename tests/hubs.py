@@ -18,6 +18,7 @@ from aiohttp import ClientSession, web
 from agenthub.api.hub import SERVING, Hub
 from agenthub.api.listening import make_runner
 from agenthub.app import make_app
+from agenthub.middleware.logging import Logging
 from agenthub.plugins import Plugins
 from agenthub.settings import BackendSettings, RetrySettings, Settings
 
@@ -78,7 +79,9 @@ class RunningHub:
     @property
     def lines(self) -> list[Mapping[str, Any]]:
         """The log so far, those lines included that are still to be written."""
-        self.hub.dispatcher.close()
+        for layer in self.hub.dispatcher.middleware:
+            if isinstance(layer, Logging):
+                layer.close()
         return self.logged
 
     def dispatches(self) -> list[Mapping[str, Any]]:
