@@ -15,6 +15,7 @@ from agenthub.api.hub import SERVING, Hub, Serving
 from agenthub.dispatch import Dispatcher
 from agenthub.errors import ConfigError
 from agenthub.middleware import Backend, Middleware, MiddlewareContext
+from agenthub.middleware.limiting import check_limits
 from agenthub.plugins import Plugins, make_plugins
 from agenthub.routing import Router
 from agenthub.settings import Settings
@@ -40,6 +41,7 @@ def make_app(
 def make_hub(settings: Settings, plugins: Plugins, clock: Callable[[], float] = time.monotonic) -> Hub:
     """Return the hub with its backends not yet open; raises ConfigError."""
     check_modes(settings, plugins)
+    check_limits(settings)
     context = MiddlewareContext(settings, clock, plugins.notify)
     middleware = make_middleware(settings, plugins, context)
     backends = {

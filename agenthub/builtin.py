@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from agenthub import Backend, MiddlewareType, Request, hookimpl
 from agenthub.middleware.caching import make_caching
 from agenthub.middleware.circuit_breaker import make_circuit_breaker
+from agenthub.middleware.limiting import make_limits
 from agenthub.middleware.logging import make_logging
 
 
@@ -14,6 +15,7 @@ from agenthub.middleware.logging import make_logging
 def agenthub_register_middleware() -> Iterable[MiddlewareType]:
     return [
         MiddlewareType("logging", make_logging),
+        MiddlewareType("limits", make_limits),
         MiddlewareType("caching", make_caching),
         MiddlewareType("circuit_breaker", make_circuit_breaker),
     ]
