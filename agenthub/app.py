@@ -19,6 +19,7 @@ from agenthub.middleware.limiting import check_limits
 from agenthub.plugins import Plugins, make_plugins
 from agenthub.routing import Router
 from agenthub.settings import Settings
+from agenthub.shared import make_shared
 
 _log = structlog.get_logger("agenthub")
 OWN_ADAPTERS = ("native", "openai")
@@ -42,7 +43,8 @@ def make_hub(settings: Settings, plugins: Plugins, clock: Callable[[], float] = 
     """Return the hub with its backends not yet open; raises ConfigError."""
     check_modes(settings, plugins)
     check_limits(settings)
-    context = MiddlewareContext(settings, clock, plugins.notify)
+    shared = make_shared(settings.caching)
+    context = MiddlewareContext(settings, clock, plugins.notify, shared)
     middleware = make_middleware(settings, plugins, context)
     backends = {
         name: Backend(name, backend, {kind: found.make(name, backend) for kind, found in plugins.adapters.items()})
@@ -50,7 +52,7 @@ def make_hub(settings: Settings, plugins: Plugins, clock: Callable[[], float] = 
     }
     router = Router(settings, backends)
     dispatcher = Dispatcher(router, plugins, middleware)
-    return Hub(settings, plugins, router, dispatcher)
+    return Hub(settings, plugins, router, dispatcher, shared)
 
 
 def make_middleware(settings: Settings, plugins: Plugins, context: MiddlewareContext) -> list[Middleware]:
@@ -85,6 +87,8 @@ async def _open_backends(app: web.Application) -> AsyncIterator[None]:
         if kind not in hub.plugins.adapters:
             _log.warning("agenthub.adapter_missing", kind=kind, remedy=f"pip install agenthub-adapter-{kind}")
     async with AsyncExitStack() as stack:
+        if hub.shared is not None:
+            await stack.enter_async_context(hub.shared)
         for backend in hub.router.backends.values():
             for adapter in backend.adapters.values():
                 await stack.enter_async_context(adapter)

@@ -9,6 +9,7 @@ from agenthub.dispatch import Dispatcher
 from agenthub.plugins import Plugins
 from agenthub.routing import Router
 from agenthub.settings import Settings
+from agenthub.shared import Shared
 
 
 @attrs.define
@@ -19,6 +20,7 @@ class Hub:
     plugins: Plugins
     router: Router
     dispatcher: Dispatcher
+    shared: Shared | None = None
 
     forwards_authorization: bool = attrs.field(init=False)
     """True where any backend is to see the client's own Authorization header."""

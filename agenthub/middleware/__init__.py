@@ -14,6 +14,7 @@ import attrs
 from agenthub.canonical import Batch, Finished, Loss, Request, Usage
 from agenthub.errors import AgentHubError
 from agenthub.settings import BackendSettings, Settings
+from agenthub.shared import Shared
 
 if TYPE_CHECKING:
     from agenthub.adapter import Adapter
@@ -119,11 +120,15 @@ class Middleware(Protocol):
 
 @attrs.frozen
 class MiddlewareContext:
-    """What a middleware is made of: the settings, monotonic time in seconds, and the observers of hooks."""
+    """What a middleware is made of: the settings, monotonic time in seconds, and the observers of hooks.
+
+    ``shared`` is what replicas have in common, None where there is nothing.
+    """
 
     settings: Settings
     clock: Callable[[], float] = time.monotonic
     notify: Callable[..., None] = lambda hook, **facts: None
+    shared: Shared | None = None
 
 
 @attrs.frozen

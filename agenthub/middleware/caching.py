@@ -15,6 +15,7 @@ from agenthub.dialects.losses import is_representable
 from agenthub.middleware import Dispatch, Handler, MiddlewareContext
 from agenthub.middleware.cache_entry import Entry, Recording
 from agenthub.middleware.cache_key import make_key
+from agenthub.middleware.cache_shared import make_shared_cache
 from agenthub.middleware.cache_store import BoundedMemoryCache
 from agenthub.settings import CachingSettings
 
@@ -88,4 +89,5 @@ def is_cacheable(request: Request, policy: str) -> bool:
 def make_caching(context: MiddlewareContext) -> Caching:
     """Return the middleware for the settings, with an empty cache in memory."""
     settings = context.settings.caching
-    return Caching(settings, BoundedMemoryCache(max_bytes=settings.max_bytes, clock=context.clock))
+    memory = BoundedMemoryCache(max_bytes=settings.max_bytes, clock=context.clock)
+    return Caching(settings, memory if context.shared is None else make_shared_cache(memory, context.shared))

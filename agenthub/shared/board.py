@@ -13,13 +13,15 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import ip_address
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 import attrs
-from redis.asyncio import Redis
 
 from agenthub.shared.link import Away, Link
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
 
 KEY, CLAIMS = "agenthub:1:breakers", "agenthub:1:probe:"
 POLL_S = 0.25
@@ -74,12 +76,10 @@ class Board:
     async def run(self) -> None:
         """Exchange transitions until cancelled: at once what happens here, and soon what happens elsewhere."""
         while True:
-            if self._places and self.link.is_up:
+            self._kick.clear()
+            if self._places:
                 with suppress(Away):
                     await self.exchange()
-            self._kick.clear()
-            if any(place.is_news for place in self._places.values()) and self.link.is_up:
-                continue
             with suppress(TimeoutError):
                 async with asyncio.timeout(POLL_S):
                     await self._kick.wait()
@@ -90,7 +90,10 @@ class Board:
         now_s, written = await self.link.run(lambda redis: _read(redis, names))
         for name, text in zip(names, written, strict=True):
             place = self._places[name]
-            if not place.is_news and text is not None:
+            if text is None:
+                # Redis began anew and forgot it.
+                place.is_news = place.is_news or (place.breaker.state == OPEN and place.breaker.wait_s > 0)
+            elif not place.is_news:
                 _take_over(place, text, now_s)
         for name in names:
             if self._places[name].is_news:
@@ -173,5 +176,3 @@ def place_name(backend: str, url: str) -> str:
     with suppress(ValueError):
         host = "localhost" if ip_address(host).is_loopback else host
     return f"{backend} {url} {socket.gethostname()}" if host == "localhost" else f"{backend} {url}"
-
-

@@ -18,7 +18,7 @@ from agenthub.errors import ConfigError
 from agenthub.settings.redis_url import RedisServer
 
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
+    from redis.asyncio import ConnectionPool, Redis
 
 T = TypeVar("T")
 _log = structlog.get_logger("agenthub")
@@ -72,6 +72,11 @@ class Link:
 
     def __attrs_post_init__(self) -> None:
         self._client = make_client(self.server)
+
+    @property
+    def pool(self) -> ConnectionPool:
+        """The connections, for a library that has a client of its own; to be used within ``run`` only."""
+        return self._client.connection_pool
 
     async def open(self) -> None:
         """Look whether Redis is there, for half a second at most, and keep watch from now on."""

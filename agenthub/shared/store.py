@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiocache.base import BaseCache
 from aiocache.serializers import NullSerializer
-from redis.asyncio import Redis
 
 from agenthub.shared.codec import LARGEST_BYTES
 from agenthub.shared.link import Away, Link
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
 
 T = TypeVar("T")
 PREFIX = "agenthub:1:cache:"
@@ -22,8 +24,8 @@ _SCANNED = 500
 class SharedCache(BaseCache):  # type: ignore[misc]
     """Keeps values in ``memory`` and, as ``dumps`` makes them bytes, in Redis; whatever Redis lacks is a miss.
 
-    ``dumps`` and ``loads`` raise ValueError for what cannot be shared, or was not made by ``dumps``. A value is in Redis
-    when ``set`` returns, but one that is cancelled, as by a client that leaves, does not stop the write.
+    ``dumps`` and ``loads`` raise ValueError for what cannot be shared, or was not made by ``dumps``. A value is in
+    Redis when ``set`` returns; one that is cancelled, as by a client that leaves, does not stop the write.
     """
 
     NAME = "shared"
