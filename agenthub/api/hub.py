@@ -6,6 +6,7 @@ import attrs
 from aiohttp import web
 
 from agenthub.dispatch import Dispatcher
+from agenthub.kept import Kept
 from agenthub.plugins import Plugins
 from agenthub.routing import Router
 from agenthub.settings import Settings
@@ -20,6 +21,7 @@ class Hub:
     plugins: Plugins
     router: Router
     dispatcher: Dispatcher
+    kept: Kept = attrs.field(factory=Kept, repr=False)
     shared: Shared | None = None
 
     forwards_authorization: bool = attrs.field(init=False)

@@ -14,7 +14,7 @@ from agenthub.shared.store import SharedCache
 def make_shared_cache(memory: BaseCache, shared: Shared) -> BaseCache:
     """Return a cache that holds in ``memory`` what this replica needs, and in Redis what all of them may use."""
     store = SharedCache(memory, shared.link, dumps=dump_entry, loads=load_entry)
-    shared.stores.append(store)
+    shared.stores.add(store)
     return store
 
 

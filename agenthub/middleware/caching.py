@@ -87,7 +87,11 @@ def is_cacheable(request: Request, policy: str) -> bool:
 
 
 def make_caching(context: MiddlewareContext) -> Caching:
-    """Return the middleware for the settings, with an empty cache in memory."""
+    """Return the middleware for the settings, with a cache in memory: the last hub's, if [caching] is the same."""
     settings = context.settings.caching
-    memory = BoundedMemoryCache(max_bytes=settings.max_bytes, clock=context.clock)
-    return Caching(settings, memory if context.shared is None else make_shared_cache(memory, context.shared))
+
+    def make() -> BaseCache:
+        memory = BoundedMemoryCache(max_bytes=settings.max_bytes, clock=context.clock)
+        return memory if context.shared is None else make_shared_cache(memory, context.shared)
+
+    return Caching(settings, context.kept.keep("caching", settings, make))

@@ -6,7 +6,8 @@ While Redis is not there each replica goes on with what it has in memory.
 from __future__ import annotations
 
 import asyncio
-from typing import Self
+from typing import TYPE_CHECKING, Self
+from weakref import WeakSet
 
 import attrs
 
@@ -15,29 +16,40 @@ from agenthub.settings.redis_url import DEFAULT_URL, parse_redis_url
 from agenthub.shared.board import Board
 from agenthub.shared.link import Link
 from agenthub.shared.places import Places
-from agenthub.shared.store import SharedCache
+
+if TYPE_CHECKING:
+    from agenthub.shared.store import SharedCache
 
 
 @attrs.define(eq=False)
 class Shared:
-    """Everything shared, over one guarded connection that is open for the length of an ``async with``."""
+    """Everything shared, over one guarded connection, which is open as long as any hub is in its ``async with``.
+
+    At a reload the hub before and the next are, for a while.
+    """
 
     link: Link
     board: Board
     places: Places
-    stores: list[SharedCache] = attrs.field(factory=list)
+    stores: WeakSet[SharedCache] = attrs.field(factory=WeakSet)
+    _users: int = 0
     _running: list[asyncio.Task[None]] = attrs.field(factory=list)
 
     async def __aenter__(self) -> Self:
-        await self.link.open()
-        self._running = [asyncio.create_task(self.board.run()), asyncio.create_task(self.places.run())]
+        self._users += 1
+        if self._users == 1:
+            await self.link.open()
+            self._running = [asyncio.create_task(self.board.run()), asyncio.create_task(self.places.run())]
         return self
 
     async def __aexit__(self, *exception: object) -> None:
+        self._users -= 1
+        if self._users:
+            return
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
-        for store in self.stores:
+        for store in list(self.stores):
             await store.finish()
         await self.places.finish()
         await self.link.close()

@@ -62,19 +62,29 @@ class Board:
     link: Link
     _places: dict[str, _Place] = attrs.field(factory=dict)
     _kick: asyncio.Event = attrs.field(factory=asyncio.Event)
+    _is_running: bool = False
 
     def join(self, name: str, breaker: Shareable) -> None:
         """Share a breaker under a name that it has in every replica."""
+        if name in self._places and self._places[name].breaker is breaker:
+            return
         place = self._places[name] = _Place(breaker)
+        if self._is_running:
+            self._listen(place)
 
+    def _listen(self, place: _Place) -> None:
         def moved() -> None:
             place.is_news = True
             self._kick.set()
 
-        breaker.moved = moved
+        place.breaker.moved = moved
 
     async def run(self) -> None:
         """Exchange transitions until cancelled: at once what happens here, and soon what happens elsewhere."""
+        # Not before: a breaker may be on the board of a hub that serves, and this one never come to serve.
+        self._is_running = True
+        for place in self._places.values():
+            self._listen(place)
         while True:
             self._kick.clear()
             if self._places:
