@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
@@ -10,7 +11,7 @@ import attrs
 import structlog
 from aiohttp import web
 
-from agenthub.api.hub import hub_of
+from agenthub.api.hub import SERVING, hub_of
 from agenthub.api.responses import StreamedResponse, make_whole
 from agenthub.canonical import Batch, Event, Finished, RawFrames, Request, Started, assemble
 from agenthub.dialects import Codec
@@ -90,6 +91,8 @@ async def _stream(
     dispatch.status = 200
     render = _renderer(codec, dispatch, first[0])
     opening = render(first)
+    if http_request.app[SERVING].is_stopping:
+        response.force_close()
     # A client that left is no error of ours: the upstream is closed, and there is nobody to tell.
     with suppress(ConnectionResetError):
         await response.prepare(http_request)
@@ -99,12 +102,22 @@ async def _stream(
                 await _send(response, dispatch, batch, render(batch))
         except ConnectionResetError:
             raise
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as raised:
+            error = raised if isinstance(raised, Exception) else cut_off(dispatch.caller, raised)
             await _tell(batches, error)
-            if dispatch.finished is None and not isinstance(error, UpstreamReport):
+            if not (dispatch.finished or response.is_ending or isinstance(error, UpstreamReport)):
                 await response.write(codec.render_stream_error(_as_ours(dispatch, error)))
         await response.write_eof()
     return response
+
+
+def cut_off(caller: Caller, cancelled: asyncio.CancelledError) -> AgentHubError:
+    """Return why the hub cancelled the request of ``caller``; raises ``cancelled`` where it did not."""
+    task = asyncio.current_task()
+    if caller.cut is None or task is None:
+        raise cancelled
+    task.uncancel()
+    return caller.cut
 
 
 def _as_ours(dispatch: Dispatch, error: Exception) -> AgentHubError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import click
 
 from agenthub.cli.options import load_settings, setting_option, settings_options
@@ -34,6 +36,7 @@ def command(
     environment, command line.
     """
     given = {"host": host, "port": port, "api_mode": api_mode, "log.level": log_level, "log.format": log_format}
-    settings = load_settings(config, assignments, given)
+    load = partial(load_settings, config, assignments, given)
+    settings = load()
     configure_logging(settings.log)
-    run(serve(settings))
+    run(serve(settings, load))
