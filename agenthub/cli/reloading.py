@@ -20,12 +20,13 @@ Load = Callable[[], Settings]
 """Loads the settings from the sources that the process was started with; raises ConfigError."""
 
 _AT_START = ("host", "port", "workers", "max_body_bytes", "protection", "log.level", "log.format")
+_PREFIXES = tuple(f"{name}." for name in _AT_START)
 _log = structlog.get_logger("agenthub")
 
 
 def keep_fixed(old: Settings, new: Settings) -> tuple[Settings, list[str]]:
     """Return ``new`` with the old values of what is read at the start only, and the key paths where they differ."""
-    needs_restart = [path for path in changed(old, new) if path.startswith(_AT_START)]
+    needs_restart = [path for path in changed(old, new) if f"{path}.".startswith(_PREFIXES)]
     log = attrs.evolve(new.log, level=old.log.level, format=old.log.format)
     kept = {name: getattr(old, name) for name in _AT_START if "." not in name}
     return attrs.evolve(new, log=log, **kept), needs_restart

@@ -30,7 +30,7 @@ def run(main: Coroutine[Any, Any, Result]) -> Result:
 async def serve(settings: Settings, load: Load | None = None, *, ready: Callable[[str], None] | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then let running requests finish for up to ``drain_s``, or to a second signal.
 
-    At SIGHUP the settings are replaced by what ``load`` returns. ``ready`` is called with the URL once requests are taken.
+    At SIGHUP what ``load`` returns replaces the settings. ``ready`` is called with the URL once requests are taken.
     Raises ConfigError and CannotListen.
     """
     server, stop, reload = Server(settings), asyncio.Event(), asyncio.Event()
