@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import attrs
 import structlog
@@ -46,6 +47,7 @@ class Reloader:
     lives: Lives
     load: Load
     asked: asyncio.Event
+    log: Any = _log
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -64,9 +66,9 @@ class Reloader:
             try:
                 await self.reload()
             except AgentHubError as error:
-                _log.error("agenthub.reload_failed", error=str(error))
+                self.log.error("agenthub.reload_failed", error=str(error))
             except Exception as error:
-                _log.error("agenthub.reload_failed", error=type(error).__name__, exc_info=error)
+                self.log.error("agenthub.reload_failed", error=type(error).__name__, exc_info=error)
 
     async def reload(self) -> None:
         """Have a hub of the new configuration serve; raises ConfigError and changes nothing where that cannot be."""
@@ -74,4 +76,4 @@ class Reloader:
         settings, facts = load_anew(old.settings, self.load)
         hub = make_hub(settings, make_plugins(settings.plugins), kept=old.kept.next())
         await self.lives.replace(hub)
-        _log.info("agenthub.reloaded", **facts)
+        self.log.info("agenthub.reloaded", **facts)
