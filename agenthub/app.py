@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 from aiohttp import web
 
 from agenthub.api import add_routes
 from agenthub.api.hub import SERVING, Hub, Serving
+from agenthub.balancing import Balancer
 from agenthub.dispatch import Dispatcher
 from agenthub.errors import ConfigError
 from agenthub.kept import Kept
 from agenthub.lives import LIVES, Lives
 from agenthub.middleware import Backend, Middleware, MiddlewareContext
+from agenthub.middleware.slots import Slots
 from agenthub.opening import OWN_ADAPTERS
 from agenthub.plugins import Plugins, make_plugins
 from agenthub.routing import Router
@@ -44,11 +47,16 @@ def make_hub(
     context = MiddlewareContext(settings, clock, plugins.notify, kept)
     middleware = make_middleware(settings, plugins, context)
     backends = {
-        name: Backend(name, backend, {kind: found.make(name, backend) for kind, found in plugins.adapters.items()})
+        name: Backend(
+            name,
+            backend,
+            {kind: found.make(name, backend) for kind, found in plugins.adapters.items()},
+            kept.keep(f"slots of {name}", backend, partial(Slots, name, backend)),
+        )
         for name, backend in settings.backends.items()
     }
     router = Router(settings, backends)
-    dispatcher = Dispatcher(router, plugins, middleware)
+    dispatcher = Dispatcher(router, plugins, Balancer(settings.balancing, clock), middleware)
     return Hub(settings, plugins, router, dispatcher, kept)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 
 from agenthub.api.hub import Hub
+from agenthub.health import Health
 from agenthub.routing import Router
 
 _log = structlog.get_logger("agenthub")
@@ -29,13 +30,16 @@ async def open_hub(hub: Hub) -> AsyncIterator[None]:
             mode = hub.router.api_mode(backend)
             title = hub.plugins.adapters[mode].title
             _log.info(f"Using {title}", backend=backend.name, url=backend.settings.url, api_mode=mode)
-        refreshing = asyncio.create_task(_keep_fresh(hub.router, hub.settings.health.models_refresh_s))
+        background = [
+            asyncio.create_task(_keep_fresh(hub.router, hub.settings.health.models_refresh_s)),
+            asyncio.create_task(Health(hub.router).watch()),
+        ]
         try:
             yield
         finally:
-            refreshing.cancel()
-            with suppress(asyncio.CancelledError):
-                await refreshing
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
             await hub.router.close()
             hub.dispatcher.close()
 
