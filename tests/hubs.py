@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -134,3 +135,10 @@ async def running_hub(
                 yield RunningHub(url, app[SERVING].hub, await stack.enter_async_context(ClientSession()), lines, stack)
         finally:
             await runner.cleanup()
+
+
+async def until(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
+    """Return as soon as ``condition`` is true; TimeoutError after ``timeout_s`` seconds."""
+    async with asyncio.timeout(timeout_s):
+        while not condition():  # noqa: ASYNC110 (what is waited for has no event)
+            await asyncio.sleep(0.001)
