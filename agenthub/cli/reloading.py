@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -20,17 +20,24 @@ from agenthub.settings.changes import changed
 Load = Callable[[], Settings]
 """Loads the settings from the sources that the process was started with; raises ConfigError."""
 
-_AT_START = ("host", "port", "workers", "max_body_bytes", "protection", "log.level", "log.format")
-_PREFIXES = tuple(f"{name}." for name in _AT_START)
+_AT_START: Mapping[str, Sequence[str]] = {
+    "": ("host", "port", "workers", "max_body_bytes"),
+    "log": ("level", "format"),
+    "protection": ("max_header_bytes", "header_timeout_s"),
+}
+"""What is read at the start only: names of settings by their groups."""
 _log = structlog.get_logger("agenthub")
 
 
 def keep_fixed(old: Settings, new: Settings) -> tuple[Settings, list[str]]:
     """Return ``new`` with the old values of what is read at the start only, and the key paths where they differ."""
-    needs_restart = [path for path in changed(old, new) if f"{path}.".startswith(_PREFIXES)]
-    log = attrs.evolve(new.log, level=old.log.level, format=old.log.format)
-    kept = {name: getattr(old, name) for name in _AT_START if "." not in name}
-    return attrs.evolve(new, log=log, **kept), needs_restart
+    wanted = new
+    for group, names in _AT_START.items():
+        before, after = (getattr(settings, group) if group else settings for settings in (old, new))
+        after = attrs.evolve(after, **{name: getattr(before, name) for name in names})
+        changes: dict[str, Any] = {group: after}
+        new = attrs.evolve(new, **changes) if group else after
+    return new, changed(new, wanted)
 
 
 def load_anew(old: Settings, load: Load) -> tuple[Settings, dict[str, list[str]]]:

@@ -11,6 +11,7 @@ import attrs
 from aiohttp import web
 
 from agenthub.api.hub import SERVING, Serving
+from agenthub.api.listening import make_runner
 from agenthub.app import make_app
 from agenthub.cli.draining import accept_waiting, drain
 from agenthub.cli.ports import BACKLOG, open_port, url_of
@@ -92,8 +93,3 @@ class Server:
         if self._runner is not None and self._runner.server is not None:
             for connection in self._runner.server.connections:
                 connection.force_close()
-
-
-def make_runner(app: web.Application, settings: Settings, *, shutdown_timeout_s: float) -> web.AppRunner:
-    """Return what serves ``app``; it is still to be set up."""
-    return web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=shutdown_timeout_s)

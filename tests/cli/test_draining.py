@@ -45,13 +45,10 @@ async def asked(standin: Standin, count: int) -> None:
             await standin.received.reach(standin.received.count + 1, LIMIT_S)
 
 
-def outcomes(err: str) -> list[tuple[str, str, int, str]]:
+def outcomes(hub: Started) -> list[tuple[str, str, int, str]]:
     """Return operation, outcome, status and error of each dispatch in the log, sorted."""
-    lines = [json.loads(line) for line in err.splitlines()]
     return sorted(
-        (line["operation"], line["outcome"], line["status"], line.get("error", ""))
-        for line in lines
-        if line["event"] == "agenthub.dispatch_finished"
+        (line["operation"], line["outcome"], line["status"], line.get("error", "")) for line in hub.dispatches()
     )
 
 
@@ -83,14 +80,14 @@ async def test_nothing_that_was_accepted_is_lost() -> None:
                 watched.append((response.status, await response.json(), response.headers.get("Connection")))
             await client.close()
         answers = await asyncio.gather(*streams), await asyncio.gather(*wholes)
-        status, _, err = await hub.end()
+        status, _, _ = await hub.end()
     assert watched == [(503, {"status": "stopping"}, "close"), (200, {"status": "ok"}, "close")]
     assert {status for status, _ in answers[0] + answers[1]} == {200}
     ends = [body.rstrip().splitlines()[-1] for _, body in answers[0]]
     assert [end == b"data: [DONE]" or json.loads(end)["done"] is True for end in ends] == [True] * 50
     assert [bool(json.loads(body)) for _, body in answers[1]] == [True] * 50
     assert standin.abandoned.count == 0
-    assert (status, len(outcomes(err)), {outcome for _, outcome, *_ in outcomes(err)}) == (0, 100, {"ok"})
+    assert (status, len(outcomes(hub)), {outcome for _, outcome, *_ in outcomes(hub)}) == (0, 100, {"ok"})
 
 
 async def test_what_runs_for_too_long_gets_a_last_word() -> None:
@@ -111,7 +108,7 @@ async def test_what_runs_for_too_long_gets_a_last_word() -> None:
         await asked(standin, 8)
         hub.signal(signal.SIGTERM)
         refused, ended = await asyncio.gather(*waiting), await asyncio.gather(*streams)
-        status, _, err = await hub.end()
+        status, _, _ = await hub.end()
     words = "the hub is stopping"
     shown = {"message": words, "type": "server_error", "param": None, "code": "overloaded"}
     assert [(status, after, json.loads(body)["error"]) for status, after, body in refused] == [
@@ -125,7 +122,7 @@ async def test_what_runs_for_too_long_gets_a_last_word() -> None:
         assert json.loads(lines[-1].removeprefix("data: ")) == {"error": shown}
         assert "data: [DONE]" not in lines
     failed = [(operation, "failed", status, words) for operation in ("chat", "generate") for status in (200, 503)]
-    assert (status, outcomes(err)) == (0, sorted(failed * 2))
+    assert (status, outcomes(hub)) == (0, sorted(failed * 2))
 
 
 async def test_long_verbs_do_not_hold_the_stop() -> None:
@@ -179,5 +176,5 @@ async def test_clients_that_keep_their_connections() -> None:
         await asked(standin, 200)
         hub.signal(signal.SIGTERM)
         counts = await asyncio.gather(*clients)
-        status, _, err = await hub.end()
-    assert (status, len(outcomes(err))) == (0, sum(counts))
+        status, _, _ = await hub.end()
+    assert (status, len(outcomes(hub))) == (0, sum(counts))

@@ -12,6 +12,8 @@ from typing import Any
 
 import aiohttp
 
+from agenthub.cli.reloading import load_anew
+from agenthub.settings import BackendSettings, LogSettings, ProtectionSettings, Settings
 from agenthub.standin import Fault, Standin, running
 from tests.cli.support import LIMIT_S, Started, clean_environ, started
 
@@ -177,3 +179,27 @@ async def test_reloads_under_load(tmp_path: Path) -> None:
             status, _, err = await hub.end()
     assert all(counts)
     assert (status, "agenthub.reload" in err, "Traceback" in err) == (0, False, False)
+
+
+def test_what_needs_a_restart() -> None:
+    """What is read at the start only keeps its value, and is named; all else is taken over. Values are not told."""
+    old = Settings(backends={"one": BackendSettings("http://127.0.0.1:9", headers={"X-Key": "s3cret"})})
+    new = Settings(
+        port=1,
+        workers=2,
+        strict=True,
+        log=LogSettings(level="debug", content=True),
+        protection=ProtectionSettings(header_timeout_s=1, body_timeout_s=2),
+        backends={
+            "one": BackendSettings("http://127.0.0.1:9", headers={"X-Key": "other"}),
+            "two": BackendSettings("http://b"),
+        },
+    )
+    settings, facts = load_anew(old, lambda: new)
+    assert facts == {
+        "changed": ["strict", "log.content", "backends.one.headers.X-Key", "backends.two", "protection.body_timeout_s"],
+        "needs_restart": ["port", "workers", "log.level", "protection.header_timeout_s"],
+    }
+    assert (settings.port, settings.workers, settings.strict, settings.log.level) == (9090, 1, True, "info")
+    assert settings.protection == ProtectionSettings(body_timeout_s=2)
+    assert load_anew(old, lambda: old) == (old, {"changed": []})
