@@ -25,6 +25,8 @@ from agenthub.canonical import (
 _EVENT_BYTES, _FLOAT_BYTES = 128, 32
 # Its tuple, its offset, and its part of the tuples that hold them.
 _BATCH_BYTES = 128
+PENDING_BYTES = 16 * 2**20
+"""How much of an answer is held that has not ended: enough for 60,000 tokens that came one by one."""
 
 
 @attrs.frozen
@@ -49,43 +51,46 @@ class Entry:
 
 @attrs.define
 class Recording:
-    """One answer so far, given up as soon as it is larger than ``max_bytes``; ``clock`` gives monotonic seconds."""
+    """One answer so far, as it will be kept; ``clock`` gives monotonic seconds.
+
+    It is given up as soon as it is larger than ``max_bytes``, and than ``PENDING_BYTES`` while its end has not come.
+    """
 
     max_bytes: int
     clock: Callable[[], float] = time.monotonic
     size_bytes: int = 0
-    _batches: list[Batch] = attrs.field(factory=list, repr=False)
+    batches: list[Batch] = attrs.field(factory=list, repr=False)
+    is_given_up: bool = False
     _came_at: list[float] = attrs.field(factory=list, repr=False)
 
-    def add(self, batch: Batch) -> None:
-        """Take in a batch, without its raw frames."""
-        if self.size_bytes > self.max_bytes:
-            return
-        kept = without_raw(batch)
-        if kept:
-            self._batches.append(kept)
-            self._came_at.append(self.clock())
-            self.size_bytes += size_of(kept)
-        if self.size_bytes > self.max_bytes:
-            self._batches.clear()
+    def add(self, batch: Batch) -> tuple[Batch, int]:
+        """Take in a batch; return what is kept of it, which may be nothing, and its size in bytes."""
+        kept = tuple([event for event in batch if type(event) is not RawFrames and type(event) is not Started])
+        if not self.size_bytes:
+            # In the place of the one that belongs to a connection.
+            kept = (Started(), *kept)
+        size_bytes = size_of(kept)
+        self.size_bytes += size_bytes
+        is_end = bool(kept) and type(kept[-1]) is Finished
+        if self.size_bytes > (self.max_bytes if is_end else min(self.max_bytes, PENDING_BYTES)):
+            self.is_given_up = True
+            self.batches.clear()
             self._came_at.clear()
+        elif kept and not self.is_given_up:
+            self.batches.append(kept)
+            self._came_at.append(self.clock())
+        return kept, size_bytes
 
     @property
     def is_finished(self) -> bool:
-        return bool(self._batches) and type(self._batches[-1][-1]) is Finished
+        return bool(self.batches) and type(self.batches[-1][-1]) is Finished
 
     def entry(self) -> Entry:
-        """Return what is to be kept: the events behind a Started that belongs to no connection."""
-        finished = self._batches[-1][-1]
+        """Return what is to be kept of a finished answer."""
+        finished = self.batches[-1][-1]
         is_counted = isinstance(finished, Finished) and finished.usage is not None
-        first, *others = self._batches
-        offsets = [came_at - self._came_at[0] for came_at in self._came_at]
-        return Entry(((Started(), *first), *others), tuple(offsets), self.size_bytes, is_counted)
-
-
-def without_raw(batch: Batch) -> Batch:
-    """Return the events that belong to no connection: all but Started and the raw frames."""
-    return tuple([event for event in batch if type(event) is not RawFrames and type(event) is not Started])
+        offsets = tuple([came_at - self._came_at[0] for came_at in self._came_at])
+        return Entry(tuple(self.batches), offsets, self.size_bytes, is_counted)
 
 
 def size_of(batch: Batch) -> int:

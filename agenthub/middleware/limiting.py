@@ -8,14 +8,16 @@ from contextlib import aclosing
 
 import attrs
 
-from agenthub.canonical import Batch
-from agenthub.errors import ConfigError, RateLimited
+from agenthub.canonical import Batch, Event, Started
+from agenthub.errors import ConfigError, RateLimited, UpstreamStatus
 from agenthub.middleware import Caller, Dispatch, Handler, MiddlewareContext
 from agenthub.middleware.quotas import REFUSED, Quotas, Verdict, make_memory_quotas
 from agenthub.settings import ClientSettings, Settings
 
 _BUSY_S = 1.0
 """When to ask again while all places are taken: nobody knows when the next becomes free."""
+
+_COUNTS = frozenset({f"x-ratelimit-{what}-requests" for what in ("limit", "remaining", "reset")})
 
 
 @attrs.define
@@ -45,21 +47,37 @@ async def _limited(
     try:
         # A place first: a request that finds none has not used up any of its minute.
         if places and (ticket := await quotas.enter(name, places)) == REFUSED:
-            raise RateLimited(f"client {name} has {places} requests running, the most it may", retry_after_s=_BUSY_S)
+            raise RateLimited(f"client {name} may have at most {places} of its requests running", retry_after_s=_BUSY_S)
         if client.requests_per_minute:
             _admit(caller, await quotas.hit(name, client.requests_per_minute))
         async with aclosing(handler(dispatch)) as batches:
             async for batch in batches:
-                yield batch
+                first = batch[0]
+                is_told = type(first) is Started and first.headers and client.requests_per_minute
+                yield (_without_counts(first), *batch[1:]) if is_told else batch
+    except UpstreamStatus as error:
+        if client.requests_per_minute:
+            error.headers = _hide_counts(error.headers)
+        raise
     finally:
         if ticket != REFUSED:
             quotas.leave(name, ticket)
 
 
+def _without_counts(started: Event) -> Event:
+    assert isinstance(started, Started)
+    return attrs.evolve(started, headers=_hide_counts(started.headers))
+
+
+def _hide_counts(headers: Mapping[str, str]) -> dict[str, str]:
+    # A client that the hub limits has one limit, not two that contradict each other.
+    return {name: value for name, value in headers.items() if name.lower() not in _COUNTS}
+
+
 def _admit(caller: Caller, verdict: Verdict) -> None:
     caller.reply_headers = {**caller.reply_headers, **make_rate_headers(caller.dialect, verdict)}
     if not verdict.is_allowed:
-        text = f"client {caller.client} has sent {verdict.limit} requests within a minute, the most it may"
+        text = f"client {caller.client} may send at most {verdict.limit} requests a minute"
         raise RateLimited(text, retry_after_s=max(verdict.reset_s, 1.0))
 
 
