@@ -7,7 +7,7 @@ from aiocache.base import BaseCache
 from agenthub.canonical import Finished, Started
 from agenthub.middleware.cache_entry import Entry
 from agenthub.shared import Shared
-from agenthub.shared.codec import decode, encode
+from agenthub.shared.codec import Unreadable, decode, encode
 from agenthub.shared.store import SharedCache
 
 
@@ -24,11 +24,11 @@ def dump_entry(entry: Entry) -> bytes:
 
 
 def load_entry(data: bytes) -> Entry:
-    """Return the entry that ``dump_entry`` made bytes of; ValueError where that is no whole answer."""
+    """Return the entry that ``dump_entry`` made bytes of; Unreadable where that is no whole answer."""
     entry = Entry(*decode(data))
     kinds = [type(event) for event in entry.batch]
     if not kinds or kinds[0] is not Started or kinds.count(Started) > 1:
-        raise ValueError("not an answer from its beginning")
+        raise Unreadable("not an answer from its beginning")
     if kinds[-1] is not Finished or kinds.count(Finished) > 1:
-        raise ValueError("not an answer to its end")
+        raise Unreadable("not an answer to its end")
     return entry

@@ -102,11 +102,12 @@ class Breaker:
             self.probes -= 1
 
     def reset(self) -> None:
-        """Close the breaker by hand."""
+        """Close the breaker by hand, and those of the other replicas, even where this one is closed."""
         if self.state != CLOSED:
             self._change(CLOSED)
-        self.failures = 0
-        self.moved()
+        else:
+            self.failures = 0
+            self.moved()
 
     def adopt(self, state: str, left_s: float = 0.0) -> None:
         """Follow another replica: closed, open for ``left_s`` seconds more, or half_open, probed there for so long.

@@ -1,7 +1,7 @@
 """Events of an answer as bytes and back: a closed form in JSON, which makes nothing but events of what it reads.
 
-What is read is held to the form field by field; anything else is a ValueError. Texts may hold lone surrogates, as JSON
-may; two that make a pair come back as the character that they mean. Numbers are finite.
+What is read is held to the form field by field; anything else is ``Unreadable``. Texts may hold lone surrogates, as
+JSON may; two that make a pair come back as the character that they mean. Numbers are finite.
 """
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ VERSION = 1
 LARGEST_BYTES = 4 * 2**20
 
 
+class Unreadable(ValueError):
+    """Bytes that are no answer in this form: of another version, cut off, or somebody else's."""
+
+
 def encode(batches: Sequence[Batch], offsets_s: Sequence[float], size_bytes: int, is_counted: bool) -> bytes:
     """Return an answer as bytes; ValueError for what the form has no place for, or what is larger than it may be."""
     events = [[_written(event) for event in batch] for batch in batches]
@@ -47,10 +51,19 @@ def encode(batches: Sequence[Batch], offsets_s: Sequence[float], size_bytes: int
 
 
 def decode(data: bytes) -> tuple[tuple[Batch, ...], tuple[float, ...], int, bool]:
-    """Return what ``encode`` was given; ValueError for anything that it did not make."""
+    """Return what ``encode`` was given; Unreadable for anything that it did not make."""
     if len(data) > LARGEST_BYTES:
-        raise ValueError("too large")
-    match jsontext.loads_exactly(data):
+        raise Unreadable("too large")
+    try:
+        return _decode(jsontext.loads_exactly(data))
+    except Unreadable:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise Unreadable(str(error)) from error
+
+
+def _decode(value: JSON) -> tuple[tuple[Batch, ...], tuple[float, ...], int, bool]:
+    match value:
         case [version, bool(is_counted), size_bytes, list(offsets), list(batches)] if _whole(version) == VERSION:
             offsets_s = tuple([_number(offset) for offset in offsets])
             read = tuple([tuple([_read(event) for event in _list(batch)]) for batch in batches])
@@ -172,4 +185,4 @@ def _number(value: JSON) -> float:
 
 
 def _refuse() -> NoReturn:
-    raise ValueError("not an answer in this form")
+    raise Unreadable("not an answer in this form")

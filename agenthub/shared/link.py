@@ -27,7 +27,9 @@ TICK_S, PATIENCE = 0.025, 8
 """Ticks that may be spent on waiting, by one or one after the other, before Redis counts as gone: 0.2 s."""
 _FORGOTTEN = 0.1
 """What is forgotten of them in each tick without any such wait."""
-_CONNECTIONS = 32
+_QUEUED = 40
+"""Ticks that an operation may wait for a connection, while others get theirs and Redis answers quickly."""
+_CONNECTIONS = 64
 _PROBE_S, _QUICK_S, _CLOSE_S = 0.5, 0.1, 0.5
 _EVERY_S, _SELDOM_S, _STABLE_S, _QUIET_S = 1.0, 30.0, 10.0, 60.0
 
@@ -143,8 +145,8 @@ class Link:
         self._was_strained = waiting
         if self._strain >= PATIENCE:
             self._lose(f"no answer within {PATIENCE * TICK_S:g} s")
-        for ask in [ask for ask in self._asking if self._ticks - ask.came >= PATIENCE]:
-            self._let_go(ask)  # those that found no free connection for so long
+        for ask in [ask for ask in self._asking if ask.began < 0 and self._ticks - ask.came >= _QUEUED]:
+            self._let_go(ask)
         if self._asking:
             self._ticking = loop.call_later(TICK_S, self._tick)
         else:

@@ -50,7 +50,7 @@ class SharedCache(BaseCache):  # type: ignore[misc]
         try:
             data, left_ms = await self._link.run(lambda redis: _read(redis, PREFIX + key))
             value = self._loads(data) if data else None
-        except (Away, ValueError, RecursionError):
+        except (Away, ValueError):
             return None
         if value is not None and left_ms != 0:
             await self.memory.set(key, value, ttl=left_ms / 1000 if left_ms > 0 else None)

@@ -19,7 +19,7 @@ from tests.hubs import RunningHub, running_hub
 from tests.redis_server import RedisServer, free_port, needs_redis, running_redis
 from tests.shared.support import BODY, MIDDLEWARE, replicas, state_of, until
 
-CLIENTS = {"limited": ClientSettings(requests_per_minute=1000, max_concurrency=100)}
+CLIENTS = {"limited": ClientSettings(requests_per_minute=100_000, max_concurrency=1000)}
 ONCE_S = 0.25
 
 
