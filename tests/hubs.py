@@ -17,10 +17,13 @@ from aiohttp import ClientSession, web
 from agenthub.api.hub import SERVING, Hub
 from agenthub.app import make_app
 from agenthub.plugins import Plugins
-from agenthub.settings import BackendSettings, Settings
+from agenthub.settings import BackendSettings, RetrySettings, Settings
 
 LANES = [(dialect, adapter) for dialect in ("ollama", "openai") for adapter in ("native", "openai")]
 """Which dialect the client speaks, and through which adapter the hub asks."""
+
+ONCE = RetrySettings(attempts=1)
+"""For tests of failures: a request is sent once, so that the first failure is the answer."""
 
 PATIENCE_S = 20.0
 """How long an SDK waits for an answer: less than a test may take, so that one that hangs says where."""
