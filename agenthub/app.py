@@ -15,6 +15,7 @@ from agenthub.dispatch import Dispatcher
 from agenthub.errors import ConfigError
 from agenthub.kept import Kept
 from agenthub.middleware import Backend, Middleware, MiddlewareContext
+from agenthub.middleware.limiting import check_limits
 from agenthub.middleware.slots import Slots
 from agenthub.opening import OWN_ADAPTERS, open_hub
 from agenthub.plugins import Plugins, make_plugins
@@ -41,6 +42,7 @@ def make_hub(
 ) -> Hub:
     """Return the hub, not yet open; raises ConfigError. ``kept`` is what the hub before it hands on."""
     check_modes(settings, plugins)
+    check_limits(settings)
     kept = kept or Kept()
     context = MiddlewareContext(settings, clock, plugins.notify, kept)
     middleware = make_middleware(settings, plugins, context)

@@ -65,8 +65,8 @@ class Dispatch:
     ``refusal`` is why it cannot be sent at all: then there is no backend and no adapter, and the innermost handler
     raises it. ``candidates`` are the backends that may answer it, the chosen one first; ``assign`` gives it to another
     of them, and raises AgentHubError where that one cannot take it. ``upstream_model`` is the name that the backend is
-    asked for. ``cache`` is hit, miss or bypass; ``cache_scope`` names the backends that an alias is pinned to, whose
-    answers are for that alias only, and the digest of the model where it is known.
+    asked for. ``cache`` is hit, miss, shared or bypass; ``cache_scope`` names the backends that an alias is pinned to,
+    whose answers are for that alias only, and the digest of the model where it is known.
     """
 
     request: Request
@@ -110,7 +110,7 @@ def field_names(losses: Sequence[Loss]) -> list[str]:
 
 @attrs.define
 class Outcome:
-    """What became of a dispatch: ok, cached, rejected (the client's fault), failed or abandoned (the client left)."""
+    """What became of a dispatch: ok, cached, shared, rejected (the client's fault), failed or abandoned (it left)."""
 
     name: str
     status: int | None
