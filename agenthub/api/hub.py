@@ -10,6 +10,7 @@ from agenthub.kept import Kept
 from agenthub.plugins import Plugins
 from agenthub.routing import Router
 from agenthub.settings import Settings
+from agenthub.shared import Shared
 
 
 @attrs.define
@@ -21,6 +22,7 @@ class Hub:
     router: Router
     dispatcher: Dispatcher
     kept: Kept = attrs.field(factory=Kept, repr=False)
+    shared: Shared | None = None
 
     forwards_authorization: bool = attrs.field(init=False)
     """True where any backend is to see the client's own Authorization header."""
