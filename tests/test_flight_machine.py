@@ -133,6 +133,14 @@ class FlightMachine(RuleBasedStateMachine):
         self.settle()
         assert not any(client.reader.is_left_behind for client in fastest)
 
+    @precondition(lambda self: not self.ending)
+    @rule(client=clients, sizes=st.lists(st.integers(LARGEST // 2, LARGEST), max_size=12))
+    def keep_up(self, client: Client, sizes: list[int]) -> None:
+        """One reads all that comes, the others nothing."""
+        for size in sizes:
+            self.say(size, "k")
+            self.read(client)
+
     @precondition(lambda self: not self.ending and self.produced)
     @rule(how=st.sampled_from(["finished", "failed"]))
     def end(self, how: str) -> None:
@@ -209,6 +217,8 @@ class FlightMachine(RuleBasedStateMachine):
         else:
             assert not self.flight.task.done()
             assert not self.upstream.is_closed
+        if any(client.reader.pending_bytes <= AHEAD for client in self.present):
+            assert self.upstream.said.empty(), "it rests, though somebody wants more"
         if self.flight.task.done() and self.upstream.taken:
             assert self.upstream.is_closed
 
@@ -224,7 +234,8 @@ class FlightMachine(RuleBasedStateMachine):
 
     @invariant()
     def it_is_kept_once_and_whole(self) -> None:
-        assert len(self.kept) <= 1
+        is_whole = self.flight.is_over and self.flight.error is None
+        assert len(self.kept) == (is_whole and not self.flight.recording.is_given_up)
         for entry in self.kept:
             text = "".join(event.text for event in entry.batch if isinstance(event, TextDelta))
             assert text == "".join(self.produced)
