@@ -15,7 +15,9 @@
     │   ├── RateLimited         429  + Retry-After
     │   └── Unsupported         400  or 501 where the whole operation is missing
     └── DispatchError                the request was good
-        ├── BackendUnavailable  503  + Retry-After; refused by the hub itself (breaker open)
+        ├── BackendUnavailable  503  + Retry-After; refused by the hub itself (breaker open, queue full)
+        ├── HubStopping         503  + Retry-After; broken off, for the hub ends
+        ├── LeftBehind          503  the client reads a shared answer far too slowly
         └── UpstreamError       502  what the circuit breaker counts
             ├── UpstreamProtocol     the upstream broke its own wire format, or ended early
             ├── UpstreamStatus       the upstream's own status and words
@@ -115,29 +117,46 @@ class Unsupported(RequestError):
 
 
 class DispatchError(AgentHubError):
-    """A good request that could not be answered."""
+    """A good request that could not be answered.
+
+    ``is_final`` says that it is no use to ask again at once: the hub has done so itself, or would get the same.
+    """
 
     status = 502
+    is_final: bool = False
 
 
 class BackendUnavailable(DispatchError):
     """The hub itself refused to ask the backend; a probe may pass in ``retry_after_s``."""
 
     status = 503
+    is_final = True
 
     def __init__(self, message: str, *, retry_after_s: float) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
 
 
-class UpstreamError(DispatchError):
-    """The upstream could not be reached or failed; counts against its circuit breaker when ``counted``.
+class HubStopping(DispatchError):
+    """The hub ends before the answer is whole; another process, or the next, may be asked in ``retry_after_s``."""
 
-    ``is_final`` says that it is no use to ask again at once: the hub has done so itself, or would get the same.
-    """
+    status = 503
+
+    def __init__(self, message: str = "the hub is stopping", *, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class LeftBehind(DispatchError):
+    """The client is so far behind others who read the same answer that the rest is not held for it any longer."""
+
+    status = 503
+
+
+class UpstreamError(DispatchError):
+    """The upstream could not be reached or failed; counts against its circuit breaker when ``counted``."""
 
     counted: bool = True
-    is_final: bool = False
 
 
 class UpstreamTimeout(UpstreamError):

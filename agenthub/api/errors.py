@@ -14,11 +14,12 @@ from agenthub.dialects.openai import fields as openai_fields
 from agenthub.errors import (
     AgentHubError,
     BackendUnavailable,
+    DispatchError,
+    HubStopping,
     RateLimited,
     RequestError,
     RequestTimeout,
     TooLarge,
-    UpstreamError,
     UpstreamStatus,
 )
 from agenthub.middleware import Caller
@@ -50,9 +51,9 @@ def error_response(caller: Caller, error: AgentHubError) -> web.Response:
     response.headers["Content-Type"] = openai_fields.WHOLE_TYPE if openai else ollama_fields.WHOLE_TYPE
     if isinstance(error, UpstreamStatus):
         response.headers.update(error.headers)
-    if isinstance(error, BackendUnavailable | RateLimited):
+    if isinstance(error, BackendUnavailable | HubStopping | RateLimited):
         response.headers["Retry-After"] = str(math.ceil(error.retry_after_s))
-    if isinstance(error, BackendUnavailable) or (isinstance(error, UpstreamError) and error.is_final):
+    if isinstance(error, DispatchError) and error.is_final:
         # The SDKs would ask twice more at once; the breaker has already said no, or the hub has tried again itself.
         response.headers["x-should-retry"] = "false"
     return response

@@ -13,10 +13,13 @@ import attrs
 
 from agenthub.canonical import Batch, Finished, Loss, Request, Usage
 from agenthub.errors import AgentHubError
+from agenthub.kept import Kept
+from agenthub.middleware.slots import Slots
 from agenthub.settings import BackendSettings, Settings
 
 if TYPE_CHECKING:
     from agenthub.adapter import Adapter
+    from agenthub.shared import Shared
 
 _UNFIT = re.compile(r"[^!-+\--~]")
 _LONGEST_NAME, _MOST_NAMES = 64, 32
@@ -30,6 +33,15 @@ class Backend:
     name: str
     settings: BackendSettings
     adapters: Mapping[str, Adapter] = attrs.field(factory=dict, repr=False)
+    slots: Slots = attrs.field(
+        default=attrs.Factory(lambda self: Slots(self.name, self.settings), takes_self=True), repr=False
+    )
+    is_up: bool = True
+    """False while the health checks find that it does not answer."""
+    loaded: frozenset[str] = frozenset()
+    """The keys of the models that it holds in memory, where it tells."""
+    rests_until: float = 0.0
+    """Until when, in monotonic seconds, it asked not to be asked."""
 
 
 @attrs.define
@@ -45,6 +57,8 @@ class Caller:
     no_store: bool = False
     reply_headers: Mapping[str, str] = _NO_HEADERS
     """What each answer to it carries in its headers, an error as well."""
+    cut: AgentHubError | None = None
+    """Why the hub itself breaks its request off, by cancelling; None where the client has left."""
 
 
 @attrs.define(eq=False)
@@ -52,9 +66,10 @@ class Dispatch:
     """One request on its way, with what was decided about it and what became of it so far. Times are monotonic seconds.
 
     ``refusal`` is why it cannot be sent at all: then there is no backend and no adapter, and the innermost handler
-    raises it. ``upstream_model`` is the name that the backend is asked for. ``cache`` is hit, miss or bypass;
-    ``cache_scope`` names the backends that an alias is pinned to, whose answers are for that alias only, and the digest
-    of the model where it is known.
+    raises it. ``candidates`` are the backends that may answer it, the chosen one first; ``assign`` gives it to another
+    of them, and raises AgentHubError where that one cannot take it. ``upstream_model`` is the name that the backend is
+    asked for. ``cache`` is hit, miss, shared or bypass; ``cache_scope`` names the backends that an alias is pinned to,
+    whose answers are for that alias only, and the digest of the model where it is known.
     """
 
     request: Request
@@ -64,6 +79,8 @@ class Dispatch:
     backend: Backend | None = None
     adapter: Adapter | None = None
     losses: Sequence[Loss] = ()
+    candidates: Sequence[Backend] = ()
+    assign: Callable[[Backend], None] | None = None
     refusal: AgentHubError | None = None
     cache: str = "bypass"
     cache_scope: str = ""
@@ -96,7 +113,7 @@ def field_names(losses: Sequence[Loss]) -> list[str]:
 
 @attrs.define
 class Outcome:
-    """What became of a dispatch: ok, cached, rejected (the client's fault), failed or abandoned (the client left)."""
+    """What became of a dispatch: ok, cached, shared, rejected (the client's fault), failed or abandoned (it left)."""
 
     name: str
     status: int | None
@@ -119,11 +136,17 @@ class Middleware(Protocol):
 
 @attrs.frozen
 class MiddlewareContext:
-    """What a middleware is made of: the settings, monotonic time in seconds, and the observers of hooks."""
+    """What a middleware is made of: the settings, monotonic time in seconds, and the observers of hooks.
+
+    ``kept.keep`` is for its state that a reload of the configuration leaves as it is. ``shared`` is what replicas have
+    in common, None where there is nothing.
+    """
 
     settings: Settings
     clock: Callable[[], float] = time.monotonic
     notify: Callable[..., None] = lambda hook, **facts: None
+    kept: Kept = attrs.field(factory=Kept, repr=False)
+    shared: Shared | None = None
 
 
 @attrs.frozen
