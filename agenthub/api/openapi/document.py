@@ -18,7 +18,7 @@ from agenthub.api.openapi import (
     options,
     watching,
 )
-from agenthub.api.openapi.headers import RESPONSE_HEADERS, TELLING, header_refs, make_parameters, parameter_refs
+from agenthub.api.openapi.headers import RATES, RESPONSE_HEADERS, TELLING, header_refs, make_parameters, parameter_refs
 from agenthub.api.openapi.operation import Operation
 from agenthub.api.openapi.schema import Schema
 
@@ -90,7 +90,7 @@ def _render(operation: Operation, dialect: str) -> dict[str, Any]:
         "summary": operation.summary,
         "tags": [operation.tag],
         "parameters": path + parameter_refs(operation.asks),
-        "responses": _answers(operation) | errors.error_refs(dialect, statuses, any_other=bool(statuses)),
+        "responses": _answers(operation, dialect) | errors.error_refs(dialect, statuses, any_other=bool(statuses)),
     }
     if operation.about:
         rendered["description"] = operation.about
@@ -103,8 +103,8 @@ def _render(operation: Operation, dialect: str) -> dict[str, Any]:
     return rendered
 
 
-def _answers(operation: Operation) -> dict[str, Any]:
-    headers = header_refs(TELLING if operation.asks else ("X-Request-Id",))
+def _answers(operation: Operation, dialect: str) -> dict[str, Any]:
+    headers = header_refs((*TELLING, *RATES[dialect]) if operation.asks else ("X-Request-Id",))
     return {
         str(status): {
             "description": answer.about,
