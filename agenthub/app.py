@@ -11,6 +11,7 @@ import structlog
 from aiohttp import web
 
 from agenthub.api import add_routes
+from agenthub.api.access import check_exposure
 from agenthub.api.hub import SERVING, Hub, Serving
 from agenthub.dispatch import Dispatcher
 from agenthub.errors import ConfigError
@@ -38,7 +39,13 @@ def make_app(
 
 
 def make_hub(settings: Settings, plugins: Plugins, clock: Callable[[], float] = time.monotonic) -> Hub:
-    """Return the hub with its backends not yet open; raises ConfigError."""
+    """Return a hub to be served, its backends not yet open; raises ConfigError."""
+    check_exposure(settings)
+    return build_hub(settings, plugins, clock)
+
+
+def build_hub(settings: Settings, plugins: Plugins, clock: Callable[[], float] = time.monotonic) -> Hub:
+    """Return the hub for use in this process alone; raises ConfigError."""
     check_modes(settings, plugins)
     context = MiddlewareContext(settings, clock, plugins.notify)
     middleware = make_middleware(settings, plugins, context)

@@ -17,6 +17,7 @@ from agenthub.errors import (
     RateLimited,
     RequestError,
     TooLarge,
+    Unauthorized,
     UpstreamError,
     UpstreamStatus,
 )
@@ -49,6 +50,8 @@ def error_response(caller: Caller, error: AgentHubError) -> web.Response:
     response.headers["Content-Type"] = openai_fields.WHOLE_TYPE if openai else ollama_fields.WHOLE_TYPE
     if isinstance(error, UpstreamStatus):
         response.headers.update(error.headers)
+    if isinstance(error, Unauthorized):
+        response.headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, BackendUnavailable | RateLimited):
         response.headers["Retry-After"] = str(math.ceil(error.retry_after_s))
     if isinstance(error, BackendUnavailable) or (isinstance(error, UpstreamError) and error.is_final):

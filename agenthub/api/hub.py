@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 from aiohttp import web
 
+from agenthub.api.access import Access
 from agenthub.dispatch import Dispatcher
 from agenthub.plugins import Plugins
 from agenthub.routing import Router
@@ -20,10 +21,12 @@ class Hub:
     router: Router
     dispatcher: Dispatcher
 
+    access: Access = attrs.field(init=False)
     forwards_authorization: bool = attrs.field(init=False)
     """True where any backend is to see the client's own Authorization header."""
 
     def __attrs_post_init__(self) -> None:
+        self.access = Access.of(self.settings)
         self.forwards_authorization = any(backend.forward_authorization for backend in self.settings.backends.values())
 
 

@@ -84,6 +84,8 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("*", ANYWHERE, no_route),
 )
 """Every path with its method and its handler; a GET answers HEAD as well."""
+OPEN: frozenset[Handler] = frozenset({health.health, health.ready})
+"""What watches the process has no key."""
 
 
 def add_routes(app: web.Application) -> None:
@@ -100,13 +102,21 @@ def entrance(handler: Handler, dialect: str) -> Callable[[web.Request], Awaitabl
 
     ``dialect`` is that of its path, empty where the path of each request decides.
 
+    Paths that answer whoever asks, key or not, are ``OPEN``.
+
     A wrapper and no web middleware: aiohttp's chain of these costs more than all that is done here.
     """
+
+    is_open = handler in OPEN
 
     async def enter(http_request: web.Request) -> web.StreamResponse:
         caller = make_caller(http_request, dialect or dialect_of(http_request.path))
         try:
-            response = await handler(http_request, caller)
+            response: web.StreamResponse | None = hub_of(http_request).access.admit(
+                http_request, caller, is_open=is_open
+            )
+            if response is None:
+                response = await handler(http_request, caller)
         except Exception as error:
             response = failure_response(caller, error)
         if not (response.prepared or isinstance(response, WholeResponse)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from agenthub.cli.options import load_settings, setting_option, settings_options
+from agenthub.cli.options import flag_option, load_settings, setting_option, settings_options
 from agenthub.cli.serving import run, serve
 from agenthub.log import configure_logging
 
@@ -16,6 +16,7 @@ from agenthub.log import configure_logging
 @setting_option("api_mode", "MODE")
 @setting_option("log.level", "LEVEL")
 @setting_option("log.format", "FORMAT")
+@flag_option("insecure")
 def command(
     config: str | None,
     assignments: tuple[str, ...],
@@ -24,6 +25,7 @@ def command(
     api_mode: str | None,
     log_level: str | None,
     log_format: str | None,
+    insecure: str | None,
 ) -> None:
     """Run the hub until SIGTERM or Ctrl-C.
 
@@ -34,6 +36,7 @@ def command(
     environment, command line.
     """
     given = {"host": host, "port": port, "api_mode": api_mode, "log.level": log_level, "log.format": log_format}
+    given["insecure"] = insecure
     settings = load_settings(config, assignments, given)
     configure_logging(settings.log)
     run(serve(settings))

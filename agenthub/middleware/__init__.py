@@ -13,6 +13,7 @@ import attrs
 
 from agenthub.canonical import Batch, Finished, Loss, Request, Usage
 from agenthub.errors import AgentHubError
+from agenthub.rights import EVERYTHING, Rights
 from agenthub.settings import BackendSettings, Settings
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ class Caller:
     no_store: bool = False
     reply_headers: Mapping[str, str] = _NO_HEADERS
     """What each answer to it carries in its headers, an error as well."""
+    rights: Rights = EVERYTHING
+    shows_key: bool = False
+    """True where its Authorization header holds a key of the hub's, which goes no further."""
 
 
 @attrs.define(eq=False)

@@ -9,8 +9,10 @@ from typing import Any
 from attrs import field, frozen
 
 from agenthub.canonical import FLAVOURS
+from agenthub.operations import WORDS
 from agenthub.settings.keys import KeyDigest, KeyText, as_digest
-from agenthub.settings.kinds import Flag, Seconds, Text, Texts, Url, Whole, without_slash
+from agenthub.settings.kinds import Flag, Seconds, Text, Texts, Url, Whole, Words, without_slash
+from agenthub.settings.origins import Origins
 from agenthub.settings.secret import Secret, SecretText, as_secret, as_secrets
 from agenthub.settings.tables import Headers, Options
 
@@ -134,7 +136,9 @@ class ClientSettings:
     )
     operations: tuple[str, ...] = field(
         default=(),
-        validator=Texts("What it may do; empty: all but managing models, and that too where no client has a key."),
+        validator=Words(
+            "What it may do; empty: all but managing models, and that too where no client has a key.", WORDS
+        ),
     )
     requests_per_minute: int = field(
         default=0, validator=Whole("Most requests in any minute; more are 429. 0: no limit.")
@@ -178,7 +182,7 @@ class CorsSettings:
 
     origins: tuple[str, ...] = field(
         default=(),
-        validator=Texts(
+        validator=Origins(
             'Web pages that may call, as "https://chat.example.com", beside those of this machine; "*": any.'
         ),
     )
