@@ -77,9 +77,21 @@ def _bridge(stream: TextIO, shared: list[Any], renderer: list[Any], level: int) 
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(foreign_pre_chain=[*shared, _name_logger], processors=processors)
     )
+    handler.addFilter(_without_bytes)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(level, logging.INFO))
+
+
+def _without_bytes(record: logging.LogRecord) -> bool:
+    """Take the client's own bytes, which may be its key, out of what aiohttp says of a request that is none."""
+    error = record.exc_info[1] if record.exc_info else None
+    if type(error).__module__ != "aiohttp.http_exceptions":
+        return True
+    record.msg, record.args = f"{record.getMessage()}: {type(error).__name__}", ()
+    # Whoever can reach the hub can have this line written.
+    record.exc_info, record.levelno, record.levelname = None, logging.INFO, "INFO"
+    return record.levelno >= logging.getLogger().level
 
 
 def _binary(stream: TextIO) -> Any:

@@ -49,8 +49,8 @@ request is refused, or they are left out and named in the header `X-AgentHub-Dro
 their Content-Type says. A GET answers HEAD as well. A path that does not exist is a 404, another method a 405 with
 Allow, in the shape of the path's dialect. The schema of a streamed answer is that of each of its frames.
 
-Where any client of the settings has a key, every request needs one, and X-Client-Name no longer says who asks. Answers to
-a web page that may call carry Access-Control-Allow-Origin, and its preflights (OPTIONS) are answered 204 on every path.
+Where any client of the settings has a key, every request needs one, and X-Client-Name no longer says who asks. Answers
+to a web page that may call carry Access-Control-Allow-Origin, and its preflights (OPTIONS) are a 204 on every path.
 """
 _TAGS = {
     "Ollama": "What clients of Ollama ask.",
