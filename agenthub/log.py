@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import logging
+import re
 import sys
 import time
 from collections.abc import MutableMapping
@@ -44,7 +45,7 @@ def configure_logging(settings: LogSettings, stream: TextIO | None = None) -> No
             exception_formatter=structlog.dev.plain_traceback,
         )
         factory = structlog.WriteLoggerFactory(stream)
-        processors, foreign = [*shared, console], [console]
+        processors, foreign = [*shared, _tame, console], [_tame, console]
     structlog.configure(
         processors=processors, wrapper_class=wrapper, logger_factory=factory, cache_logger_on_first_use=True
     )
@@ -149,15 +150,33 @@ def _name_logger(logger: Any, method: str, event: MutableMapping[str, Any]) -> M
     return event if record is None else {**event, "logger": record.name}
 
 
+def _tame(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    # The console's renderer shows a text without blanks as it is, and a terminal obeys it.
+    return {name: _printable(value) if isinstance(value, str) else value for name, value in event.items()}
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
 def _as_text(logger: Any, method: str, line: Any) -> str:
     return bytes(line).decode()
 
 
 def _dumps(value: Any, **kwargs: Any) -> bytes:
     try:
-        return jsontext.dumps(value)
+        line = jsontext.dumps(value)
     except TypeError:
-        return jsontext.dumps({name: _plain(item) for name, item in value.items()})
+        line = jsontext.dumps({name: _plain(item) for name, item in value.items()})
+    return line if line.isascii() and b"\x7f" not in line else _UNSEEN.sub(_escaped, line.decode()).encode()
+
+
+_UNSEEN = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""What JSON leaves as it is and a terminal obeys: C1 controls, line separators, changes of direction."""
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
 
 
 def _plain(item: Any) -> Any:

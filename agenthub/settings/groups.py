@@ -11,8 +11,8 @@ from attrs import field, frozen
 from agenthub.canonical import FLAVOURS
 from agenthub.operations import WORDS
 from agenthub.settings.keys import KeyDigest, KeyText, as_digest
-from agenthub.settings.kinds import Flag, Seconds, Text, Texts, Url, Whole, Words, without_slash
-from agenthub.settings.origins import Origins
+from agenthub.settings.kinds import Flag, Seconds, Text, Texts, Url, Whole, without_slash
+from agenthub.settings.lists import Origins, Words
 from agenthub.settings.secret import Secret, SecretText, as_secret, as_secrets
 from agenthub.settings.tables import Headers, Options
 

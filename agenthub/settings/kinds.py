@@ -203,24 +203,6 @@ class Texts(Kind):
 
 
 @attrs.frozen
-class Words(Texts):
-    """Distinct words out of ``choices``."""
-
-    choices: tuple[str, ...] = ()
-
-    @property
-    def allowed(self) -> str:
-        return f"a list of {either(self.choices)}"
-
-    def check(self, value: object) -> tuple[str, ...]:
-        words = super().check(value)
-        for word in words:
-            if word not in self.choices:
-                raise self.refuse(word)
-        return words
-
-
-@attrs.frozen
 class Url(Kind):
     """The root of an HTTP server. What could hide a password or a token is refused without being shown."""
 

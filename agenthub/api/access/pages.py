@@ -14,7 +14,7 @@ from types import MappingProxyType
 import attrs
 from multidict import CIMultiDictProxy
 
-from agenthub.settings.origins import origin_pattern
+from agenthub.settings.lists import origin_pattern
 
 _LONGEST, _MOST = 512, 256
 # As in Ollama's envconfig/config.go, and IPv6's loopback.
