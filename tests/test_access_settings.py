@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,12 @@ def test_a_key_from_the_environment(tmp_path: Path) -> None:
     """Which also adds the client."""
     settings = read(tmp_path, "", AGENTHUB_CLIENTS__CI__API_KEY=KEY)
     assert settings.clients == {"ci": ClientSettings(api_key=KEY)}
+
+
+def test_a_key_that_is_no_text(tmp_path: Path) -> None:
+    """Bytes of the environment that are no UTF-8 are the bytes that the client must send."""
+    settings = read(tmp_path, "", AGENTHUB_CLIENTS__CI__API_KEY=os.fsdecode(b"key-\xff\xfe"))
+    assert settings.clients["ci"].api_key.matches(hashlib.sha256(b"key-\xff\xfe").digest())
 
 
 FILES: list[tuple[bytes | None, str]] = [

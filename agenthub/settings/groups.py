@@ -119,7 +119,7 @@ class ModelSettings:
 
 @frozen
 class ClientSettings:
-    """[clients.NAME], where NAME is what the client sends as X-Client-Name"""
+    """[clients.NAME], where NAME is what the client sends as X-Client-Name, or whose key it shows"""
 
     api_mode: str = field(
         default="", validator=Text("The adapter for this client; empty: the model's or the backend's.")

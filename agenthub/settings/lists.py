@@ -12,7 +12,7 @@ _ENTRY = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*)://"
     r"(?P<host>\*|(?:\*\.)?[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])"
     r"(?::(?P<port>\*|[0-9]{1,5}))?",
-    re.IGNORECASE,
+    re.IGNORECASE | re.ASCII,
 )
 _DEFAULT_PORTS = {("http", "80"), ("https", "443")}
 _ANY_HOST = r"(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])"

@@ -88,7 +88,7 @@ async def test_dns_rebinding(free: RunningHub, standin: Standin, origin: tuple[b
     [
         [b"https://evil.example"],
         [b"null"],
-        [b""],
+        [b"", b"https://evil.example"],
         [b"http://localhost.evil.example"],
         [b"http://localhost@evil.example"],
         [b"http://localhost\xc2\xa0.evil.example"],

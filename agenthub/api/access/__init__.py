@@ -46,11 +46,11 @@ class Access:
         """
         headers = http_request.headers
         if self.guards_host and not is_ours(headers.get("Host", "")):
-            return _turn_away(caller, "host", headers["Host"])
-        if "Origin" in headers:
-            told = self.pages.admit(headers.getall("Origin"), headers.get("Host", ""))
+            return _turn_away(http_request, caller, "host", headers["Host"])
+        if "Origin" in headers and (origins := headers.getall("Origin")) != [""]:
+            told = self.pages.admit(origins, headers.get("Host", ""))
             if told is None:
-                return _turn_away(caller, "origin", headers["Origin"])
+                return _turn_away(http_request, caller, "origin", ", ".join(origins))
             caller.reply_headers = told
             if http_request.method == "OPTIONS" and "Access-Control-Request-Method" in headers:
                 caller.reply_headers = {**told, **preflight_headers(headers)}
@@ -65,20 +65,20 @@ class Access:
         try:
             self.clients.identify(http_request.headers, caller)
         except Unauthorized as error:
-            _log.info("agenthub.request_refused", request_id=caller.request_id, status=401, reason=str(error))
+            _log_refusal(http_request, caller, error.status, reason=str(error))
             raise
 
 
-def _turn_away(caller: Caller, header: str, value: str) -> web.Response:
+def _turn_away(http_request: web.Request, caller: Caller, header: str, value: str) -> web.Response:
     """Answer as Ollama does: 403 and nothing else."""
-    _log.info(
-        "agenthub.request_refused",
-        request_id=caller.request_id,
-        status=403,
-        reason=f"{header} not allowed",
-        **{header: value[:_SHOWN]},
-    )
+    _log_refusal(http_request, caller, 403, reason=f"{header} not allowed", **{header: value[:_SHOWN]})
     return web.Response(status=403)
+
+
+def _log_refusal(http_request: web.Request, caller: Caller, status: int, **why: str) -> None:
+    asked = f"{http_request.method} {http_request.path[:_SHOWN]}"
+    ids = {"request_id": caller.request_id, "remote": http_request.remote or ""}
+    _log.info("agenthub.request_refused", **ids, asked=asked, status=status, **why)
 
 
 def exposure(settings: Settings) -> str:

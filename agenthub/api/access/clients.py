@@ -10,7 +10,7 @@ from multidict import CIMultiDictProxy
 from agenthub.errors import ConfigError, Unauthorized
 from agenthub.middleware import Caller
 from agenthub.operations import GROUPS, meant
-from agenthub.rights import Rights
+from agenthub.rights import EVERYTHING, Rights
 from agenthub.settings import ClientSettings
 from agenthub.settings.keys import KeyDigest, digest
 
@@ -38,6 +38,8 @@ class Clients:
             name: Rights(client.models, meant(client.operations) if client.operations else usual)
             for name, client in clients.items()
         }
+        # One that may do everything costs nothing to check.
+        rights = {name: EVERYTHING if found == EVERYTHING else found for name, found in rights.items()}
         return cls(rights, keys)
 
     def identify(self, headers: CIMultiDictProxy[str], caller: Caller) -> None:

@@ -36,7 +36,7 @@ def _is_ours(host: str) -> bool:
     found = _WITH_PORT.fullmatch(host)
     name = (found["v6"] or found["host"] or "") if found else host
     if (address := _address(name)) is not None:
-        return address.is_loopback or _is_private(address) or _is_own(address)
+        return address.is_loopback or address.is_unspecified or _is_private(address) or _is_own(address)
     return bool(found) and (name in ("", "localhost", socket.gethostname().lower()) or name.endswith(_OURS))
 
 
@@ -57,7 +57,7 @@ def _is_private(address: IPv4Address | IPv6Address) -> bool:
 
 def _is_own(address: IPv4Address | IPv6Address) -> bool:
     # Only an address of this machine can be bound; nothing is sent.
-    if address.is_unspecified or address.is_multicast:
+    if address.is_multicast:
         return False
     family = socket.AF_INET6 if isinstance(address, IPv6Address) else socket.AF_INET
     try:

@@ -15,7 +15,10 @@ REQUEST_ID: Mapping[str, Schema] = {
 }
 
 _WISHES: Mapping[str, Schema] = {
-    "X-Client-Name": text("Who asks: a name under `clients` in the settings, which may set what holds for it."),
+    "X-Client-Name": text(
+        "Who asks: a name under `clients` in the settings, which may set what holds for it. Where any client has a "
+        "key, the key says it."
+    ),
     "X-AgentHub-Strict": text("`true` refuses whatever would else be dropped and noted.", examples=["true"]),
     "Cache-Control": text(
         "`no-cache` skips the look-up in the cache, `no-store` the storing as well.", examples=["no-cache"]
