@@ -7,6 +7,7 @@ from aiohttp import web
 
 from agenthub.api.access import Access
 from agenthub.dispatch import Dispatcher
+from agenthub.kept import Kept
 from agenthub.plugins import Plugins
 from agenthub.routing import Router
 from agenthub.settings import Settings
@@ -20,6 +21,7 @@ class Hub:
     plugins: Plugins
     router: Router
     dispatcher: Dispatcher
+    kept: Kept = attrs.field(factory=Kept, repr=False)
 
     access: Access = attrs.field(init=False)
     forwards_authorization: bool = attrs.field(init=False)
