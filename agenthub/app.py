@@ -16,11 +16,13 @@ from agenthub.dispatch import Dispatcher
 from agenthub.errors import ConfigError
 from agenthub.kept import Kept
 from agenthub.middleware import Backend, Middleware, MiddlewareContext
+from agenthub.middleware.limiting import check_limits
 from agenthub.middleware.slots import Slots
 from agenthub.opening import OWN_ADAPTERS, open_hub
 from agenthub.plugins import Plugins, make_plugins
 from agenthub.routing import Router
 from agenthub.settings import Settings
+from agenthub.shared import make_shared
 
 
 def make_app(
@@ -50,8 +52,11 @@ def build_hub(
 ) -> Hub:
     """Return the hub, not yet open, for this process alone; raises ConfigError."""
     check_modes(settings, plugins)
+    check_limits(settings)
     kept = kept or Kept()
-    context = MiddlewareContext(settings, clock, plugins.notify, kept)
+    caching = settings.caching
+    shared = kept.keep("shared", (caching.backend, caching.url), partial(make_shared, caching))
+    context = MiddlewareContext(settings, clock, plugins.notify, kept, shared)
     middleware = make_middleware(settings, plugins, context)
     backends = {
         name: Backend(
@@ -64,7 +69,7 @@ def build_hub(
     }
     router = Router(settings, backends)
     dispatcher = Dispatcher(router, plugins, Balancer(settings.balancing, clock), middleware)
-    return Hub(settings, plugins, router, dispatcher, kept)
+    return Hub(settings, plugins, router, dispatcher, kept, shared)
 
 
 def make_middleware(settings: Settings, plugins: Plugins, context: MiddlewareContext) -> list[Middleware]:

@@ -10,11 +10,13 @@
     │   ├── Unauthorized        401
     │   ├── Forbidden           403
     │   ├── UnknownModel        404
+    │   ├── RequestTimeout      408  and the end of the connection
     │   ├── TooLarge            413
     │   ├── RateLimited         429  + Retry-After
     │   └── Unsupported         400  or 501 where the whole operation is missing
     └── DispatchError                the request was good
         ├── BackendUnavailable  503  + Retry-After; refused by the hub itself (breaker open, queue full)
+        ├── LeftBehind          503  the client reads a shared answer far too slowly
         └── UpstreamError       502  what the circuit breaker counts
             ├── UpstreamProtocol     the upstream broke its own wire format, or ended early
             ├── UpstreamStatus       the upstream's own status and words
@@ -83,6 +85,12 @@ class UnknownModel(RequestError):
         self.model = model
 
 
+class RequestTimeout(RequestError):
+    """The client fell silent in the middle of its request."""
+
+    status = 408
+
+
 class TooLarge(RequestError):
     """The body is larger than ``max_body_bytes``."""
 
@@ -126,6 +134,12 @@ class BackendUnavailable(DispatchError):
     def __init__(self, message: str, *, retry_after_s: float) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class LeftBehind(DispatchError):
+    """The client is so far behind others who read the same answer that the rest is not held for it any longer."""
+
+    status = 503
 
 
 class UpstreamError(DispatchError):

@@ -121,7 +121,7 @@ async def test_without_a_right_key_nothing_is_done(
     assert keyed.dispatches() == []
     assert not [received for received in standin.requests if received.method == "POST"]
     (line,) = [line for line in keyed.lines if line["event"] == "agenthub.request_refused"]
-    assert (line["status"], line["reason"]) == (401, text)
+    assert (line["status"], line["error"]) == (401, text)
 
 
 @pytest.mark.parametrize(
@@ -600,7 +600,7 @@ async def test_foreign_pages_are_refused(hub: RunningHub, headers: dict[str, str
     assert not [name for name in answer.headers if name.startswith("Access-Control")]
     assert not [received for received in standin.requests if received.method == "POST"]
     (line,) = [line for line in hub.lines if line["event"] == "agenthub.request_refused"]
-    assert (line["reason"], line["origin"]) == ("origin not allowed", "https://evil.example")
+    assert (line["error"], line["origin"]) == ("origin not allowed", "https://evil.example")
 
 
 async def test_a_listed_page(upstream: str) -> None:

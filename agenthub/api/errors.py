@@ -17,6 +17,7 @@ from agenthub.errors import (
     DispatchError,
     RateLimited,
     RequestError,
+    RequestTimeout,
     TooLarge,
     Unauthorized,
     UpstreamStatus,
@@ -63,14 +64,13 @@ def error_response(caller: Caller, error: AgentHubError) -> web.Response:
 def failure_response(caller: Caller, error: Exception) -> web.Response:
     """Return the answer for any exception; one that is not ours is logged with its traceback and told to nobody."""
     match error:
-        case BrokenBody():
+        case BrokenBody() | RequestTimeout() | TooLarge():
+            # What is left of the body stands where the next request would begin.
             response = error_response(caller, error)
             response.force_close()
             return response
         case AgentHubError():
             return error_response(caller, error)
-        case web.HTTPRequestEntityTooLarge():
-            return error_response(caller, TooLarge("http: request body too large"))
         case web.HTTPException():
             return error_response(caller, NoRoute(error.status, error.text or error.reason))
     _log.error("agenthub.request_crashed", request_id=caller.request_id, exc_info=error)

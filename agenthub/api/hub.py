@@ -11,6 +11,7 @@ from agenthub.kept import Kept
 from agenthub.plugins import Plugins
 from agenthub.routing import Router
 from agenthub.settings import Settings
+from agenthub.shared import Shared
 
 
 @attrs.define
@@ -22,6 +23,7 @@ class Hub:
     router: Router
     dispatcher: Dispatcher
     kept: Kept = attrs.field(factory=Kept, repr=False)
+    shared: Shared | None = None
 
     access: Access = attrs.field(init=False)
     forwards_authorization: bool = attrs.field(init=False)

@@ -13,6 +13,7 @@ from agenthub.api import health, ollama, openai
 from agenthub.api.bodies import read_body
 from agenthub.api.context import dialect_of, make_caller
 from agenthub.api.errors import ANYWHERE, failure_response, no_route
+from agenthub.api.expecting import expect
 from agenthub.api.hub import hub_of
 from agenthub.api.openapi import make_document
 from agenthub.api.responses import WholeResponse
@@ -92,9 +93,10 @@ def add_routes(app: web.Application) -> None:
     """Put every route into ``app``."""
     for method, path, handler in ROUTES:
         if method == "GET":
-            app.router.add_get(path, entrance(handler, dialect_of(path)))
+            app.router.add_get(path, entrance(handler, dialect_of(path)), expect_handler=expect)
         else:
-            app.router.add_route(method, path, entrance(handler, "" if path == ANYWHERE else dialect_of(path)))
+            dialect = "" if path == ANYWHERE else dialect_of(path)
+            app.router.add_route(method, path, entrance(handler, dialect), expect_handler=expect)
 
 
 def entrance(handler: Handler, dialect: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -102,11 +104,8 @@ def entrance(handler: Handler, dialect: str) -> Callable[[web.Request], Awaitabl
 
     ``dialect`` is that of its path, empty where the path of each request decides.
 
-    Paths that answer whoever asks, key or not, are ``OPEN``.
-
     A wrapper and no web middleware: aiohttp's chain of these costs more than all that is done here.
     """
-
     is_open = handler in OPEN
 
     async def enter(http_request: web.Request) -> web.StreamResponse:

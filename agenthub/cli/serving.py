@@ -17,6 +17,7 @@ import structlog
 from aiohttp import web
 
 from agenthub.api.hub import SERVING
+from agenthub.api.listening import make_runner
 from agenthub.app import make_app
 from agenthub.cli.ports import BACKLOG, open_port
 from agenthub.settings import Settings
@@ -76,7 +77,7 @@ class Server:
         self._sockets = open_port(host, self.settings.port, self.spare_ports)
         # aiohttp waits twice, for the handler and then for its connection, and takes 0 for "without end".
         wait_s = max(self.settings.drain_s / 2, 0.001)
-        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=wait_s)
+        self._runner = make_runner(app, self.settings, shutdown_timeout_s=wait_s)
         try:
             await self._runner.setup()
             for opened in self._sockets:

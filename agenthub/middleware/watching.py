@@ -11,6 +11,8 @@ from agenthub.canonical import Batch
 from agenthub.errors import AgentHubError
 from agenthub.middleware import Dispatch, Handler, Outcome
 
+_NAMES = {"hit": "cached", "shared": "shared"}
+
 
 async def watch(
     dispatch: Dispatch, handler: Handler, finished: Callable[[Dispatch, Outcome], None]
@@ -39,7 +41,7 @@ async def watch(
 
 
 def _outcome(dispatch: Dispatch, name: str, error: str, status: int | None) -> Outcome:
-    if name == "ok" and dispatch.cache == "hit":
-        name = "cached"
+    if name == "ok":
+        name = _NAMES.get(dispatch.cache, name)
     # After the first byte the status on the wire stays what it was.
     return Outcome(name, dispatch.status or status, time.perf_counter() - dispatch.started_at, error)

@@ -13,6 +13,7 @@ from agenthub.operations import WORDS
 from agenthub.settings.keys import KeyDigest, KeyText, as_digest
 from agenthub.settings.kinds import Flag, Seconds, Text, Texts, Url, Whole, without_slash
 from agenthub.settings.lists import Origins, Words
+from agenthub.settings.redis_url import RedisUrl
 from agenthub.settings.secret import Secret, SecretText, as_secret, as_secrets
 from agenthub.settings.tables import Headers, Options
 
@@ -249,7 +250,7 @@ class CachingSettings:
     url: Secret = field(
         default=Secret(),
         converter=as_secret,
-        validator=SecretText("The Redis or Valkey server: redis://user:password@host:6379/0, rediss:// for TLS."),
+        validator=RedisUrl("The Redis or Valkey server: redis://user:password@host:6379/0, rediss:// for TLS."),
     )
 
 

@@ -23,13 +23,14 @@ from agenthub.settings import BackendSettings
 from agenthub.upstream.errors import kept_headers, make_status_error
 from agenthub.upstream.hiding import Hiding
 from agenthub.upstream.patience import Patience
-from agenthub.upstream.reading import read_any
+from agenthub.upstream.reading import read_any, read_start, read_whole
 from agenthub.upstream.upload import Upload
 
 # llama.cpp's server closes idle connections after 5 s, so a pooled one must not be older than that.
 _KEEPALIVE_S = 4.0
 _TAIL_S = 0.05
 _LARGE_BYTES = 2**18
+_ERROR_BYTES = 2**16
 
 
 @attrs.define
@@ -80,7 +81,7 @@ class HttpUpstream:
                 async with await self._send("GET", self._url(path)) as response:
                     if response.status >= 300:
                         raise await self._status_error(response)
-                    return await response.read()
+                    return await read_whole(response.content, self.settings.max_answer_bytes)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._failure(error) from error
 
@@ -115,7 +116,7 @@ class HttpUpstream:
                                 opening = ()
                     else:
                         # Not response.read(): that waits for the upload's end, even when the answer came before it.
-                        data = await response.content.read()
+                        data = await read_whole(response.content, self.settings.max_answer_bytes)
                         last = (started, *parse_whole(codec, data, raw=lane.raw, rename=lane.rename))
         except UpstreamError as error:
             self._hiding.hide(error)
@@ -160,7 +161,7 @@ class HttpUpstream:
         return URL(self.settings.url.rstrip("/") + path)
 
     async def _status_error(self, response: aiohttp.ClientResponse, *, is_verb: bool = False) -> UpstreamError:
-        body = self._hiding.hidden(await response.content.read())
+        body = self._hiding.hidden(await read_start(response.content, _ERROR_BYTES))
         return make_status_error(response.status, response.headers, body, self.callers_fault, is_verb=is_verb)
 
     def _failure(self, error: Exception) -> UpstreamError:

@@ -287,7 +287,7 @@ async def test_other_spellings_of_a_path(keyed: RunningHub, standin: Standin, pa
 async def test_requests_as_to_a_proxy(keyed: RunningHub, standin: Standin, start: bytes) -> None:
     """A whole URL in the first line is no way past the key, and nobody is asked for it."""
     request = raw(CHAT).replace(b"POST /api/chat", b"POST " + start, 1)
-    assert (await send(keyed.url, request)).status in (400, 401)
+    assert (await send(keyed.url, request)).status in (400, 401, 405)
     assert asked(standin) == []
 
 

@@ -65,19 +65,19 @@ class Access:
         try:
             self.clients.identify(http_request.headers, caller)
         except Unauthorized as error:
-            _log_refusal(http_request, caller, error.status, reason=str(error))
+            _log_refusal(http_request, caller, error.status, error=str(error))
             raise
 
 
 def _turn_away(http_request: web.Request, caller: Caller, header: str, value: str) -> web.Response:
     """Answer as Ollama does: 403 and nothing else."""
-    _log_refusal(http_request, caller, 403, reason=f"{header} not allowed", **{header: value[:_SHOWN]})
+    _log_refusal(http_request, caller, 403, error=f"{header} not allowed", **{header: value[:_SHOWN]})
     return web.Response(status=403)
 
 
 def _log_refusal(http_request: web.Request, caller: Caller, status: int, **why: str) -> None:
     asked = f"{http_request.method} {http_request.path[:_SHOWN]}"
-    ids = {"request_id": caller.request_id, "remote": http_request.remote or ""}
+    ids = {"request_id": caller.request_id, "peer": http_request.remote or ""}
     _log.info("agenthub.request_refused", **ids, asked=asked, status=status, **why)
 
 

@@ -25,6 +25,7 @@ _MOST_HEADERS = 64
 EXPOSED = (
     *("X-Request-Id", "X-AgentHub-Backend", "X-AgentHub-Api-Mode", "X-AgentHub-Cache", "X-AgentHub-Dropped"),
     *("Server-Timing", "Retry-After", "x-should-retry", "WWW-Authenticate"),
+    *("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"),
     *(f"x-ratelimit-{what}-{of}" for of in ("requests", "tokens") for what in ("limit", "remaining", "reset")),
 )
 """The headers of answers that a page may read."""
