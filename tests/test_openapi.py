@@ -16,7 +16,7 @@ from agenthub.api import add_routes
 from agenthub.api.errors import ANYWHERE
 from agenthub.api.openapi import OPERATIONS, make_document, managing, plain_path
 from agenthub.api.routes import ROUTES
-from agenthub.settings import BackendSettings
+from agenthub.settings import BackendSettings, ClientSettings
 from agenthub.standin import Fault, Standin, running
 from tests.described import Described
 from tests.dialects import recorded
@@ -255,6 +255,29 @@ async def test_lists_without_a_backend_fail_as_documented(path: str) -> None:
     async with running_hub("http://127.0.0.1:9") as hub:
         documented = path.replace("standin", "{id}")
         DESCRIBED.check("GET", documented, await hub.get(path), status=503 if path == "/ready" else 502)
+
+
+OPEN = {("GET", "/health"), ("GET", "/ready")}
+FREE = {*OPEN, ("GET", "/"), ("GET", "/openapi.json")}
+"""What no right is needed for."""
+
+
+async def test_who_may_call_is_as_documented() -> None:
+    """Without a key 401, without the right 403, in the dialect's shape; /health and /ready ask for none."""
+    clients = {"nobody": ClientSettings(api_key="a-key", models=(), operations=("ps",))}
+    async with running(Standin()) as upstream, running_hub(upstream, clients=clients) as hub:
+        for route, operation in DESCRIBED.operations().items():
+            method, path = route
+            url = path.replace("{id}", "standin").replace("{digest}", f"sha256:{'0' * 64}")
+            body = example(route) if route in TAKING else b""
+            stranger = await ask(hub, (method, url), body)
+            assert ("401" in operation["responses"], "security" in operation) == (route not in OPEN, route in OPEN)
+            DESCRIBED.check(*route, stranger, status=200 if route in OPEN else 401)
+            if route not in FREE and path != "/api/ps":
+                refused = await ask(hub, (method, url), body, Authorization="Bearer a-key")
+                DESCRIBED.check(*route, refused, status=403)
+    schemes = DESCRIBED.document["components"]["securitySchemes"]
+    assert [{}, *({name: []} for name in schemes)] == DESCRIBED.document["security"]
 
 
 async def test_a_model_that_is_not_listed_is_missing_as_documented(hub: RunningHub) -> None:
