@@ -15,12 +15,14 @@ from agenthub import __version__
 from agenthub.api import add_routes
 from agenthub.api.errors import ANYWHERE
 from agenthub.api.openapi import OPERATIONS, make_document, managing, plain_path
+from agenthub.api.openapi.headers import RATES
 from agenthub.api.routes import ROUTES
-from agenthub.settings import BackendSettings, ClientSettings
+from agenthub.settings import BackendSettings, ClientSettings, ProtectionSettings
 from agenthub.standin import Fault, Standin, running
 from tests.described import Described
 from tests.dialects import recorded
 from tests.hubs import ONCE, Answered, RunningHub, running_hub
+from tests.replay.wire import send
 
 DESCRIBED = Described(
     make_document([(method, path) for method, path, _ in ROUTES if path != ANYWHERE], ["native", "openai"], __version__)
@@ -208,6 +210,23 @@ async def test_failures_are_as_documented(standin: Standin, route: tuple[str, st
             refused = await hub.post(path, good)
             DESCRIBED.check(*route, refused, status=503)
             assert {"Retry-After", "x-should-retry"} <= refused.headers.keys()
+
+
+@pytest.mark.parametrize("route", MODELLED, ids="-".join)
+async def test_limits_are_as_documented(standin: Standin, route: tuple[str, str]) -> None:
+    """A client's own rate, within and beyond it, and a body that does not go on."""
+    path, good = route[1], example(route)
+    limited = {"clients": {"ci": ClientSettings(requests_per_minute=1)}}
+    slow = ProtectionSettings(body_timeout_s=0.05)
+    async with running(standin) as upstream, running_hub(upstream, protection=slow, **limited) as hub:
+        for status in (200, 429):
+            answer = await hub.post(path, good, X_Client_Name="ci")
+            DESCRIBED.check(*route, answer, status=status)
+            rates = {name.lower() for name in answer.headers if "ratelimit" in name.lower()}
+            assert rates == {name.lower() for name in RATES["openai" if path.startswith("/v1/") else "ollama"]}
+        head = f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{{".encode()
+        late = await send(hub.url, head)
+        DESCRIBED.check(*route, Answered(late.status, dict(late.headers), late.body), status=408)
 
 
 async def test_verbs_are_as_documented(hub: RunningHub) -> None:

@@ -19,6 +19,7 @@ from agenthub.api.openapi import (
     watching,
 )
 from agenthub.api.openapi.headers import (
+    RATES,
     RESPONSE_HEADERS,
     SECURITY_SCHEMES,
     TELLING,
@@ -103,7 +104,8 @@ def _render(operation: Operation, dialect: str) -> dict[str, Any]:
         "summary": operation.summary,
         "tags": [operation.tag],
         "parameters": path + parameter_refs(operation.asks),
-        "responses": _answers(operation) | errors.error_refs(dialect, {*statuses, *guarded}, any_other=bool(statuses)),
+        "responses": _answers(operation, dialect)
+        | errors.error_refs(dialect, {*statuses, *guarded}, any_other=bool(statuses)),
     }
     if operation.is_open:
         rendered["security"] = []
@@ -118,8 +120,8 @@ def _render(operation: Operation, dialect: str) -> dict[str, Any]:
     return rendered
 
 
-def _answers(operation: Operation) -> dict[str, Any]:
-    headers = header_refs(TELLING if operation.asks else ("X-Request-Id",))
+def _answers(operation: Operation, dialect: str) -> dict[str, Any]:
+    headers = header_refs((*TELLING, *RATES[dialect]) if operation.asks else ("X-Request-Id",))
     return {
         str(status): {
             "description": answer.about,

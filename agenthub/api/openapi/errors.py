@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from agenthub.api.openapi.headers import header_refs
+from agenthub.api.openapi.headers import RATES, header_refs
 from agenthub.api.openapi.schema import Schema, given, or_null, ref, text
 
 _SHAPES: Mapping[str, str] = {"ollama": "OllamaError", "openai": "OpenAIError"}
@@ -39,6 +39,7 @@ STATUSES: Mapping[int, str] = {
     403: "The client may not use this operation or this model. Without a body: the page that asks (Origin) may not "
     "call, or the hub is not known by this name (Host).",
     404: "No backend has the model, or the client may not see it.",
+    408: "The client fell silent in the middle of its body; or so said the upstream.",
     413: "The body is larger than `max_body_bytes`.",
     429: "Too many requests: of the client at the hub, or of the hub at the upstream.",
     500: "The upstream failed. Ollama also answers 500 to an option of the wrong type and to an unknown format.",
@@ -51,7 +52,7 @@ STATUSES: Mapping[int, str] = {
 
 GUARDED = (401, 403)
 """How a request fails that the hub does not let in."""
-ASKING = (400, 404, 413, 429, 500, 501, 502, 503, 504)
+ASKING = (400, 404, 408, 413, 429, 500, 501, 502, 503, 504)
 """How a request fails that is dispatched to a backend."""
 _OTHER = "Any other error of the upstream, its status kept."
 
@@ -65,8 +66,8 @@ def error_refs(dialect: str, statuses: Iterable[int], *, any_other: bool) -> dic
 def make_responses() -> dict[str, Any]:
     """Return the error responses of the document's components."""
     return {
-        _name(dialect, status): _response(shape, status, about)
-        for dialect, shape in _SHAPES.items()
+        _name(dialect, status): _response(dialect, status, about)
+        for dialect in _SHAPES
         for status, about in {**{str(status): about for status, about in STATUSES.items()}, "default": _OTHER}.items()
     }
 
@@ -75,16 +76,16 @@ def _name(dialect: str, status: str) -> str:
     return f"{_SHAPES[dialect]}.{status}"
 
 
-def _response(shape: str, status: str, about: str) -> dict[str, Any]:
+def _response(dialect: str, status: str, about: str) -> dict[str, Any]:
     waits = ("X-Request-Id", "Retry-After")
     headers = {
         "401": ("X-Request-Id", "WWW-Authenticate"),
-        "429": waits,
+        "429": (*waits, *RATES[dialect]),
         "503": (*waits, "x-should-retry"),
         "default": waits,
     }
     return {
         "description": about,
         "headers": header_refs(headers.get(status, ("X-Request-Id",))),
-        "content": {"application/json": {"schema": ref(shape)}},
+        "content": {"application/json": {"schema": ref(_SHAPES[dialect])}},
     }

@@ -32,6 +32,27 @@ _TOLD: Mapping[str, Schema] = {
     "Server-Timing": text("Milliseconds spent in the hub and waiting for the upstream."),
 }
 
+_LEFT = {
+    "limit": text("The requests that this client may send a minute, if it is limited."),
+    "remaining": text("How many more it may send at present."),
+}
+
+RATES: Mapping[str, Mapping[str, Schema]] = {
+    "ollama": {
+        "RateLimit-Limit": _LEFT["limit"],
+        "RateLimit-Remaining": _LEFT["remaining"],
+        "RateLimit-Reset": text("Seconds until the oldest of the counted requests no longer counts."),
+    },
+    "openai": {
+        "x-ratelimit-limit-requests": _LEFT["limit"],
+        "x-ratelimit-remaining-requests": _LEFT["remaining"],
+        "x-ratelimit-reset-requests": text(
+            "How long until the oldest of the counted requests no longer counts.", examples=["1s", "1m0s"]
+        ),
+    },
+}
+"""What each answer to a client that the hub limits carries, by dialect; others see what their upstream says."""
+
 RESPONSE_HEADERS: Mapping[str, Any] = {
     "X-Request-Id": {"required": True, "schema": text("The id of the request: the client's own or a fresh one.")},
     **{name: {"required": True, "schema": schema} for name, schema in _TOLD.items()},
@@ -40,6 +61,7 @@ RESPONSE_HEADERS: Mapping[str, Any] = {
     },
     "Retry-After": {"schema": text("Seconds until it is worth asking again; an upstream may also name a date.")},
     "WWW-Authenticate": {"required": True, "schema": choice("Bearer", about="How a key is shown.")},
+    **{name: {"schema": schema} for rates in RATES.values() for name, schema in rates.items()},
     "x-should-retry": {"schema": choice("false", about="Tells the SDKs not to ask again by themselves.")},
 }
 """As they stand in the document's components."""
