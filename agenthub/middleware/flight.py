@@ -127,7 +127,6 @@ class Flight:
         if reader in self.readers:
             self.readers.remove(reader)
         if self.readers or self.is_over:
-            self.bell.ring()
             return
         self._is_closed = True
         if not self._is_keeping:
