@@ -13,7 +13,7 @@ import attrs
 import structlog
 from aiocache.base import BaseCache
 
-from agenthub.canonical import Batch, ChatRequest, EmbedRequest, GenerateRequest, Request
+from agenthub.canonical import Batch, ChatRequest, EmbedRequest, GenerateRequest, Request, TextRequest
 from agenthub.dialects.losses import is_representable
 from agenthub.middleware import Dispatch, Handler, MiddlewareContext
 from agenthub.middleware.cache_entry import Entry, Recording
@@ -49,7 +49,7 @@ class Caching:
         self.flights.stop()
 
     async def _cached(self, dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]:
-        key = make_key(dispatch.request, dispatch.upstream_model, dispatch.cache_scope)
+        key = _key(dispatch)
         # First who is under way: that costs nothing, and reading may mean to ask a server.
         flight = self.flights.find(_alike(key, dispatch)) if self.flights else None
         if flight is None:
@@ -82,7 +82,7 @@ class Caching:
 
     async def _renewed(self, dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]:
         """Yield a new answer, shared with nobody, and keep it in the place of the old one."""
-        key = make_key(dispatch.request, dispatch.upstream_model, dispatch.cache_scope)
+        key = _key(dispatch)
         recording = self._recording()
         async with aclosing(handler(dispatch)) as batches:
             async for batch in batches:
@@ -117,6 +117,14 @@ class Caching:
             await self.store.set(key, entry, ttl=self.settings.ttl_s or None)
         except Exception as error:
             _log.warning("agenthub.cache_failed", operation="write", error=str(error))
+
+
+def _key(dispatch: Dispatch) -> str:
+    request, scope = dispatch.request, dispatch.cache_scope
+    if isinstance(request, TextRequest) and request.choices > 1:
+        # One API ignores the wish for several, another grants it, and for a third the hub asks several times.
+        scope = f"{scope} {dispatch.api_mode}"
+    return make_key(request, dispatch.upstream_model, scope)
 
 
 def _alike(key: str, dispatch: Dispatch) -> Iterator[Hashable]:
