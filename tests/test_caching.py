@@ -356,7 +356,7 @@ def test_order_that_matters_is_part_of_the_key(one: dict[str, Any], other: dict[
 
 
 def test_the_order_of_text_and_image_is_part_of_the_key() -> None:
-    """An OpenAI upstream sees the parts as they stand; Ollama's own form has no order, and is that with the text first."""
+    """An OpenAI upstream sees the parts as they stand; Ollama's own form has no order: it is that with text first."""
     text, image = {"type": "text", "text": "hi"}, {"type": "image_url", "image_url": {"url": "data:;base64,aGk="}}
     keys = [
         key("/v1/chat/completions", {"model": "m", "messages": [{"role": "user", "content": content}]})
