@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,6 +16,7 @@ import structlog
 from aiohttp import ClientSession, web
 
 from agenthub.api.hub import SERVING, Hub
+from agenthub.api.listening import make_runner
 from agenthub.app import make_app
 from agenthub.middleware.logging import Logging
 from agenthub.plugins import Plugins
@@ -124,10 +126,9 @@ async def running_hub(
 ) -> AsyncIterator[RunningHub]:
     """Serve a hub while the block runs; ``upstream`` is the URL of the backend ``ollama``, or all backends."""
     backends = {"ollama": BackendSettings(url=upstream)} if isinstance(upstream, str) else upstream
-    app = make_app(
-        Settings(backends=backends, **settings), plugins=plugins, **({"clock": clock} if clock is not None else {})
-    )
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1)
+    configured = Settings(backends=backends, **settings)
+    app = make_app(configured, plugins=plugins, **({"clock": clock} if clock is not None else {}))
+    runner = make_runner(app, configured, shutdown_timeout_s=1)
     with structlog.testing.capture_logs() as lines:
         await runner.setup()
         try:
@@ -137,3 +138,10 @@ async def running_hub(
                 yield RunningHub(url, app[SERVING].hub, await stack.enter_async_context(ClientSession()), lines, stack)
         finally:
             await runner.cleanup()
+
+
+async def until(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
+    """Return as soon as ``condition`` is true; TimeoutError after ``timeout_s`` seconds."""
+    async with asyncio.timeout(timeout_s):
+        while not condition():  # noqa: ASYNC110 (what is waited for has no event)
+            await asyncio.sleep(0.001)
