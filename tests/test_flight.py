@@ -524,6 +524,26 @@ async def test_what_is_too_large_is_no_longer_joined_nor_kept(tap: Tap) -> None:
         assert not caching_of(hub).store._cache
 
 
+async def test_answers_under_way_have_room_for_so_much_together(tap: Tap) -> None:
+    """Where the room is used up one is neither joined nor kept, but read to its end; the room comes back in the end."""
+    async with running_hub(tap.url, caching=CachingSettings(max_bytes=10_000)) as hub, asking(hub) as first:
+        (await tap.call(1)).say("a" * 6_000)
+        await first.until("a" * 6_000)
+        other = ask(hub, messages=[{"role": "user", "content": "ho"}])
+        call = await tap.call(2)
+        call.say("b" * 6_000)
+        call.finish()
+        assert "b" * 6_000 in (await other).text
+        tap.calls[0].finish()
+        assert await first.rest() == "a" * 6_000
+        await until(lambda: not caching_of(hub).flights)
+        assert caching_of(hub).room.used_bytes == 0
+        again = ask(hub, messages=[{"role": "user", "content": "ho"}])
+        (await tap.call(3)).finish()
+        assert (await again).headers["X-AgentHub-Cache"] == "miss"
+        assert (await ask(hub)).headers["X-AgentHub-Cache"] == "hit"
+
+
 async def test_a_lone_slow_client_slows_its_upstream(tap: Tap) -> None:
     """Nobody holds what it does not read but a few buffers, and it is never given up."""
     async with running_hub(tap.url) as hub, reading_nothing(hub) as reader:
