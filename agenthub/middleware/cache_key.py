@@ -83,6 +83,7 @@ def _messages(messages: Sequence[Message]) -> list[JSON]:
             message.role,
             message.content,
             message.images,
+            message.images_first,
             message.reasoning,
             [(call.name, call.arguments) for call in message.tool_calls],
             message.tool_name,
