@@ -14,10 +14,11 @@ from agenthub.balancing import Balancer
 from agenthub.dispatch import Dispatcher
 from agenthub.errors import ConfigError
 from agenthub.kept import Kept
+from agenthub.lives import LIVES, Lives
 from agenthub.middleware import Backend, Middleware, MiddlewareContext
 from agenthub.middleware.limiting import check_limits
 from agenthub.middleware.slots import Slots
-from agenthub.opening import OWN_ADAPTERS, open_hub
+from agenthub.opening import OWN_ADAPTERS
 from agenthub.plugins import Plugins, make_plugins
 from agenthub.routing import Router
 from agenthub.settings import Settings
@@ -33,6 +34,7 @@ def make_app(
     """
     app = web.Application(client_max_size=settings.max_body_bytes)
     app[SERVING] = Serving(make_hub(settings, plugins or make_plugins(settings.plugins), clock))
+    app[LIVES] = Lives(app[SERVING])
     add_routes(app)
     app.cleanup_ctx.append(_open)
     return app
@@ -90,5 +92,6 @@ def check_modes(settings: Settings, plugins: Plugins) -> None:
 
 
 async def _open(app: web.Application) -> AsyncIterator[None]:
-    async with open_hub(app[SERVING].hub):
-        yield
+    await app[LIVES].open()
+    yield
+    await app[LIVES].close()

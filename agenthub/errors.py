@@ -16,6 +16,7 @@
     │   └── Unsupported         400  or 501 where the whole operation is missing
     └── DispatchError                the request was good
         ├── BackendUnavailable  503  + Retry-After; refused by the hub itself (breaker open, queue full)
+        ├── HubStopping         503  + Retry-After; broken off, for the hub ends
         ├── LeftBehind          503  the client reads a shared answer far too slowly
         └── UpstreamError       502  what the circuit breaker counts
             ├── UpstreamProtocol     the upstream broke its own wire format, or ended early
@@ -132,6 +133,16 @@ class BackendUnavailable(DispatchError):
     is_final = True
 
     def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class HubStopping(DispatchError):
+    """The hub ends before the answer is whole; another process, or the next, may be asked in ``retry_after_s``."""
+
+    status = 503
+
+    def __init__(self, message: str = "the hub is stopping", *, retry_after_s: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
 

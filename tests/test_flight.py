@@ -641,7 +641,8 @@ async def test_a_lone_slow_client_slows_its_upstream(tap: Tap) -> None:
         call = await tap.call()
         await fill(call)
         (flight,) = caching_of(hub).flights
-        assert flight.leader.pending_bytes < 2 * AHEAD_BYTES
+        # And one batch more: all that aiohttp had read of the upstream's socket, beside its raw frames.
+        assert flight.leader.pending_bytes < AHEAD_BYTES + 2 * 2**20
         assert readers(hub) == 1
         call.drop()
         call.finish()

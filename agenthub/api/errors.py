@@ -15,6 +15,7 @@ from agenthub.errors import (
     AgentHubError,
     BackendUnavailable,
     DispatchError,
+    HubStopping,
     RateLimited,
     RequestError,
     RequestTimeout,
@@ -50,7 +51,7 @@ def error_response(caller: Caller, error: AgentHubError) -> web.Response:
     response.headers["Content-Type"] = openai_fields.WHOLE_TYPE if openai else ollama_fields.WHOLE_TYPE
     if isinstance(error, UpstreamStatus):
         response.headers.update(error.headers)
-    if isinstance(error, BackendUnavailable | RateLimited):
+    if isinstance(error, BackendUnavailable | HubStopping | RateLimited):
         response.headers["Retry-After"] = str(math.ceil(error.retry_after_s))
     if isinstance(error, DispatchError) and error.is_final:
         # The SDKs would ask twice more at once; the breaker has already said no, or the hub has tried again itself.

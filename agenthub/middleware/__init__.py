@@ -57,6 +57,8 @@ class Caller:
     no_store: bool = False
     reply_headers: Mapping[str, str] = _NO_HEADERS
     """What each answer to it carries in its headers, an error as well."""
+    cut: AgentHubError | None = None
+    """Why the hub itself breaks its request off, by cancelling; None where the client has left."""
 
 
 @attrs.define(eq=False)

@@ -28,7 +28,8 @@ async def watch(
                 yield batch
     except (GeneratorExit, asyncio.CancelledError):
         if dispatch.finished is None:
-            outcome = ("abandoned", "", None)
+            cut = dispatch.caller.cut
+            outcome = ("abandoned", "", None) if cut is None else ("failed", str(cut), cut.status)
         raise
     except AgentHubError as error:
         outcome = ("rejected" if error.status < 500 else "failed", str(error), error.status)
