@@ -31,7 +31,8 @@ _QUEUED = 40
 """Ticks that an operation may wait for a connection, while others get theirs and Redis answers quickly."""
 _CONNECTIONS = 64
 _PROBE_S, _QUICK_S, _CLOSE_S = 0.5, 0.1, 0.5
-_EVERY_S, _SELDOM_S, _STABLE_S, _QUIET_S = 1.0, 30.0, 10.0, 60.0
+_EVERY_S, _SILENT_S, _SELDOM_S, _STABLE_S, _QUIET_S = 1.0, 4.0, 30.0, 10.0, 60.0
+_SILENT = f"no answer within {_PROBE_S:g} s"
 
 
 class Away(Exception):
@@ -183,8 +184,11 @@ class Link:
             was_stable = asyncio.get_running_loop().time() - self._back_at >= _STABLE_S
             wait_s = _EVERY_S if was_stable else min(2 * wait_s, _SELDOM_S)
             await self.sleep(wait_s)
-            while await self._probe():
-                await self.sleep(_EVERY_S)
+            look_s = _EVERY_S
+            while problem := await self._probe():
+                # A name server that is silent holds a thread of the pool for each look, long after it was given up.
+                look_s = min(2 * look_s, _SILENT_S) if problem == _SILENT else _EVERY_S
+                await self.sleep(look_s)
             _log.info("agenthub.redis_back", server=self.server.name)
             self._take_up()
 
@@ -207,7 +211,7 @@ class Link:
                 await self._client.ping()
                 took = asyncio.get_running_loop().time() - began
         except TimeoutError:
-            return f"no answer within {_PROBE_S:g} s"
+            return _SILENT
         except (RedisError, OSError) as error:
             return str(error)
         return "" if took < _QUICK_S else f"an answer took {took:.2f} s"

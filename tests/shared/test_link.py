@@ -140,3 +140,23 @@ async def test_closing_while_it_hangs(redis_server: RedisServer) -> None:
     await link.close()
     assert time.perf_counter() - began < 1.5
     assert await asking == {"Away"}
+
+
+async def test_one_that_stays_silent_is_looked_for_less_often(redis_server: RedisServer) -> None:
+    """Each look at a server, or a name server, that says nothing is given up, and the next one comes later."""
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 5:
+            redis_server.go_on()
+        await asyncio.sleep(0)
+
+    redis_server.hang()
+    link = Link(parse_redis_url(redis_server.url), sleep)
+    await link.open()
+    try:
+        await until(lambda: link.is_up)
+        assert waits == [1.0, 2.0, 4.0, 4.0, 4.0]
+    finally:
+        await link.close()
