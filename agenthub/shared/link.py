@@ -83,7 +83,7 @@ class Link:
 
     async def open(self) -> None:
         """Look whether Redis is there, for half a second at most, and keep watch from now on."""
-        problem = await self._probe()
+        problem = await self.probe()
         if problem:
             self._tell_down(problem)
             self._lost.set()
@@ -109,7 +109,7 @@ class Link:
             raise Away("down")
         ask = _Ask(asyncio.timeout(None), self._ticks)
         self._begin(ask)
-        from redis.exceptions import ConnectionError, RedisError
+        from redis import exceptions as redis
 
         try:
             try:
@@ -118,12 +118,11 @@ class Link:
                     return await operation(self._client)
             finally:
                 self._asking.discard(ask)
-        except TimeoutError:
-            raise Away("too slow") from None
-        except (ConnectionError, OSError) as error:
-            self._lose(str(error))
+        except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+            if not ask.limit.expired():  # then it was let go, and why is known
+                self._lose(str(error) or type(error).__name__)
             raise Away(str(error)) from error
-        except RedisError as error:
+        except redis.RedisError as error:
             self._tell_refused(error)
             raise Away(str(error)) from error
 
@@ -185,7 +184,7 @@ class Link:
             wait_s = _EVERY_S if was_stable else min(2 * wait_s, _SELDOM_S)
             await self.sleep(wait_s)
             look_s = _EVERY_S
-            while problem := await self._probe():
+            while problem := await self.probe():
                 # A name server that is silent holds a thread of the pool for each look, long after it was given up.
                 look_s = min(2 * look_s, _SILENT_S) if problem == _SILENT else _EVERY_S
                 await self.sleep(look_s)
@@ -199,7 +198,7 @@ class Link:
         for told in self.on_back:
             told()
 
-    async def _probe(self) -> str:
+    async def probe(self) -> str:
         """Connect anew and look twice; return what is wrong, nothing if Redis answers, and quickly."""
         from redis.exceptions import RedisError
 

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import structlog
+from redis import exceptions
 from redis.asyncio import Redis
 
 from agenthub.settings.redis_url import parse_redis_url
@@ -123,6 +124,22 @@ async def test_one_that_comes_and_goes_is_asked_more_seldom(redis_server: RedisS
         assert waits[:7] == [2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
     finally:
         await link.close()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [exceptions.TimeoutError("t"), exceptions.ConnectionError("c"), TimeoutError("e"), OSError(113, "no route")],
+)
+async def test_whatever_breaks_the_connection_is_an_outage(redis_server: RedisServer, error: Exception) -> None:
+    """As the library says it, or the system."""
+
+    async def fail(redis: Redis) -> None:
+        raise error
+
+    async with linked(redis_server) as link:
+        with pytest.raises(Away):
+            await link.run(fail)
+        assert not link.is_up
 
 
 async def broken(redis: Redis) -> None:

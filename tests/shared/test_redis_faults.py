@@ -15,6 +15,7 @@ import pytest
 from agenthub.settings import CachingSettings, ClientSettings
 from agenthub.shared.link import Link
 from agenthub.standin import Standin, running
+from tests.cli.support import invoke
 from tests.hubs import RunningHub, running_hub
 from tests.redis_server import RedisServer, free_port, needs_redis, running_redis
 from tests.shared.support import BODY, MIDDLEWARE, replicas, state_of, until
@@ -225,3 +226,22 @@ async def test_a_socket_in_the_file_system(tmp_path: Path) -> None:
     async with running_redis(tmp_path, "--unixsocket", str(path)), hub_with(f"unix://{path}?db=1") as hub:
         await timed(hub, range(2))
         assert link_of(hub).is_up
+
+
+async def test_check_looks_at_redis(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`agenthub check` says whether it answers, and never the password."""
+    async with running(Standin()) as upstream:
+        monkeypatch.setenv("OLLAMA_HOST", upstream)
+        arguments = ("check", "--set", "caching.backend=redis", "--set")
+        answers = await invoke(*arguments, f"caching.url={redis_server.url}")
+        assert (answers.exit_code, answers.stdout.splitlines()[2]) == (
+            0,
+            f"ok    redis: 127.0.0.1:{redis_server.port} db 0 answers",
+        )
+        locked = await invoke(*arguments, f"caching.url=redis://:sesame@127.0.0.1:{redis_server.port}/0")
+        await redis_server.kill()
+        gone = await invoke(*arguments, f"caching.url={redis_server.url}")
+    assert [result.exit_code for result in (locked, gone)] == [1, 1]
+    assert "sesame" not in locked.output
+    assert f"FAIL  redis: 127.0.0.1:{redis_server.port} db 0 does not: " in gone.stdout
+    assert "  ->  Start it, or name another with caching.url." in gone.stdout
