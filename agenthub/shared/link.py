@@ -30,7 +30,7 @@ _FORGOTTEN = 0.1
 _QUEUED = 40
 """Ticks that an operation may wait for a connection, while others get theirs and Redis answers quickly."""
 _CONNECTIONS = 64
-_PROBE_S, _QUICK_S, _CLOSE_S = 0.5, 0.1, 0.5
+_PROBE_S, _CLOSE_S = 0.5, 0.5
 _EVERY_S, _SILENT_S, _SELDOM_S, _STABLE_S, _QUIET_S = 1.0, 4.0, 30.0, 10.0, 60.0
 _SILENT = f"no answer within {_PROBE_S:g} s"
 
@@ -94,10 +94,11 @@ class Link:
     async def close(self) -> None:
         """Let go of everything; operations are ``Away`` from now on."""
         self.is_up = False
+        for ask in list(self._asking):
+            self._let_go(ask)
         if self._watching is not None:
             self._watching.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._watching
+            await asyncio.gather(self._watching, return_exceptions=True)
         if self._ticking is not None:
             self._ticking.cancel()
             self._ticking = None
@@ -150,7 +151,7 @@ class Link:
         if self._asking:
             self._ticking = loop.call_later(TICK_S, self._tick)
         else:
-            self._ticking, self._calm_since = None, loop.time()
+            self._ticking, self._was_strained, self._calm_since = None, False, loop.time()
 
     def _let_go(self, ask: _Ask) -> None:
         self._asking.discard(ask)
@@ -202,18 +203,22 @@ class Link:
         """Connect anew and look twice; return what is wrong, nothing if Redis answers, and quickly."""
         from redis.exceptions import RedisError
 
+        await self._disconnect()
+        ask = _Ask(asyncio.timeout(_PROBE_S), self._ticks)
         try:
-            async with asyncio.timeout(_PROBE_S):
-                await self._disconnect()
+            async with ask.limit:
                 await self._client.ping()
-                began = asyncio.get_running_loop().time()
+                self._begin(ask)
+                ask.began = self._ticks
                 await self._client.ping()
-                took = asyncio.get_running_loop().time() - began
         except TimeoutError:
             return _SILENT
         except (RedisError, OSError) as error:
-            return str(error)
-        return "" if took < _QUICK_S else f"an answer took {took:.2f} s"
+            return str(error) or type(error).__name__
+        finally:
+            self._asking.discard(ask)
+        # What would count as a wait in an operation does so here.
+        return "" if self._ticks - ask.began < 2 else f"an answer takes more than {TICK_S:g} s"
 
     async def _disconnect(self) -> None:
         with suppress(Exception):
