@@ -15,6 +15,7 @@ from agenthub.errors import AgentHubError, UnknownModel
 from agenthub.middleware import Backend
 from agenthub.middleware.cache_key import model_key
 from agenthub.settings import Settings
+from agenthub.shared import Shared
 
 _SHOWN = 12
 Listed = dict[str, list[str]]
@@ -29,6 +30,8 @@ async def examine(settings: Settings, model: str | None) -> AsyncIterator[Findin
         if problem := exposure(settings):
             yield Finding(False, f"host: {problem}", REMEDIES)
         yield Finding(True, f"adapters: {', '.join(hub.plugins.adapters)}")
+        if hub.shared is not None:
+            yield await _examine_redis(hub.shared)
         listed: Listed = {}
         for backend in hub.router.backends.values():
             yield await _examine_backend(hub, backend, listed)
@@ -37,6 +40,18 @@ async def examine(settings: Settings, model: str | None) -> AsyncIterator[Findin
             yield _examine_model(hub, alias, listed)
         if model is not None and model not in settings.models:
             yield _examine_model(hub, model, listed)
+
+
+async def _examine_redis(shared: Shared) -> Finding:
+    name = shared.link.server.name
+    try:
+        problem = await shared.link.probe()
+    finally:
+        await shared.link.close()
+    if not problem:
+        return Finding(True, f"redis: {name} answers")
+    text = f"redis: {name} does not: {problem}; each hub keeps to itself what they would share"
+    return Finding(False, text, ["Start it, or name another with caching.url."])
 
 
 async def _examine_backend(hub: Hub, backend: Backend, listed: Listed) -> Finding:
