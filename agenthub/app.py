@@ -22,6 +22,7 @@ from agenthub.opening import OWN_ADAPTERS
 from agenthub.plugins import Plugins, make_plugins
 from agenthub.routing import Router
 from agenthub.settings import Settings
+from agenthub.shared import make_shared
 
 
 def make_app(
@@ -46,7 +47,9 @@ def make_hub(
     check_modes(settings, plugins)
     check_limits(settings)
     kept = kept or Kept()
-    context = MiddlewareContext(settings, clock, plugins.notify, kept)
+    caching = settings.caching
+    shared = kept.keep("shared", (caching.backend, caching.url), partial(make_shared, caching))
+    context = MiddlewareContext(settings, clock, plugins.notify, kept, shared)
     middleware = make_middleware(settings, plugins, context)
     backends = {
         name: Backend(
@@ -59,7 +62,7 @@ def make_hub(
     }
     router = Router(settings, backends)
     dispatcher = Dispatcher(router, plugins, Balancer(settings.balancing, clock), middleware)
-    return Hub(settings, plugins, router, dispatcher, kept)
+    return Hub(settings, plugins, router, dispatcher, kept, shared)
 
 
 def make_middleware(settings: Settings, plugins: Plugins, context: MiddlewareContext) -> list[Middleware]:

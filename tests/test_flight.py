@@ -422,7 +422,7 @@ async def test_a_leader_who_leaves_stops_nothing(tap: Tap, lane: tuple[str, str]
 @pytest.mark.parametrize("said", ["", "a"], ids=["before-the-first-event", "mid-stream"])
 @pytest.mark.parametrize("joiners", [0, 1, 3])
 async def test_the_last_who_leaves_stops_the_upstream(tap: Tap, lane: tuple[str, str], said: str, joiners: int) -> None:
-    """Within a second; the half-open breaker gets its probe back, and the next one asks anew."""
+    """Within a second; a half-open breaker gets a probe without a verdict back, and the next one asks anew."""
     dialect, adapter = lane
     settings = CircuitBreakerSettings(failure_threshold=1, half_open_probes=1)
     async with running_hub(tap.url, api_mode=adapter, circuit_breaker=settings) as hub:
@@ -438,12 +438,13 @@ async def test_the_last_who_leaves_stops_the_upstream(tap: Tap, lane: tuple[str,
             for client in clients:
                 await client.until(said)
             for left, client in enumerate(clients, 1):
-                assert (call.left.count, breaker.probes) == (0, 1)
+                # The first event has shown that the backend is up.
+                assert (call.left.count, breaker.probes) == (0, 0 if said else 1)
                 await client.leave()
                 await until(lambda left=left: readers(hub) == 1 + joiners - left)
             await call.left.reach(1, timeout_s=1)
             await until(lambda: not caching_of(hub).flights)
-            assert (breaker.state, breaker.probes) == ("half_open", 0)
+            assert (breaker.state, breaker.probes) == ("closed" if said else "half_open", 0)
         assert sorted(await outcomes(hub, 1 + joiners)) == [("miss", "abandoned")] + [("shared", "abandoned")] * joiners
         async with asking(hub, dialect) as client:
             (await tap.call(2)).say("b")
@@ -640,7 +641,8 @@ async def test_a_lone_slow_client_slows_its_upstream(tap: Tap) -> None:
         call = await tap.call()
         await fill(call)
         (flight,) = caching_of(hub).flights
-        assert flight.leader.pending_bytes < 2 * AHEAD_BYTES
+        # And one batch more: all that aiohttp had read of the upstream's socket, beside its raw frames.
+        assert flight.leader.pending_bytes < AHEAD_BYTES + 2 * 2**20
         assert readers(hub) == 1
         call.drop()
         call.finish()

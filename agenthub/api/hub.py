@@ -14,6 +14,7 @@ from agenthub.middleware import Caller
 from agenthub.plugins import Plugins
 from agenthub.routing import Router
 from agenthub.settings import Settings
+from agenthub.shared import Shared
 
 
 @attrs.define(eq=False)
@@ -25,6 +26,7 @@ class Hub:
     router: Router
     dispatcher: Dispatcher
     kept: Kept = attrs.field(factory=Kept, repr=False)
+    shared: Shared | None = None
     running: dict[asyncio.Task[object], Caller] = attrs.field(factory=dict, init=False, repr=False)
     """The requests that it answers, each by its task, until the last byte is with the connection."""
 

@@ -123,7 +123,7 @@ class Connection(web.RequestHandler):
                 self._is_broken(data, is_inside)
                 return
             if message.upgrade or message.path[0] != "/" or message.version < HttpVersion10:
-                self._refuse_strange(message)
+                self._messages[-1] = _tamed(message, body)
             self._body, self._has_begun = body, False
         elif data and not is_inside:
             self._has_begun = True
@@ -141,17 +141,6 @@ class Connection(web.RequestHandler):
         self._body.set_exception(web.RequestPayloadError("the body breaks the rules of HTTP"))
         self._body.feed_eof()
         self.close()
-
-    def _refuse_strange(self, message: RawRequestMessage) -> None:
-        # aiohttp would answer HTTP/0.9, which has neither headers nor a Host, and say in words of its own that it is no
-        # proxy. A URL in the place of a path is the path alone, as it was sent to us.
-        if message.version < HttpVersion10:
-            error = BadHttp(505, "HTTP/1.1 is spoken here")
-        elif message.method == "CONNECT" or message.path == "*":
-            error = BadHttp(405, "405 method not allowed")
-        else:
-            return
-        self._messages[-1] = (_ErrInfo(error.status, error, str(error)), EMPTY_PAYLOAD)
 
     def _expect_head(self) -> None:
         if self._head_timeout_s:
@@ -195,6 +184,23 @@ class Connection(web.RequestHandler):
             _log.info("agenthub.request_refused", error=type(error).__name__)
         else:
             super().log_exception(*args, **kwargs)
+
+
+def _tamed(message: RawRequestMessage, body: StreamReader) -> tuple[Any, StreamReader]:
+    """Return what aiohttp is to handle in the place of a request that it would take for more than it is.
+
+    It would answer HTTP/0.9, which has neither headers nor a Host. Of what follows an ``Upgrade`` that it does not know
+    it drops as much as one read brought, so that the next request could begin anywhere. A URL in the place of a path
+    stands for its path.
+    """
+    error: RequestError
+    if message.version < HttpVersion10:
+        error = BadHttp(505, "HTTP/1.1 is spoken here")
+    elif message.method == "CONNECT" or message.path == "*":
+        error = BadHttp(405, "405 method not allowed")
+    else:
+        return message._replace(should_close=message.should_close or message.upgrade), body
+    return _ErrInfo(error.status, error, str(error)), EMPTY_PAYLOAD
 
 
 def _as_ours(error: HttpProcessingError) -> BadHttp:

@@ -19,6 +19,7 @@ from agenthub.settings import BackendSettings, Settings
 
 if TYPE_CHECKING:
     from agenthub.adapter import Adapter
+    from agenthub.shared import Shared
 
 _UNFIT = re.compile(r"[^!-+\--~]")
 _LONGEST_NAME, _MOST_NAMES = 64, 32
@@ -137,13 +138,15 @@ class Middleware(Protocol):
 class MiddlewareContext:
     """What a middleware is made of: the settings, monotonic time in seconds, and the observers of hooks.
 
-    ``kept.keep`` is for its state that a reload of the configuration leaves as it is.
+    ``kept.keep`` is for its state that a reload of the configuration leaves as it is. ``shared`` is what replicas have
+    in common, None where there is nothing.
     """
 
     settings: Settings
     clock: Callable[[], float] = time.monotonic
     notify: Callable[..., None] = lambda hook, **facts: None
     kept: Kept = attrs.field(factory=Kept, repr=False)
+    shared: Shared | None = None
 
 
 @attrs.frozen

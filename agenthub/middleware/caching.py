@@ -18,6 +18,7 @@ from agenthub.dialects.losses import is_representable
 from agenthub.middleware import Dispatch, Handler, MiddlewareContext
 from agenthub.middleware.cache_entry import Entry, Recording
 from agenthub.middleware.cache_key import make_key
+from agenthub.middleware.cache_shared import make_shared_cache
 from agenthub.middleware.cache_store import BoundedMemoryCache
 from agenthub.middleware.flight import Flight, Flights
 from agenthub.settings import CachingSettings
@@ -152,7 +153,8 @@ def make_caching(context: MiddlewareContext) -> Caching:
     """Return the middleware for the settings, with a cache in memory: the last hub's, if [caching] is the same."""
     settings = context.settings.caching
 
-    def make() -> BoundedMemoryCache:
-        return BoundedMemoryCache(max_bytes=settings.max_bytes, clock=context.clock)
+    def make() -> BaseCache:
+        memory = BoundedMemoryCache(max_bytes=settings.max_bytes, clock=context.clock)
+        return memory if context.shared is None else make_shared_cache(memory, context.shared)
 
     return Caching(settings, context.kept.keep("caching", settings, make), context.clock)

@@ -116,4 +116,12 @@ def make_limits(context: MiddlewareContext) -> Limits:
     """Return the middleware for the settings; what counts is made only where a client has a limit."""
     found = context.settings.clients.items()
     clients = {name: client for name, client in found if client.requests_per_minute or client.max_concurrency}
-    return Limits(clients, make_memory_quotas() if clients else None)
+    return Limits(clients, _make_quotas(context) if clients else None)
+
+
+def _make_quotas(context: MiddlewareContext) -> Quotas:
+    if context.shared is None:
+        return make_memory_quotas()
+    from agenthub.middleware.quotas_shared import make_shared_quotas
+
+    return make_shared_quotas(context.shared)

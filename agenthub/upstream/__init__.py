@@ -6,7 +6,7 @@ import asyncio
 import io
 import os
 import re
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, suppress
 from types import TracebackType
 from typing import Self
@@ -23,7 +23,7 @@ from agenthub.settings import BackendSettings
 from agenthub.upstream.errors import kept_headers, make_status_error
 from agenthub.upstream.hiding import Hiding
 from agenthub.upstream.patience import Patience
-from agenthub.upstream.reading import read_any, read_start, read_whole
+from agenthub.upstream.reading import read_any, read_start, read_whole, read_within
 from agenthub.upstream.upload import Upload
 
 # llama.cpp's server closes idle connections after 5 s, so a pooled one must not be older than that.
@@ -106,7 +106,10 @@ class HttpUpstream:
                         parser = StreamParser(codec, lane.raw, lane.rename, self.settings.max_frame_bytes)
                         idle_s = 0.0 if codec.is_patient else self.settings.idle_timeout_s
                         opening: Batch = (started,)
-                        async with aclosing(_batches(parser, response.content, patience, idle_s)) as batches:
+                        pieces = read_any(response.content)
+                        if lane.is_whole:
+                            pieces = read_within(pieces, self.settings.max_answer_bytes)
+                        async with aclosing(_batches(parser, pieces, patience, idle_s)) as batches:
                             async for batch in batches:
                                 if type(batch[-1]) is Finished:
                                     last = opening + batch
@@ -184,9 +187,9 @@ def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
 
 
 async def _batches(
-    parser: StreamParser, content: aiohttp.StreamReader, patience: Patience, idle_s: float
+    parser: StreamParser, pieces: AsyncIterator[bytes], patience: Patience, idle_s: float
 ) -> AsyncGenerator[Batch, None]:
-    async for data in read_any(content):
+    async for data in pieces:
         if batch := parser.feed(data):
             patience.pause()
             yield batch

@@ -45,8 +45,22 @@ async def read_whole(content: aiohttp.StreamReader, most: int) -> bytes:
     """Return all of a body; raise UpstreamProtocol for one of more than ``most`` bytes (0: no limit)."""
     body = await read_start(content, most + 1 if most else sys.maxsize)
     if 0 < most < len(body):
-        raise UpstreamProtocol(f"the upstream's answer is larger than max_answer_bytes, {most} bytes")
+        raise _too_large(most)
     return body
+
+
+async def read_within(pieces: AsyncIterator[bytes], most: int) -> AsyncIterator[bytes]:
+    """Yield the pieces of a stream that is collected into a whole answer; the same limit, and the same error."""
+    size = 0
+    async for data in pieces:
+        size += len(data)
+        if 0 < most < size:
+            raise _too_large(most)
+        yield data
+
+
+def _too_large(most: int) -> UpstreamProtocol:
+    return UpstreamProtocol(f"the upstream's answer is larger than max_answer_bytes, {most} bytes")
 
 
 async def read_start(content: aiohttp.StreamReader, size: int) -> bytes:
