@@ -16,6 +16,7 @@ OWN_HEADERS = (
     "server-timing",
     "retry-after",
     "x-should-retry",
+    "www-authenticate",
     "ratelimit-",
     "x-ratelimit-",
 )

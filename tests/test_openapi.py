@@ -276,6 +276,29 @@ async def test_lists_without_a_backend_fail_as_documented(path: str) -> None:
         DESCRIBED.check("GET", documented, await hub.get(path), status=503 if path == "/ready" else 502)
 
 
+OPEN = {("GET", "/health"), ("GET", "/ready")}
+FREE = {*OPEN, ("GET", "/"), ("GET", "/openapi.json")}
+"""What no right is needed for."""
+
+
+async def test_who_may_call_is_as_documented() -> None:
+    """Without a key 401, without the right 403, in the dialect's shape; /health and /ready ask for none."""
+    clients = {"nobody": ClientSettings(api_key="a-key", models=(), operations=("ps",))}
+    async with running(Standin()) as upstream, running_hub(upstream, clients=clients) as hub:
+        for route, operation in DESCRIBED.operations().items():
+            method, path = route
+            url = path.replace("{id}", "standin").replace("{digest}", f"sha256:{'0' * 64}")
+            body = example(route) if route in TAKING else b""
+            stranger = await ask(hub, (method, url), body)
+            assert ("401" in operation["responses"], "security" in operation) == (route not in OPEN, route in OPEN)
+            DESCRIBED.check(*route, stranger, status=200 if route in OPEN else 401)
+            if route not in FREE and path != "/api/ps":
+                refused = await ask(hub, (method, url), body, Authorization="Bearer a-key")
+                DESCRIBED.check(*route, refused, status=403)
+    schemes = DESCRIBED.document["components"]["securitySchemes"]
+    assert [{}, *({name: []} for name in schemes)] == DESCRIBED.document["security"]
+
+
 async def test_a_model_that_is_not_listed_is_missing_as_documented(hub: RunningHub) -> None:
     """404 in OpenAI's shape, whatever the name consists of."""
     for name in ("a/b", "a%2Fb", "%0A", "%00%F4"):

@@ -35,7 +35,10 @@ SCHEMAS: Mapping[str, Schema] = {
 
 STATUSES: Mapping[int, str] = {
     400: "The request is not what the endpoint takes, or the backend's API cannot do all that it asks for.",
-    404: "No backend has the model.",
+    401: "The hub wants a key, and the one that was shown is none of its clients'.",
+    403: "The client may not use this operation or this model. Without a body: the page that asks (Origin) may not "
+    "call, or the hub is not known by this name (Host).",
+    404: "No backend has the model, or the client may not see it.",
     408: "The client fell silent in the middle of its body; or so said the upstream.",
     413: "The body is larger than `max_body_bytes`.",
     429: "Too many requests: of the client at the hub, or of the hub at the upstream.",
@@ -47,6 +50,8 @@ STATUSES: Mapping[int, str] = {
 }
 """The errors that are described by themselves. Any other status of an upstream is kept too."""
 
+GUARDED = (401, 403)
+"""How a request fails that the hub does not let in."""
 ASKING = (400, 404, 408, 413, 429, 500, 501, 502, 503, 504)
 """How a request fails that is dispatched to a backend."""
 _OTHER = "Any other error of the upstream, its status kept."
@@ -73,7 +78,12 @@ def _name(dialect: str, status: str) -> str:
 
 def _response(dialect: str, status: str, about: str) -> dict[str, Any]:
     waits = ("X-Request-Id", "Retry-After")
-    headers = {"429": (*waits, *RATES[dialect]), "503": (*waits, "x-should-retry"), "default": waits}
+    headers = {
+        "401": ("X-Request-Id", "WWW-Authenticate"),
+        "429": (*waits, *RATES[dialect]),
+        "503": (*waits, "x-should-retry"),
+        "default": waits,
+    }
     return {
         "description": about,
         "headers": header_refs(headers.get(status, ("X-Request-Id",))),
