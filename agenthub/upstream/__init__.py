@@ -18,7 +18,7 @@ from yarl import URL
 from agenthub.canonical import Batch, Finished, Started
 from agenthub.dialects import StreamParser, parse_whole
 from agenthub.dialects.lane import Lane
-from agenthub.errors import AgentHubError, InvalidRequest, UpstreamError, UpstreamTimeout
+from agenthub.errors import AgentHubError, InvalidRequest, UpstreamError, UpstreamProtocol, UpstreamTimeout
 from agenthub.settings import BackendSettings
 from agenthub.upstream.errors import kept_headers, make_status_error
 from agenthub.upstream.hiding import Hiding
@@ -173,6 +173,8 @@ class HttpUpstream:
                 )
             case TimeoutError():
                 return UpstreamTimeout(f"backend {self.name} kept silent for too long")
+            case aiohttp.ClientResponseError():
+                return UpstreamProtocol(f"backend {self.name} at {self.settings.url} does not speak HTTP")
             case _:
                 return UpstreamError(f"backend {self.name} broke off the connection")
 
