@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, suppress
+from functools import partial
 
-import structlog
 from aiohttp import web
 
 from agenthub.api import add_routes
 from agenthub.api.hub import SERVING, Hub, Serving
+from agenthub.balancing import Balancer
 from agenthub.dispatch import Dispatcher
 from agenthub.errors import ConfigError
+from agenthub.kept import Kept
 from agenthub.middleware import Backend, Middleware, MiddlewareContext
+from agenthub.middleware.slots import Slots
+from agenthub.opening import OWN_ADAPTERS, open_hub
 from agenthub.plugins import Plugins, make_plugins
 from agenthub.routing import Router
 from agenthub.settings import Settings
-
-_log = structlog.get_logger("agenthub")
-OWN_ADAPTERS = ("native", "openai")
 
 
 def make_app(
@@ -33,22 +32,30 @@ def make_app(
     app = web.Application(client_max_size=settings.max_body_bytes)
     app[SERVING] = Serving(make_hub(settings, plugins or make_plugins(settings.plugins), clock))
     add_routes(app)
-    app.cleanup_ctx.append(_open_backends)
+    app.cleanup_ctx.append(_open)
     return app
 
 
-def make_hub(settings: Settings, plugins: Plugins, clock: Callable[[], float] = time.monotonic) -> Hub:
-    """Return the hub with its backends not yet open; raises ConfigError."""
+def make_hub(
+    settings: Settings, plugins: Plugins, clock: Callable[[], float] = time.monotonic, kept: Kept | None = None
+) -> Hub:
+    """Return the hub, not yet open; raises ConfigError. ``kept`` is what the hub before it hands on."""
     check_modes(settings, plugins)
-    context = MiddlewareContext(settings, clock, plugins.notify)
+    kept = kept or Kept()
+    context = MiddlewareContext(settings, clock, plugins.notify, kept)
     middleware = make_middleware(settings, plugins, context)
     backends = {
-        name: Backend(name, backend, {kind: found.make(name, backend) for kind, found in plugins.adapters.items()})
+        name: Backend(
+            name,
+            backend,
+            {kind: found.make(name, backend) for kind, found in plugins.adapters.items()},
+            kept.keep(f"slots of {name}", backend, partial(Slots, name, backend)),
+        )
         for name, backend in settings.backends.items()
     }
     router = Router(settings, backends)
-    dispatcher = Dispatcher(router, plugins, middleware)
-    return Hub(settings, plugins, router, dispatcher)
+    dispatcher = Dispatcher(router, plugins, Balancer(settings.balancing, clock), middleware)
+    return Hub(settings, plugins, router, dispatcher, kept)
 
 
 def make_middleware(settings: Settings, plugins: Plugins, context: MiddlewareContext) -> list[Middleware]:
@@ -77,32 +84,6 @@ def check_modes(settings: Settings, plugins: Plugins) -> None:
             raise ConfigError(f"{source}: {key}: {mode!r} is no installed adapter: use one of {known}{remedy}")
 
 
-async def _open_backends(app: web.Application) -> AsyncIterator[None]:
-    hub = app[SERVING].hub
-    for kind in OWN_ADAPTERS:
-        if kind not in hub.plugins.adapters:
-            _log.warning("agenthub.adapter_missing", kind=kind, remedy=f"pip install agenthub-adapter-{kind}")
-    async with AsyncExitStack() as stack:
-        for backend in hub.router.backends.values():
-            for adapter in backend.adapters.values():
-                await stack.enter_async_context(adapter)
-            mode = hub.router.api_mode(backend)
-            title = hub.plugins.adapters[mode].title
-            _log.info(f"Using {title}", backend=backend.name, url=backend.settings.url, api_mode=mode)
-        refreshing = asyncio.create_task(_keep_fresh(hub.router, hub.settings.health.models_refresh_s))
+async def _open(app: web.Application) -> AsyncIterator[None]:
+    async with open_hub(app[SERVING].hub):
         yield
-        refreshing.cancel()
-        with suppress(asyncio.CancelledError):
-            await refreshing
-        await hub.router.close()
-        hub.dispatcher.close()
-
-
-async def _keep_fresh(router: Router, every_s: float) -> None:
-    await router.refresh()
-    while every_s:
-        await asyncio.sleep(every_s)
-        try:
-            await router.refresh()
-        except Exception:
-            _log.exception("agenthub.refresh_failed")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from functools import partial
 
 import attrs
 
+from agenthub.balancing import Balancer
 from agenthub.canonical import Batch, Finished, Loss, RelayRequest, Request
 from agenthub.errors import AgentHubError, Unsupported, UpstreamReport
 from agenthub.middleware import Backend, Caller, Dispatch, Handler, Middleware, build_chain
@@ -26,6 +28,7 @@ class Dispatcher:
 
     router: Router
     plugins: Plugins
+    balancer: Balancer
     middleware: Sequence[Middleware] = ()
     chain: Handler = attrs.field(init=False)
     _select: Callable[..., Backend] = attrs.field(init=False)
@@ -54,7 +57,18 @@ class Dispatcher:
         if self.router.settings.sidecar:
             request = dispatch.request = attrs.evolve(request, sidecar=True)
         dispatch.upstream_model, dispatch.cache_scope = route.upstream_model, route.cache_scope
-        backend = dispatch.backend = self._select(request=request, candidates=route.candidates)
+        candidates = route.candidates
+        if len(candidates) > 1 and not isinstance(request, RelayRequest):
+            candidates = self.balancer.order(candidates, request, caller.client)
+        chosen = self._select(request=request, candidates=candidates)
+        if chosen is not candidates[0]:
+            candidates = [chosen, *(backend for backend in candidates if backend is not chosen)]
+        dispatch.candidates = candidates
+        dispatch.assign = partial(self._assign, dispatch, route)
+        self._assign(dispatch, route, chosen)
+
+    def _assign(self, dispatch: Dispatch, route: Route, backend: Backend) -> None:
+        request, caller, dispatch.backend = dispatch.request, dispatch.caller, backend
         dispatch.api_mode = self.router.api_mode(backend, caller, route)
         adapter = dispatch.adapter = backend.adapters[dispatch.api_mode]
         if request.operation not in adapter.operations:

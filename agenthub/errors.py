@@ -14,7 +14,7 @@
     │   ├── RateLimited         429  + Retry-After
     │   └── Unsupported         400  or 501 where the whole operation is missing
     └── DispatchError                the request was good
-        ├── BackendUnavailable  503  + Retry-After; refused by the hub itself (breaker open)
+        ├── BackendUnavailable  503  + Retry-After; refused by the hub itself (breaker open, queue full)
         └── UpstreamError       502  what the circuit breaker counts
             ├── UpstreamProtocol     the upstream broke its own wire format, or ended early
             ├── UpstreamStatus       the upstream's own status and words
@@ -108,15 +108,20 @@ class Unsupported(RequestError):
 
 
 class DispatchError(AgentHubError):
-    """A good request that could not be answered."""
+    """A good request that could not be answered.
+
+    ``is_final`` says that it is no use to ask again at once: the hub has done so itself, or would get the same.
+    """
 
     status = 502
+    is_final: bool = False
 
 
 class BackendUnavailable(DispatchError):
     """The hub itself refused to ask the backend; a probe may pass in ``retry_after_s``."""
 
     status = 503
+    is_final = True
 
     def __init__(self, message: str, *, retry_after_s: float) -> None:
         super().__init__(message)
@@ -124,13 +129,9 @@ class BackendUnavailable(DispatchError):
 
 
 class UpstreamError(DispatchError):
-    """The upstream could not be reached or failed; counts against its circuit breaker when ``counted``.
-
-    ``is_final`` says that it is no use to ask again at once: the hub has done so itself, or would get the same.
-    """
+    """The upstream could not be reached or failed; counts against its circuit breaker when ``counted``."""
 
     counted: bool = True
-    is_final: bool = False
 
 
 class UpstreamTimeout(UpstreamError):

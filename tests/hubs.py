@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,10 +18,13 @@ from aiohttp import ClientSession, web
 from agenthub.api.hub import SERVING, Hub
 from agenthub.app import make_app
 from agenthub.plugins import Plugins
-from agenthub.settings import BackendSettings, Settings
+from agenthub.settings import BackendSettings, RetrySettings, Settings
 
 LANES = [(dialect, adapter) for dialect in ("ollama", "openai") for adapter in ("native", "openai")]
 """Which dialect the client speaks, and through which adapter the hub asks."""
+
+ONCE = RetrySettings(attempts=1)
+"""For tests of failures: a request is sent once, so that the first failure is the answer."""
 
 PATIENCE_S = 20.0
 """How long an SDK waits for an answer: less than a test may take, so that one that hangs says where."""
@@ -131,3 +135,10 @@ async def running_hub(
                 yield RunningHub(url, app[SERVING].hub, await stack.enter_async_context(ClientSession()), lines, stack)
         finally:
             await runner.cleanup()
+
+
+async def until(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
+    """Return as soon as ``condition`` is true; TimeoutError after ``timeout_s`` seconds."""
+    async with asyncio.timeout(timeout_s):
+        while not condition():  # noqa: ASYNC110 (what is waited for has no event)
+            await asyncio.sleep(0.001)

@@ -11,7 +11,7 @@ from agenthub.errors import BackendUnavailable
 from agenthub.middleware.circuit_breaker import Breaker
 from agenthub.settings import CircuitBreakerSettings
 from agenthub.standin import Fault, Standin, running
-from tests.hubs import LANES, Clock, running_hub
+from tests.hubs import LANES, ONCE, Clock, running_hub
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 PATHS = {"ollama": "/api/chat", "openai": "/v1/chat/completions"}
@@ -134,7 +134,7 @@ async def test_an_upstream_that_is_gone(dialect: str, adapter: str) -> None:
 async def test_what_counts_as_a_failure(fault: Fault, counts: bool) -> None:
     """The upstream's failures do; its refusals of a client's mistake do not."""
     standin = Standin()
-    async with running(standin) as upstream, running_hub(upstream) as hub:
+    async with running(standin) as upstream, running_hub(upstream, retries=ONCE) as hub:
         for _ in range(3):
             # A connection that breaks before any byte is tried once more, so there are two for each.
             standin.script(*([fault, fault] if fault in (Fault.reset(), Fault.close()) else [fault]))

@@ -14,7 +14,7 @@ import pytest
 
 from agenthub.settings import BackendSettings, HealthSettings
 from agenthub.standin import Fault, Standin, running
-from tests.hubs import Answered, RunningHub, running_hub
+from tests.hubs import ONCE, Answered, RunningHub, running_hub
 
 PATHS = {"ollama": "/api/chat", "openai": "/v1/chat/completions"}
 MESSAGES: list[Any] = [{"role": "user", "content": "hi"}]
@@ -28,7 +28,7 @@ def standin() -> Standin:
 
 @pytest.fixture
 async def hub(lane: tuple[str, str], standin: Standin) -> AsyncIterator[RunningHub]:
-    async with running(standin) as upstream, running_hub(upstream, api_mode=lane[1]) as running_one:
+    async with running(standin) as upstream, running_hub(upstream, api_mode=lane[1], retries=ONCE) as running_one:
         yield running_one
 
 
@@ -167,7 +167,7 @@ async def test_a_client_that_leaves_closes_the_upstream(
 
 async def timed_out(upstream: str, fault: Fault, standin: Standin, **backend: Any) -> Answered:
     backends = {"slow": BackendSettings(url=upstream, **backend)}
-    async with running_hub(backends, health=HealthSettings(models_refresh_s=0)) as hub:
+    async with running_hub(backends, health=HealthSettings(models_refresh_s=0, interval_s=0)) as hub:
         standin.script(fault)
         return await hub.post("/api/chat", BODY | {"stream": True})
 

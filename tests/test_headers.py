@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from agenthub.settings import BackendSettings, LogSettings
-from tests.hubs import RunningHub, running_hub
+from tests.hubs import ONCE, RunningHub, running_hub
 from tests.replay.exchanges import Exchange
 from tests.replay.wire import Message, playing, send
 from tests.test_broken_answers import PATHS, STREAMS, TYPES, WHOLE, answer
@@ -110,7 +110,7 @@ async def test_headers_of_an_answer(lane: tuple[str, str], streamed: bool) -> No
 async def test_headers_of_a_refusal(lane: tuple[str, str]) -> None:
     """The same of an error."""
     told = with_headers(answer(lane[1], [b'{"error":"slow down"}'], status=429), *HOP_BY_HOP, *END_TO_END, *KEPT)
-    async with playing(told) as (upstream, _), running_hub(upstream, api_mode=lane[1]) as hub:
+    async with playing(told) as (upstream, _), running_hub(upstream, api_mode=lane[1], retries=ONCE) as hub:
         got = await send(hub.url, request(lane[0]))
     assert got.status == 429
     check_answer(got)

@@ -15,7 +15,7 @@ from agenthub.settings import BackendSettings, CircuitBreakerSettings, HealthSet
 from agenthub.standin import Fault, Standin, running
 from tests.hubs import Answered, RunningHub, running_hub
 
-NO_REFRESH = HealthSettings(models_refresh_s=0)
+NO_REFRESH = HealthSettings(models_refresh_s=0, interval_s=0)
 SUCCESS = {"status": "success"}
 
 

@@ -77,7 +77,7 @@ async def test_an_unknown_model_is_a_404_in_each_dialects_words(hub: RunningHub)
 async def test_a_model_that_nobody_lists_goes_to_the_default_backend(urls: tuple[str, str], two: Standin) -> None:
     """So a model that was pulled a second ago works, and a missing one gets the upstream's own words."""
     backends = {"one": BackendSettings(url=urls[0]), "two": BackendSettings(url=urls[1])}
-    settings: dict[str, Any] = {"default_backend": "two", "health": HealthSettings(models_refresh_s=0)}
+    settings: dict[str, Any] = {"default_backend": "two", "health": HealthSettings(models_refresh_s=0, interval_s=0)}
     async with running_hub(backends, **settings) as hub:
         assert (await hub.post("/api/chat", body("new"))).status == 404
         two.models = (*two.models, "new")  # type: ignore[assignment,arg-type]
@@ -95,7 +95,7 @@ async def test_a_backend_serves_only_the_models_it_is_meant_for(urls: tuple[str,
 
 async def test_the_list_is_not_fetched_on_the_way_of_a_request(urls: tuple[str, str], one: Standin) -> None:
     """Requests for models ask the upstreams for nothing but the answer, once the list is there."""
-    async with running_hub(urls[0], health=HealthSettings(models_refresh_s=0)) as hub:
+    async with running_hub(urls[0], health=HealthSettings(models_refresh_s=0, interval_s=0)) as hub:
         await hub.post("/api/chat", body("shared"))
         before = len(one.requests)
         for _ in range(5):

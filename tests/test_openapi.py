@@ -20,7 +20,7 @@ from agenthub.settings import BackendSettings
 from agenthub.standin import Fault, Standin, running
 from tests.described import Described
 from tests.dialects import recorded
-from tests.hubs import Answered, RunningHub, running_hub
+from tests.hubs import ONCE, Answered, RunningHub, running_hub
 
 DESCRIBED = Described(
     make_document([(method, path) for method, path, _ in ROUTES if path != ANYWHERE], ["native", "openai"], __version__)
@@ -42,7 +42,7 @@ def standin() -> Standin:
 
 @pytest.fixture
 async def hub(standin: Standin) -> AsyncIterator[RunningHub]:
-    async with running(standin) as upstream, running_hub(upstream, max_body_bytes=100_000) as running_one:
+    async with running(standin) as upstream, running_hub(upstream, max_body_bytes=100_000, retries=ONCE) as running_one:
         yield running_one
 
 
@@ -196,7 +196,7 @@ async def test_failures_are_as_documented(standin: Standin, route: tuple[str, st
     async with running(standin) as upstream:
         mode = "native" if path.startswith("/api/") else "openai"
         backends = {"ollama": BackendSettings(url=upstream, api_mode=mode, first_event_timeout_s=0.05)}
-        async with running_hub(backends) as hub:
+        async with running_hub(backends, retries=ONCE) as hub:
             for status in (429, 418):
                 standin.script(Fault.answer(status, headers={"Retry-After": "7"}).at(path))
                 DESCRIBED.check(*route, await hub.post(path, good), status=status, named=status == 429)

@@ -18,7 +18,7 @@ from agenthub.standin import Fault, Standin, running
 from tests.hubs import Answered, RunningHub, running_hub
 
 MEBIBYTE = 2**20
-NO_REFRESH = HealthSettings(models_refresh_s=0)
+NO_REFRESH = HealthSettings(models_refresh_s=0, interval_s=0)
 HELLO = "/api/blobs/sha256:" + hashlib.sha256(b"hello").hexdigest()
 
 

@@ -14,10 +14,10 @@ from agenthub.dialects.openai import fields as openai_fields
 from agenthub.errors import (
     AgentHubError,
     BackendUnavailable,
+    DispatchError,
     RateLimited,
     RequestError,
     TooLarge,
-    UpstreamError,
     UpstreamStatus,
 )
 from agenthub.middleware import Caller
@@ -51,7 +51,7 @@ def error_response(caller: Caller, error: AgentHubError) -> web.Response:
         response.headers.update(error.headers)
     if isinstance(error, BackendUnavailable | RateLimited):
         response.headers["Retry-After"] = str(math.ceil(error.retry_after_s))
-    if isinstance(error, BackendUnavailable) or (isinstance(error, UpstreamError) and error.is_final):
+    if isinstance(error, DispatchError) and error.is_final:
         # The SDKs would ask twice more at once; the breaker has already said no, or the hub has tried again itself.
         response.headers["x-should-retry"] = "false"
     return response

@@ -10,6 +10,7 @@ from agenthub.api.hub import Hub, hub_of
 from agenthub.dialects import jsontext
 from agenthub.errors import AgentHubError
 from agenthub.middleware import Backend, Caller
+from agenthub.verbs import ping
 
 
 async def health(http_request: web.Request, caller: Caller) -> web.Response:
@@ -29,12 +30,9 @@ async def ready(http_request: web.Request, caller: Caller) -> web.Response:
 
 async def _problem(hub: Hub, backend: Backend) -> str:
     try:
-        async with asyncio.timeout(hub.settings.health.ping_timeout_s or None):
-            await hub.router.adapter(backend).ping()
+        await ping(hub.router, backend)
     except AgentHubError as error:
         return str(error)
-    except TimeoutError:
-        return "did not answer in time"
     return ""
 
 

@@ -6,6 +6,7 @@ import attrs
 from aiohttp import web
 
 from agenthub.dispatch import Dispatcher
+from agenthub.kept import Kept
 from agenthub.plugins import Plugins
 from agenthub.routing import Router
 from agenthub.settings import Settings
@@ -19,6 +20,7 @@ class Hub:
     plugins: Plugins
     router: Router
     dispatcher: Dispatcher
+    kept: Kept = attrs.field(factory=Kept, repr=False)
 
     forwards_authorization: bool = attrs.field(init=False)
     """True where any backend is to see the client's own Authorization header."""

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 
 import attrs
 from aiohttp import web
 
 from agenthub.api.bodies import body_length, read_body, stream_body
-from agenthub.api.hub import Hub, hub_of
+from agenthub.api.hub import hub_of
 from agenthub.api.listing import listed_models
 from agenthub.api.streaming import answer
-from agenthub.canonical import JSON, RawFrames, RelayRequest
 from agenthub.dialects.ollama import blobs, fields, listing
-from agenthub.errors import AgentHubError, Unsupported, UpstreamTimeout
-from agenthub.middleware import Backend, Caller
+from agenthub.errors import AgentHubError
+from agenthub.middleware import Caller
+from agenthub.verbs import ask_verb, list_running
 
 COMPATIBLE_VERSION = "0.9.3"
 """The version of Ollama that the hub claims to be where no upstream tells one; editors refuse a server without."""
@@ -33,7 +32,7 @@ async def version(http_request: web.Request, caller: Caller) -> web.Response:
     backends = sorted(hub.router.backends.values(), key=lambda backend: backend is not default)
     for backend in backends:
         try:
-            return _json(listing.render_version(listing.parse_version(await _relay(hub, backend, "version"))))
+            return _json(listing.render_version(listing.parse_version(await ask_verb(hub.router, backend, "version"))))
         except AgentHubError:
             continue
     return _json(listing.render_version(COMPATIBLE_VERSION))
@@ -48,7 +47,7 @@ async def ps(http_request: web.Request, caller: Caller) -> web.Response:
     """List what the backends hold in memory; those that do not answer are left out, unless none does."""
     hub = hub_of(http_request)
     backends = list(hub.router.backends.values())
-    results = await asyncio.gather(*(_running(hub, backend) for backend in backends), return_exceptions=True)
+    results = await asyncio.gather(*(list_running(hub.router, backend) for backend in backends), return_exceptions=True)
     entries = [entry for result in results if isinstance(result, list) for entry in result]
     failures = [result for result in results if isinstance(result, BaseException)]
     if failures and len(failures) == len(results):
@@ -77,22 +76,6 @@ async def upload_blob(http_request: web.Request, caller: Caller) -> web.StreamRe
         length=body_length(http_request),
     )
     return await answer(http_request, caller, blobs.UPLOAD_CODEC, request)
-
-
-async def _running(hub: Hub, backend: Backend) -> list[Mapping[str, JSON]]:
-    return listing.parse_running(await _relay(hub, backend, "ps"))
-
-
-async def _relay(hub: Hub, backend: Backend, verb: str) -> bytes:
-    adapter = hub.router.adapter(backend)
-    if verb not in adapter.operations:
-        raise Unsupported(f"{verb} is not supported by backend {backend.name}", status=501)
-    try:
-        async with asyncio.timeout(hub.settings.health.ping_timeout_s or None):
-            batches = [batch async for batch in adapter.relay(RelayRequest(verb=verb, model=""))]
-    except TimeoutError as error:
-        raise UpstreamTimeout(f"backend {backend.name} did not answer in time") from error
-    return b"".join(event.data for batch in batches for event in batch if isinstance(event, RawFrames))
 
 
 def _json(body: bytes) -> web.Response:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 
@@ -10,13 +9,16 @@ import attrs
 import structlog
 from aiohttp import web
 
+from agenthub.api.headers import make_headers
 from agenthub.api.hub import hub_of
-from agenthub.api.responses import StreamedResponse, make_whole
+from agenthub.api.responses import make_whole
+from agenthub.api.stream import Stream
 from agenthub.canonical import Batch, Event, Finished, RawFrames, Request, Started, assemble
 from agenthub.dialects import Codec
 from agenthub.dialects.codec import BROKEN, as_upstream_error
+from agenthub.dialects.openai import fields
 from agenthub.errors import AgentHubError, UpstreamProtocol, UpstreamReport
-from agenthub.middleware import Caller, Dispatch, field_names
+from agenthub.middleware import Caller, Dispatch
 
 _log = structlog.get_logger("agenthub")
 
@@ -82,29 +84,28 @@ def _complete(codec: Codec, dispatch: Dispatch, body: bytes) -> bytes:
 async def _stream(
     http_request: web.Request, codec: Codec, dispatch: Dispatch, batches: AsyncGenerator[Batch, None]
 ) -> web.StreamResponse:
-    # Until the first batch is there, a failure keeps its own status.
-    first = await anext(batches)
-    headers = make_headers(dispatch, first[0])
-    headers |= {"Content-Type": codec.stream_type, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    response = StreamedResponse(headers=headers)
-    dispatch.status = 200
-    render = _renderer(codec, dispatch, first[0])
-    opening = render(first)
+    ping_s = hub_of(http_request).settings.sse_ping_s if codec.stream_type == fields.STREAM_TYPE else 0.0
     # A client that left is no error of ours: the upstream is closed, and there is nobody to tell.
-    with suppress(ConnectionResetError):
-        await response.prepare(http_request)
+    with suppress(ConnectionResetError), Stream(http_request, dispatch, codec.stream_type, ping_s) as stream:
         try:
-            await _send(response, dispatch, first, opening)
+            first = await anext(batches)
+            render = _renderer(codec, dispatch, first[0])
+            opening = render(first)
+            await stream.open(first[0])
+            await stream.send(first, opening)
             async for batch in batches:
-                await _send(response, dispatch, batch, render(batch))
+                await stream.send(batch, render(batch))
         except ConnectionResetError:
             raise
         except Exception as error:
+            if not stream.is_open:
+                # A failure keeps its own status until the first batch, or a ping, is there.
+                raise
             await _tell(batches, error)
             if dispatch.finished is None and not isinstance(error, UpstreamReport):
-                await response.write(codec.render_stream_error(_as_ours(dispatch, error)))
-        await response.write_eof()
-    return response
+                await stream.write(codec.render_stream_error(_as_ours(dispatch, error)))
+        await stream.end()
+    return stream.response
 
 
 def _as_ours(dispatch: Dispatch, error: Exception) -> AgentHubError:
@@ -118,15 +119,6 @@ def _as_ours(dispatch: Dispatch, error: Exception) -> AgentHubError:
     return AgentHubError("internal error")
 
 
-async def _send(response: web.StreamResponse, dispatch: Dispatch, batch: Batch, data: bytes) -> None:
-    if type(batch[-1]) is Finished:
-        # The last frames and the end of the body in one write.
-        await response.write_eof(data)
-    elif data:
-        await response.write(data)
-    dispatch.sent(batch, len(data))
-
-
 def _renderer(codec: Codec, dispatch: Dispatch, started: Event) -> Callable[[Batch], bytes]:
     if isinstance(started, Started) and started.raw_path == codec.path and started.streamed:
         return _raw_frames
@@ -135,29 +127,3 @@ def _renderer(codec: Codec, dispatch: Dispatch, started: Event) -> Callable[[Bat
 
 def _raw_frames(batch: Batch) -> bytes:
     return b"".join([event.data for event in batch if type(event) is RawFrames])
-
-
-def make_headers(dispatch: Dispatch, started: Event) -> dict[str, str]:
-    """Return what the hub tells about a dispatch, and what the upstream may tell its client."""
-    headers = {
-        "X-Request-Id": dispatch.caller.request_id,
-        "X-AgentHub-Backend": dispatch.backend.name if dispatch.backend is not None else "",
-        "X-AgentHub-Api-Mode": dispatch.api_mode,
-        "X-AgentHub-Cache": dispatch.cache,
-        "Server-Timing": _timing(dispatch),
-    }
-    if isinstance(started, Started) and started.headers:
-        headers |= started.headers
-    if dispatch.caller.reply_headers:
-        headers |= dispatch.caller.reply_headers
-    if dispatch.losses:
-        headers["X-AgentHub-Dropped"] = ",".join(field_names(dispatch.losses))
-    return headers
-
-
-def _timing(dispatch: Dispatch) -> str:
-    now = time.perf_counter()
-    first = dispatch.first_event_at or now
-    upstream = first - dispatch.asked_at if dispatch.asked_at is not None else 0.0
-    total = now - dispatch.started_at
-    return f"hub;dur={1000 * (total - upstream):.2f}, upstream;dur={1000 * upstream:.2f}"

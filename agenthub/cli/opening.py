@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
 from agenthub.api.hub import Hub
 from agenthub.app import make_hub
+from agenthub.opening import open_adapters
 from agenthub.plugins import make_plugins
 from agenthub.settings import Settings
 
@@ -15,8 +16,5 @@ from agenthub.settings import Settings
 async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
     """Yield the hub with every adapter of every backend open; raises ConfigError and PluginError."""
     hub = make_hub(settings, make_plugins(settings.plugins))
-    async with AsyncExitStack() as stack:
-        for backend in hub.router.backends.values():
-            for adapter in backend.adapters.values():
-                await stack.enter_async_context(adapter)
+    async with open_adapters(hub):
         yield hub

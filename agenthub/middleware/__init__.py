@@ -13,6 +13,8 @@ import attrs
 
 from agenthub.canonical import Batch, Finished, Loss, Request, Usage
 from agenthub.errors import AgentHubError
+from agenthub.kept import Kept
+from agenthub.middleware.slots import Slots
 from agenthub.settings import BackendSettings, Settings
 
 if TYPE_CHECKING:
@@ -30,6 +32,15 @@ class Backend:
     name: str
     settings: BackendSettings
     adapters: Mapping[str, Adapter] = attrs.field(factory=dict, repr=False)
+    slots: Slots = attrs.field(
+        default=attrs.Factory(lambda self: Slots(self.name, self.settings), takes_self=True), repr=False
+    )
+    is_up: bool = True
+    """False while the health checks find that it does not answer."""
+    loaded: frozenset[str] = frozenset()
+    """The keys of the models that it holds in memory, where it tells."""
+    rests_until: float = 0.0
+    """Until when, in monotonic seconds, it asked not to be asked."""
 
 
 @attrs.define
@@ -52,9 +63,10 @@ class Dispatch:
     """One request on its way, with what was decided about it and what became of it so far. Times are monotonic seconds.
 
     ``refusal`` is why it cannot be sent at all: then there is no backend and no adapter, and the innermost handler
-    raises it. ``upstream_model`` is the name that the backend is asked for. ``cache`` is hit, miss or bypass;
-    ``cache_scope`` names the backends that an alias is pinned to, whose answers are for that alias only, and the digest
-    of the model where it is known.
+    raises it. ``candidates`` are the backends that may answer it, the chosen one first; ``assign`` gives it to another
+    of them, and raises AgentHubError where that one cannot take it. ``upstream_model`` is the name that the backend is
+    asked for. ``cache`` is hit, miss or bypass; ``cache_scope`` names the backends that an alias is pinned to, whose
+    answers are for that alias only, and the digest of the model where it is known.
     """
 
     request: Request
@@ -64,6 +76,8 @@ class Dispatch:
     backend: Backend | None = None
     adapter: Adapter | None = None
     losses: Sequence[Loss] = ()
+    candidates: Sequence[Backend] = ()
+    assign: Callable[[Backend], None] | None = None
     refusal: AgentHubError | None = None
     cache: str = "bypass"
     cache_scope: str = ""
@@ -119,11 +133,15 @@ class Middleware(Protocol):
 
 @attrs.frozen
 class MiddlewareContext:
-    """What a middleware is made of: the settings, monotonic time in seconds, and the observers of hooks."""
+    """What a middleware is made of: the settings, monotonic time in seconds, and the observers of hooks.
+
+    ``kept.keep`` is for its state that a reload of the configuration leaves as it is.
+    """
 
     settings: Settings
     clock: Callable[[], float] = time.monotonic
     notify: Callable[..., None] = lambda hook, **facts: None
+    kept: Kept = attrs.field(factory=Kept, repr=False)
 
 
 @attrs.frozen

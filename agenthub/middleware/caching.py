@@ -155,6 +155,10 @@ def is_cacheable(request: Request, policy: str) -> bool:
 
 
 def make_caching(context: MiddlewareContext) -> Caching:
-    """Return the middleware for the settings, with an empty cache in memory."""
+    """Return the middleware for the settings, with a cache in memory: the last hub's, if [caching] is the same."""
     settings = context.settings.caching
-    return Caching(settings, BoundedMemoryCache(max_bytes=settings.max_bytes, clock=context.clock))
+
+    def make() -> BoundedMemoryCache:
+        return BoundedMemoryCache(max_bytes=settings.max_bytes, clock=context.clock)
+
+    return Caching(settings, context.kept.keep("caching", settings, make))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from functools import partial
 
 import attrs
 import structlog
@@ -139,7 +140,10 @@ async def _guarded(breaker: Breaker, dispatch: Dispatch, handler: Handler) -> As
 
 
 def make_circuit_breaker(context: MiddlewareContext) -> CircuitBreaker:
-    """Return the middleware for the settings; each transition is logged and told to the plugins."""
+    """Return the middleware for the settings; each transition is logged and told to the plugins.
+
+    After a reload the breaker of a backend goes on as it is, unless the backend's URL is another.
+    """
 
     def changed(backend: str, old: str, new: str) -> None:
         _log.warning("agenthub.breaker_changed", backend=backend, old=old, new=new)
@@ -148,4 +152,15 @@ def make_circuit_breaker(context: MiddlewareContext) -> CircuitBreaker:
     def make(name: str) -> Breaker:
         return Breaker(name, context.settings.circuit_breaker, context.clock, changed)
 
-    return CircuitBreaker(make)
+    kept = {
+        name: context.kept.keep(f"circuit_breaker.{name}", backend.url, partial(make, name))
+        for name, backend in context.settings.backends.items()
+    }
+
+    def adopt(name: str) -> Breaker:
+        # At the first dispatch, when the hub before takes none any more: from now on it goes by the new settings.
+        breaker = kept.get(name) or make(name)
+        breaker.settings, breaker.changed = context.settings.circuit_breaker, changed
+        return breaker
+
+    return CircuitBreaker(adopt)

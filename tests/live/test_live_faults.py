@@ -55,7 +55,9 @@ async def test_ollama_stops_and_comes_back(forwarder: Forwarder, dialect: str, a
 @pytest.mark.parametrize(("dialect", "adapter"), LANES)
 async def test_a_client_that_leaves_frees_ollama(forwarder: Forwarder, dialect: str, adapter: str) -> None:
     """A client that disconnects in the middle of an endless answer: the connection to Ollama closes within a second."""
-    async with running_hub(forwarder.url, api_mode=adapter, health=HealthSettings(models_refresh_s=0)) as hub:
+    async with running_hub(
+        forwarder.url, api_mode=adapter, health=HealthSettings(models_refresh_s=0, interval_s=0)
+    ) as hub:
         await hub.get("/api/tags")
         body = {"model": "tiny-loop", "messages": QUESTION, "stream": True, "max_tokens": 2000}
         body["options"] = {"num_predict": 2000}

@@ -1,0 +1,78 @@
+"""Health checks in the background: a dead backend is asked last, until it answers again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import attrs
+import structlog
+
+from agenthub.canonical import JSON
+from agenthub.errors import AgentHubError, UpstreamError, UpstreamTimeout
+from agenthub.middleware import Backend
+from agenthub.middleware.cache_key import model_key
+from agenthub.routing import Router
+from agenthub.verbs import list_running, ping
+
+_SLOW_TIMES = 2
+_log = structlog.get_logger("agenthub")
+
+
+@attrs.define
+class Health:
+    """Keeps ``is_up`` and ``loaded`` of each backend.
+
+    One that refuses a connection is down at once; one that is only slow when it was so twice in a row, since a server
+    under load is no dead one.
+    """
+
+    router: Router
+    _slow: dict[str, int] = attrs.field(factory=dict)
+
+    async def watch(self) -> None:
+        """Check all backends every ``health.interval_s`` until cancelled."""
+        while self.router.settings.health.interval_s:
+            await self.check()
+            await asyncio.sleep(self.router.settings.health.interval_s)
+
+    async def check(self) -> None:
+        """Check all backends once, at the same time."""
+        await asyncio.gather(*(self._check(backend) for backend in self.router.backends.values()))
+
+    async def _check(self, backend: Backend) -> None:
+        try:
+            # To know what is loaded matters only where there is a choice.
+            if len(self.router.backends) > 1 and "ps" in self.router.adapter(backend).operations:
+                backend.loaded = _keys(await list_running(self.router, backend))
+            else:
+                await ping(self.router, backend)
+        except UpstreamTimeout as error:
+            self._slow[backend.name] = self._slow.get(backend.name, 0) + 1
+            if self._slow[backend.name] >= _SLOW_TIMES:
+                self._down(backend, error)
+        except AgentHubError as error:
+            if isinstance(error, UpstreamError) and error.counted:
+                self._down(backend, error)
+            else:
+                await self._up(backend)  # it answered, though it has no such verb or wants a key
+        except Exception:
+            _log.exception("agenthub.health_check_failed", backend=backend.name)
+        else:
+            await self._up(backend)
+
+    def _down(self, backend: Backend, error: AgentHubError) -> None:
+        if backend.is_up:
+            backend.is_up, backend.loaded = False, frozenset()
+            _log.warning("agenthub.backend_down", backend=backend.name, error=str(error))
+
+    async def _up(self, backend: Backend) -> None:
+        self._slow.pop(backend.name, None)
+        if not backend.is_up:
+            backend.is_up = True
+            _log.info("agenthub.backend_up", backend=backend.name)
+            await self.router.refresh_one(backend)
+
+
+def _keys(entries: Sequence[Mapping[str, JSON]]) -> frozenset[str]:
+    return frozenset(model_key(str(entry.get("name") or entry.get("model") or "")) for entry in entries)

@@ -1,0 +1,208 @@
+"""Failing over: sends a request to its backend when a place is free there, and to the next one when that fails.
+
+After the first event a request is never sent again: the client has seen a part of the answer. Before it, in this order:
+
+===========================================  ===================================================================
+failure                                      what is done
+===========================================  ===================================================================
+the breaker is open, the queue is full       the next backend, at once; nothing was sent
+unreachable, broken off, silent, 5xx         the next backend, at once
+404, 429                                     the next backend, at once; the same where there is no other: 429 only
+429 or 503, and there is no other backend    the same again, after Retry-After or a short wait
+a mistake of the client                      the answer
+===========================================  ===================================================================
+
+``retries.attempts`` bounds how often it is sent in all, ``retries.budget_s`` how long after the first failure.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+
+import attrs
+import structlog
+
+from agenthub.canonical import Batch, Finished, RelayRequest
+from agenthub.errors import AgentHubError, BackendUnavailable, DispatchError, UpstreamError, UpstreamStatus
+from agenthub.middleware import Backend, Dispatch, Handler, MiddlewareContext
+from agenthub.settings import RetrySettings
+
+if TYPE_CHECKING:
+    from stamina import Attempt
+
+_BUSY = frozenset({429, 503})
+_ELSEWHERE = frozenset({404, 429})
+_FIRST_WAIT_S, _LONGEST_WAIT_S, _LONGEST_REST_S = 0.1, 2.0, 60.0
+_log = structlog.get_logger("agenthub")
+
+
+@attrs.define
+class Failover:
+    """The middleware. What manages models is sent once, without a place; only show may be asked of the next backend."""
+
+    retries: RetrySettings
+    clock: Callable[[], float] = time.monotonic
+
+    def __call__(self, dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]:
+        if dispatch.backend is None or (isinstance(dispatch.request, RelayRequest) and dispatch.request.verb != "show"):
+            return handler(dispatch)
+        return self._sent(dispatch, handler)
+
+    async def _sent(self, dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]:
+        moves: Moves | None = None
+        while True:
+            assert dispatch.backend is not None
+            slots, has_place, begun = dispatch.backend.slots, False, False
+            try:
+                if not slots.take():
+                    await slots.wait()
+                has_place = True
+                async with aclosing(handler(dispatch)) as batches:
+                    async for batch in batches:
+                        begun = True
+                        if has_place and type(batch[-1]) is Finished:
+                            # The upstream has done its work; the client may take its time.
+                            slots.give_back()
+                            has_place = False
+                        yield batch
+                return
+            except DispatchError as error:
+                if begun:
+                    raise
+                failure = error
+            finally:
+                if has_place:
+                    slots.give_back()
+            moves = moves or Moves(dispatch, self.retries, self.clock)
+            await moves.after(failure)
+
+
+@attrs.define
+class Moves:
+    """Where one request goes after each of its failures."""
+
+    dispatch: Dispatch
+    retries: RetrySettings
+    clock: Callable[[], float]
+    _tried: list[Backend] = attrs.field(factory=list)
+    _sent: int = 1
+    _last: DispatchError | None = None
+    _attempts: AsyncIterator[Attempt] | None = None
+    _attempt: Attempt | None = None
+
+    async def after(self, failure: DispatchError) -> None:
+        """Give the dispatch to the backend that is asked next, having waited as long as needed; else raise."""
+        backend = self.dispatch.backend
+        assert backend is not None
+        if backend not in self._tried:
+            self._tried.append(backend)
+        if isinstance(failure, UpstreamError):
+            self._last = failure
+            self._rest(backend, failure)
+        if isinstance(failure, BackendUnavailable):
+            # Nothing was sent, so that this is no attempt.
+            if not self._move(failure):
+                raise self._last or failure
+            return
+        try:
+            await self._next_attempt(failure)
+        except DispatchError as final:
+            final.is_final = self._sent > 1 or final.is_final
+            raise
+        if not self._move(failure) and failure.status not in _BUSY:
+            raise failure
+        self._sent += 1
+
+    async def _next_attempt(self, failure: DispatchError) -> None:
+        """Let stamina count the attempts, keep the budget and wait; raises the failure where that is all."""
+        if self._attempts is None:
+            self._attempts = _attempts(self.retries, self._verdict)
+            self._attempt = await anext(self._attempts)
+        assert self._attempt is not None
+        with self._attempt:
+            raise failure
+        self._attempt = await anext(self._attempts)
+
+    def _verdict(self, failure: Exception) -> bool | float:
+        """Say whether to send again, and after how many seconds: True leaves the wait to stamina."""
+        if not self.retries.budget_s or not isinstance(failure, UpstreamError) or failure.is_final:
+            return False
+        status = failure.status if isinstance(failure, UpstreamStatus) else None
+        if (failure.counted or status in _ELSEWHERE) and len(self._tried) < len(self.dispatch.candidates):
+            return 0.0
+        if status not in _BUSY:
+            return False
+        wait_s = retry_after_s(failure)
+        return True if wait_s is None else wait_s <= self.retries.budget_s and wait_s
+
+    def _move(self, failure: DispatchError) -> bool:
+        """Give the dispatch to the best backend that was not tried and takes it."""
+        assert self.dispatch.assign is not None
+        assert self.dispatch.backend is not None
+        for backend in self.dispatch.candidates:
+            if backend in self._tried:
+                continue
+            before = self.dispatch.backend
+            try:
+                self.dispatch.assign(backend)
+            except AgentHubError:
+                self._tried.append(backend)
+                self.dispatch.assign(before)
+                continue
+            request_id = self.dispatch.caller.request_id
+            _log.info(
+                "agenthub.request_moved",
+                request_id=request_id,
+                backend=before.name,
+                to=backend.name,
+                error=str(failure),
+            )
+            return True
+        return False
+
+    def _rest(self, backend: Backend, failure: UpstreamError) -> None:
+        wait_s = retry_after_s(failure)
+        if wait_s and len(self.dispatch.candidates) > 1:
+            backend.rests_until = self.clock() + min(wait_s, _LONGEST_REST_S)
+
+
+def _attempts(retries: RetrySettings, verdict: Callable[[Exception], bool | float]) -> AsyncIterator[Attempt]:
+    # Imported at the first failure: most processes start without one.
+    import stamina
+    import stamina.instrumentation
+
+    stamina.instrumentation.set_on_retry_hooks([])  # our own line says more
+    context = stamina.retry_context(
+        on=verdict,
+        attempts=retries.attempts,
+        timeout=retries.budget_s,
+        wait_initial=_FIRST_WAIT_S,
+        wait_max=_LONGEST_WAIT_S,
+        wait_jitter=_FIRST_WAIT_S,
+    )
+    return aiter(context)
+
+
+def retry_after_s(failure: Exception) -> float | None:
+    """Return how long the upstream asks to be left alone, in seconds; None where it does not say."""
+    if not isinstance(failure, UpstreamStatus) or failure.status not in _BUSY:
+        return None
+    told = {name.lower(): value.strip() for name, value in failure.headers.items()}
+    try:
+        if "retry-after-ms" in told:
+            return max(0.0, float(told["retry-after-ms"]) / 1000)
+        if "retry-after" not in told:
+            return None
+        text = told["retry-after"]
+        return float(text) if text.isdigit() else max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None
+
+
+def make_failover(context: MiddlewareContext) -> Failover:
+    """Return the middleware for the settings."""
+    return Failover(context.settings.retries, context.clock)
