@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import attrs
@@ -62,20 +62,23 @@ class Forwarder:
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._count(1)
-        ends = [writer]
-        try:
-            with suppress(ConnectionError):  # the real server may be gone
-                far_reader, far_writer = await asyncio.open_connection(self.host, self.port)
-                ends.append(far_writer)
-                for end in ends:
-                    # So that what drain() has let through is with the system, and abort() takes nothing away.
-                    end.transport.set_write_buffer_limits(0)
-                await self._pass_on(Ends(reader, writer), Ends(far_reader, far_writer))
-        finally:
-            # Without waiting first: stop() may cancel this task a second time.
-            for end in ends:
-                end.transport.abort()
-            self._count(-1)
+        async with AsyncExitStack() as far_end:
+            try:
+                with suppress(ConnectionError):  # the real server may be gone
+                    far = Ends(*await asyncio.open_connection(self.host, self.port))
+                    far_end.callback(far.writer.transport.abort)
+                    for end in (writer, far.writer):
+                        # So that what drain() has let through is with the system, and abort() takes nothing away.
+                        end.transport.set_write_buffer_limits(0)
+                    far_end.push_async_callback(self._leave, far)
+                    await self._pass_on(Ends(reader, writer), far)
+            finally:
+                # Without waiting first: stop() may cancel this task a second time.
+                writer.transport.abort()
+                self._count(-1)
+
+    async def _leave(self, far: Ends) -> None:
+        """Be done with the real server, before the connection to it closes."""
 
     async def _pass_on(self, near: Ends, far: Ends) -> None:
         """Pass bytes on, both ways, until either end has no more."""

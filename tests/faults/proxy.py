@@ -19,6 +19,7 @@ from tests.forwarder import Ends, Forwarder, until_first
 _GARBAGE = b"\xff\x00\xfe"
 """In no encoding, no HTTP and no JSON."""
 _KEPT_BYTES = 2**20
+_MOST_LINGERING = 10
 
 
 @attrs.frozen
@@ -85,9 +86,11 @@ class FaultProxy(Forwarder):
 
     Beside these faults it can ``stop()``, which refuses connections and breaks off those that are open, and
     ``start()`` again. ``last`` is the latest answer as it came from the real server, up to a MiB of it; ``struck``
-    counts the faults that were met with, by the names of their classes.
+    counts the faults that were met with, by the names of their classes. With ``lingers_s`` the real server may say all
+    that it has to say, until it has been silent for so long: it does not see that a client left.
     """
 
+    lingers_s: float = 0.0
     choose: Choice = lambda: None
     last: bytearray = attrs.field(factory=bytearray)
     struck: Counter[str] = attrs.field(factory=Counter)
@@ -100,6 +103,13 @@ class FaultProxy(Forwarder):
     async def _pass_on(self, near: Ends, far: Ends) -> None:
         course = _Course()
         await until_first(self._ask(near.reader, far.writer, course), self._answer(far.reader, near.writer, course))
+
+    async def _leave(self, far: Ends) -> None:
+        if self.lingers_s:
+            with suppress(ConnectionError, TimeoutError):
+                async with asyncio.timeout(_MOST_LINGERING * self.lingers_s):
+                    while await asyncio.wait_for(far.reader.read(65536), self.lingers_s):
+                        pass
 
     async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, course: _Course) -> None:
         with suppress(ConnectionError):
@@ -171,10 +181,10 @@ def drawn(seed: int, share: float, faults: Sequence[Callable[[random.Random], Fa
 
 
 @asynccontextmanager
-async def proxied(url: str, *faults: Fault | None) -> AsyncIterator[FaultProxy]:
+async def proxied(url: str, *faults: Fault | None, lingers_s: float = 0.0) -> AsyncIterator[FaultProxy]:
     """Stand before the server at ``url`` while the block runs; at the end no connection and no task is left."""
     parts = urlsplit(url)
-    proxy = FaultProxy(parts.hostname or "", parts.port or 80)
+    proxy = FaultProxy(parts.hostname or "", parts.port or 80, lingers_s=lingers_s)
     proxy.script(*faults)
     await proxy.start()
     try:

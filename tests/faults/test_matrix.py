@@ -147,7 +147,7 @@ async def test_a_fault(real: Real, lane: tuple[str, str], name: str, streamed: b
     expected, timeouts = (case.whole,), case.timeouts
     if streamed:
         expected, timeouts = (case.streamed, case.or_streamed or case.streamed), case.streams_timeouts
-    async with proxied(real.url) as proxy:
+    async with proxied(real.url, lingers_s=real.lingers_s) as proxy:
         async with in_front(proxy.url, lane[1]) as hub:
             sizes = await sizes_of(hub, proxy, lane[0], real, streamed=streamed)
         async with in_front(proxy.url, lane[1], **timeouts) as hub:
@@ -168,7 +168,7 @@ async def test_a_fault(real: Real, lane: tuple[str, str], name: str, streamed: b
 async def test_a_refused_connection(real: Real, lane: tuple[str, str], streamed: bool) -> None:
     """Nobody listens at the backend's port: 502 at once, and the breaker counts it."""
     expected = Expected(502, "none", "error", "cannot be reached: Connection refused")
-    async with proxied(real.url) as proxy, in_front(proxy.url, lane[1]) as hub:
+    async with proxied(real.url, lingers_s=real.lingers_s) as proxy, in_front(proxy.url, lane[1]) as hub:
         await hub.get("/api/tags")
         await proxy.stop()
         before = tasks()
