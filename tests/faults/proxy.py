@@ -62,7 +62,7 @@ class BlackHole:
 
 @attrs.frozen
 class Garbage:
-    """After so many bytes of the answer there are others, as many, that mean nothing."""
+    """After so many bytes of the answer others come in place of those that were to come; then the connection ends."""
 
     after: int = 0
 
@@ -131,7 +131,7 @@ class FaultProxy(Forwarder):
                 course.passed += len(data)
                 if fault is None or room >= len(data):
                     await _send(writer, data)
-                elif room < 0:  # struck already
+                elif room < 0:  # struck already, and slow at the worst
                     await self._rest(writer, data, fault)
                 else:
                     self.struck[type(fault).__name__] += 1
@@ -146,9 +146,11 @@ class FaultProxy(Forwarder):
                 await asyncio.sleep(fault.pause_s)
                 await _send(writer, rest)
                 return True
-            case Drip() | Garbage():
+            case Drip():
                 await self._rest(writer, rest, fault)
                 return True
+            case Garbage():
+                await _send(writer, (_GARBAGE * len(rest))[: len(rest)])
             case Reset():
                 # Without linger abort() would send a FIN.
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -157,15 +159,12 @@ class FaultProxy(Forwarder):
         return False
 
     async def _rest(self, writer: asyncio.StreamWriter, data: bytes, fault: Fault) -> None:
-        match fault:
-            case Drip():
-                for start in range(0, len(data), fault.piece_bytes):
-                    await _send(writer, data[start : start + fault.piece_bytes])
-                    await asyncio.sleep(fault.pause_s)
-            case Garbage():
-                await _send(writer, (_GARBAGE * len(data))[: len(data)])
-            case _:
-                await _send(writer, data)
+        if not isinstance(fault, Drip):
+            await _send(writer, data)
+            return
+        for start in range(0, len(data), fault.piece_bytes):
+            await _send(writer, data[start : start + fault.piece_bytes])
+            await asyncio.sleep(fault.pause_s)
 
 
 async def _send(writer: asyncio.StreamWriter, data: bytes) -> None:

@@ -85,5 +85,5 @@ def _events(status: int, body: str) -> Got:
     if last == "[DONE]":
         return Got(status, text, "whole" if is_over else "cut")
     if "error" in last:
-        return Got(status, text, "error", "" if is_over else _error(last, "openai"))
+        return Got(status, text, "error", _error(last, "openai"))
     return Got(status, text, "cut")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 import attrs
 import pytest
 
-from agenthub.settings import BackendSettings, CachingSettings, HealthSettings
+from agenthub.settings import BackendSettings, CachingSettings, CircuitBreakerSettings, HealthSettings
+from agenthub.standin import Standin, running
 from tests.faults.conftest import Real
 from tests.faults.proxy import BlackHole, Cut, Delay, Drip, Fault, FaultProxy, Garbage, Reset, proxied
 from tests.faults.reading import PATHS, Got, ask_for, read
@@ -102,11 +104,14 @@ CASES = {
 
 
 @asynccontextmanager
-async def in_front(url: str, adapter: str, **backend: Any) -> AsyncIterator[RunningHub]:
+async def in_front(
+    url: str, adapter: str, breaker: CircuitBreakerSettings | None = None, **backend: Any
+) -> AsyncIterator[RunningHub]:
     """A hub that keeps no answer and asks for nothing by itself after its start."""
     backends = {"ollama": BackendSettings(url=url, api_mode=adapter, **backend)}
     quiet = HealthSettings(models_refresh_s=0, interval_s=0)
-    async with running_hub(backends, health=quiet, caching=CachingSettings(policy="off")) as hub:
+    more = {"circuit_breaker": breaker} if breaker is not None else {}
+    async with running_hub(backends, health=quiet, caching=CachingSettings(policy="off"), **more) as hub:
         yield hub
 
 
@@ -178,3 +183,55 @@ async def test_a_refused_connection(real: Real, lane: tuple[str, str], streamed:
         await proxy.start()
         assert await ask(hub, lane[0], real, streamed=streamed) == Got(200, real.text, "whole")
         assert breaker_of(hub).failures == 0
+
+
+@contextmanager
+def deaf_port() -> Iterator[int]:
+    """A port whose listener accepts nobody and has no room for more who wait: the system answers no SYN."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+@WAYS
+async def test_a_connection_that_nobody_accepts(lane: tuple[str, str], streamed: bool) -> None:
+    """504 after connect_timeout_s, and the breaker counts it."""
+    expected = Expected(504, "none", "error", "did not accept a connection in time")
+    with deaf_port() as port:
+        async with in_front(f"http://127.0.0.1:{port}", lane[1], connect_timeout_s=SHORT) as hub:
+            await hub.get("/api/tags")
+            before, nobody = tasks(), Real("", "standin", "-")
+            got = await ask(hub, lane[0], nobody, streamed=streamed)
+            assert judge(hub, got, expected, nobody.text) == expected
+            await settled(hub, before)
+
+
+@WAYS
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("kind", [Cut, Reset, Garbage], ids=["cut", "reset", "garbage"])
+async def test_at_every_byte(lane: tuple[str, str], kind: type[Cut | Reset | Garbage], streamed: bool) -> None:
+    """Wherever an answer breaks, no part of it passes for the whole: a client has all of it, or an error behind a part.
+
+    After the last byte that it needs, an answer that is merely cut is complete.
+    """
+    standin, patient = Standin(text="Hi, ☕."), CircuitBreakerSettings(failure_threshold=100_000)
+    async with running(standin) as url, proxied(url) as proxy, in_front(proxy.url, lane[1], breaker=patient) as hub:
+        real = Real(url, "standin", standin.text or "")
+        sizes = await sizes_of(hub, proxy, lane[0], real, streamed=streamed)
+        ends = []
+        for at in range(0, sizes.total, 1 if kind is Cut else 7):
+            fault = kind(at)
+            proxy.script(fault, fault)
+            got = await ask(hub, lane[0], real, streamed=streamed)
+            assert got.end in ("whole", "error"), (at, got)
+            assert got.text == real.text if got.end == "whole" else real.text.startswith(got.text), (at, got)
+            assert bool(got.error) == (got.end == "error"), (at, got)
+            ends.append(got.end)
+        assert kind is not Cut or ends == sorted(ends)
+        assert ends[0] == "error"
