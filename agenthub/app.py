@@ -14,12 +14,15 @@ from agenthub.balancing import Balancer
 from agenthub.dispatch import Dispatcher
 from agenthub.errors import ConfigError
 from agenthub.kept import Kept
+from agenthub.lives import LIVES, Lives
 from agenthub.middleware import Backend, Middleware, MiddlewareContext
+from agenthub.middleware.limiting import check_limits
 from agenthub.middleware.slots import Slots
-from agenthub.opening import OWN_ADAPTERS, open_hub
+from agenthub.opening import OWN_ADAPTERS
 from agenthub.plugins import Plugins, make_plugins
 from agenthub.routing import Router
 from agenthub.settings import Settings
+from agenthub.shared import make_shared
 
 
 def make_app(
@@ -31,6 +34,7 @@ def make_app(
     """
     app = web.Application(client_max_size=settings.max_body_bytes)
     app[SERVING] = Serving(make_hub(settings, plugins or make_plugins(settings.plugins), clock))
+    app[LIVES] = Lives(app[SERVING])
     add_routes(app)
     app.cleanup_ctx.append(_open)
     return app
@@ -41,8 +45,11 @@ def make_hub(
 ) -> Hub:
     """Return the hub, not yet open; raises ConfigError. ``kept`` is what the hub before it hands on."""
     check_modes(settings, plugins)
+    check_limits(settings)
     kept = kept or Kept()
-    context = MiddlewareContext(settings, clock, plugins.notify, kept)
+    caching = settings.caching
+    shared = kept.keep("shared", (caching.backend, caching.url), partial(make_shared, caching))
+    context = MiddlewareContext(settings, clock, plugins.notify, kept, shared)
     middleware = make_middleware(settings, plugins, context)
     backends = {
         name: Backend(
@@ -55,7 +62,7 @@ def make_hub(
     }
     router = Router(settings, backends)
     dispatcher = Dispatcher(router, plugins, Balancer(settings.balancing, clock), middleware)
-    return Hub(settings, plugins, router, dispatcher, kept)
+    return Hub(settings, plugins, router, dispatcher, kept, shared)
 
 
 def make_middleware(settings: Settings, plugins: Plugins, context: MiddlewareContext) -> list[Middleware]:
@@ -85,5 +92,6 @@ def check_modes(settings: Settings, plugins: Plugins) -> None:
 
 
 async def _open(app: web.Application) -> AsyncIterator[None]:
-    async with open_hub(app[SERVING].hub):
-        yield
+    await app[LIVES].open()
+    yield
+    await app[LIVES].close()

@@ -10,11 +10,14 @@
     │   ├── Unauthorized        401
     │   ├── Forbidden           403
     │   ├── UnknownModel        404
+    │   ├── RequestTimeout      408  and the end of the connection
     │   ├── TooLarge            413
     │   ├── RateLimited         429  + Retry-After
     │   └── Unsupported         400  or 501 where the whole operation is missing
     └── DispatchError                the request was good
         ├── BackendUnavailable  503  + Retry-After; refused by the hub itself (breaker open, queue full)
+        ├── HubStopping         503  + Retry-After; broken off, for the hub ends
+        ├── LeftBehind          503  the client reads a shared answer far too slowly
         └── UpstreamError       502  what the circuit breaker counts
             ├── UpstreamProtocol     the upstream broke its own wire format, or ended early
             ├── UpstreamStatus       the upstream's own status and words
@@ -83,6 +86,12 @@ class UnknownModel(RequestError):
         self.model = model
 
 
+class RequestTimeout(RequestError):
+    """The client fell silent in the middle of its request."""
+
+    status = 408
+
+
 class TooLarge(RequestError):
     """The body is larger than ``max_body_bytes``."""
 
@@ -126,6 +135,22 @@ class BackendUnavailable(DispatchError):
     def __init__(self, message: str, *, retry_after_s: float) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class HubStopping(DispatchError):
+    """The hub ends before the answer is whole; another process, or the next, may be asked in ``retry_after_s``."""
+
+    status = 503
+
+    def __init__(self, message: str = "the hub is stopping", *, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class LeftBehind(DispatchError):
+    """The client is so far behind others who read the same answer that the rest is not held for it any longer."""
+
+    status = 503
 
 
 class UpstreamError(DispatchError):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import atexit
 import logging
+import select
 import sys
 import time
-from collections.abc import MutableMapping
+from collections.abc import Iterable, Iterator, MutableMapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, TextIO
@@ -18,6 +19,7 @@ import structlog
 from agenthub.dialects import jsontext
 from agenthub.settings import LogSettings
 
+_PIPE_BYTES = select.PIPE_BUF
 _LEVELS = {"warn": "warning", "exception": "error"}
 
 
@@ -90,7 +92,11 @@ def _binary(stream: TextIO) -> Any:
 
 @attrs.define(eq=False)
 class LineBuffer:
-    """Writes the lines of one turn of the event loop at once: under load a system call serves many requests."""
+    """Writes the lines of one turn of the event loop at once: under load a system call serves many requests.
+
+    What is written at once is never more than a pipe takes in one piece, so that the lines of several processes do not
+    run into each other.
+    """
 
     file: Any
     _lines: list[bytes] = attrs.field(factory=list)
@@ -110,9 +116,23 @@ class LineBuffer:
     def drain(self) -> None:
         """Write what there is."""
         lines, self._lines = self._lines, []
-        if lines and not self.file.closed:
-            self.file.write(b"".join(lines))
-            self.file.flush()
+        if not self.file.closed:
+            for piece in _pieces(lines):
+                self.file.write(piece)
+                self.file.flush()
+
+
+def _pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
+    piece: list[bytes] = []
+    size = 0
+    for line in lines:
+        if piece and size + len(line) > _PIPE_BYTES:
+            yield b"".join(piece)
+            piece, size = [], 0
+        piece.append(line)
+        size += len(line)
+    if piece:
+        yield b"".join(piece)
 
 
 @attrs.frozen

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 
 import structlog
 
@@ -25,7 +25,7 @@ async def open_hub(hub: Hub) -> AsyncIterator[None]:
     for kind in OWN_ADAPTERS:
         if kind not in hub.plugins.adapters:
             _log.warning("agenthub.adapter_missing", kind=kind, remedy=f"pip install agenthub-adapter-{kind}")
-    async with open_adapters(hub):
+    async with hub.shared or nullcontext(), open_adapters(hub):
         for backend in hub.router.backends.values():
             mode = hub.router.api_mode(backend)
             title = hub.plugins.adapters[mode].title

@@ -16,7 +16,9 @@ import structlog
 from aiohttp import ClientSession, web
 
 from agenthub.api.hub import SERVING, Hub
+from agenthub.api.listening import make_runner
 from agenthub.app import make_app
+from agenthub.middleware.logging import Logging
 from agenthub.plugins import Plugins
 from agenthub.settings import BackendSettings, RetrySettings, Settings
 
@@ -77,7 +79,9 @@ class RunningHub:
     @property
     def lines(self) -> list[Mapping[str, Any]]:
         """The log so far, those lines included that are still to be written."""
-        self.hub.dispatcher.close()
+        for layer in self.hub.dispatcher.middleware:
+            if isinstance(layer, Logging):
+                layer.close()
         return self.logged
 
     def dispatches(self) -> list[Mapping[str, Any]]:
@@ -122,10 +126,9 @@ async def running_hub(
 ) -> AsyncIterator[RunningHub]:
     """Serve a hub while the block runs; ``upstream`` is the URL of the backend ``ollama``, or all backends."""
     backends = {"ollama": BackendSettings(url=upstream)} if isinstance(upstream, str) else upstream
-    app = make_app(
-        Settings(backends=backends, **settings), plugins=plugins, **({"clock": clock} if clock is not None else {})
-    )
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1)
+    configured = Settings(backends=backends, **settings)
+    app = make_app(configured, plugins=plugins, **({"clock": clock} if clock is not None else {}))
+    runner = make_runner(app, configured, shutdown_timeout_s=1)
     with structlog.testing.capture_logs() as lines:
         await runner.setup()
         try:

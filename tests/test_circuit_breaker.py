@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import attrs
 import pytest
+from aiohttp import ClientError
 
 from agenthub.errors import BackendUnavailable
-from agenthub.middleware.circuit_breaker import Breaker
+from agenthub.middleware.circuit_breaker import Breaker, CircuitBreaker
 from agenthub.settings import CircuitBreakerSettings
 from agenthub.standin import Fault, Standin, running
 from tests.hubs import LANES, ONCE, Clock, running_hub
@@ -185,3 +187,27 @@ async def test_a_pull_that_answers_closes_it() -> None:
             await pulling.content.readline()
             assert (await hub.post("/api/chat", BODY)).status == 200
             pulling.close()
+
+
+async def test_a_long_answer_that_begins_closes_it(lane: tuple[str, str]) -> None:
+    """Others need not wait for the end of a chat; should it fail after all, that is one failure like any other."""
+    dialect, adapter = lane
+    clock, standin = Clock(), Standin()
+    async with running(standin) as upstream, running_hub(upstream, api_mode=adapter, clock=clock) as hub:
+        (breakers,) = [layer for layer in hub.hub.dispatcher.middleware if isinstance(layer, CircuitBreaker)]
+        breaker = breakers.breaker("ollama")
+        fail(breaker, 3)
+        clock.now += 30
+        standin.script(Fault.stall(after=2))
+        async with hub.http.post(hub.url + PATHS[dialect], json=BODY | {"stream": True}) as probe:
+            await probe.content.readany()
+            assert (await hub.post(PATHS[dialect], BODY)).status == 200
+            assert (breaker.state, breaker.failures) == ("closed", 0)
+        await standin.abandoned.reach(1)
+        fail(breaker, 3)
+        clock.now += 30
+        standin.script(Fault.reset(after=2))
+        async with hub.http.post(hub.url + PATHS[dialect], json=BODY | {"stream": True}) as probe:
+            with suppress(ClientError):
+                await probe.read()
+        assert (breaker.state, breaker.failures) == ("closed", 1)

@@ -129,7 +129,7 @@ def test_two_distributions_may_not_offer_one_name(monkeypatch: pytest.MonkeyPatc
 def test_unknown_middleware_stops_the_start(plugins: Plugins) -> None:
     """With the names that there are."""
     settings = Settings(backends=BACKENDS, middleware=("logging", "cashing"))
-    with pytest.raises(ConfigError, match=r"'cashing'.*logging, caching, failover, circuit_breaker"):
+    with pytest.raises(ConfigError, match=r"'cashing'.*logging, limits, caching, failover, circuit_breaker"):
         make_hub(settings, plugins)
 
 

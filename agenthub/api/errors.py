@@ -15,8 +15,10 @@ from agenthub.errors import (
     AgentHubError,
     BackendUnavailable,
     DispatchError,
+    HubStopping,
     RateLimited,
     RequestError,
+    RequestTimeout,
     TooLarge,
     UpstreamStatus,
 )
@@ -49,7 +51,7 @@ def error_response(caller: Caller, error: AgentHubError) -> web.Response:
     response.headers["Content-Type"] = openai_fields.WHOLE_TYPE if openai else ollama_fields.WHOLE_TYPE
     if isinstance(error, UpstreamStatus):
         response.headers.update(error.headers)
-    if isinstance(error, BackendUnavailable | RateLimited):
+    if isinstance(error, BackendUnavailable | HubStopping | RateLimited):
         response.headers["Retry-After"] = str(math.ceil(error.retry_after_s))
     if isinstance(error, DispatchError) and error.is_final:
         # The SDKs would ask twice more at once; the breaker has already said no, or the hub has tried again itself.
@@ -60,14 +62,13 @@ def error_response(caller: Caller, error: AgentHubError) -> web.Response:
 def failure_response(caller: Caller, error: Exception) -> web.Response:
     """Return the answer for any exception; one that is not ours is logged with its traceback and told to nobody."""
     match error:
-        case BrokenBody():
+        case BrokenBody() | RequestTimeout() | TooLarge():
+            # What is left of the body stands where the next request would begin.
             response = error_response(caller, error)
             response.force_close()
             return response
         case AgentHubError():
             return error_response(caller, error)
-        case web.HTTPRequestEntityTooLarge():
-            return error_response(caller, TooLarge("http: request body too large"))
         case web.HTTPException():
             return error_response(caller, NoRoute(error.status, error.text or error.reason))
     _log.error("agenthub.request_crashed", request_id=caller.request_id, exc_info=error)

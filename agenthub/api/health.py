@@ -6,7 +6,7 @@ import asyncio
 
 from aiohttp import web
 
-from agenthub.api.hub import Hub, hub_of
+from agenthub.api.hub import SERVING, Hub, hub_of
 from agenthub.dialects import jsontext
 from agenthub.errors import AgentHubError
 from agenthub.middleware import Backend, Caller
@@ -19,7 +19,12 @@ async def health(http_request: web.Request, caller: Caller) -> web.Response:
 
 
 async def ready(http_request: web.Request, caller: Caller) -> web.Response:
-    """200 if at least one backend answers, else 503; either way it says of each backend what it answers."""
+    """200 if at least one backend answers, else 503; either way it says of each backend what it answers.
+
+    A hub that is stopping is not ready, whatever they answer.
+    """
+    if http_request.app[SERVING].is_stopping:
+        return _json({"status": "stopping"}, 503)
     hub = hub_of(http_request)
     backends = list(hub.router.backends.values())
     problems = await asyncio.gather(*(_problem(hub, backend) for backend in backends))

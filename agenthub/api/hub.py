@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import attrs
 from aiohttp import web
 
 from agenthub.dispatch import Dispatcher
+from agenthub.errors import HubStopping
 from agenthub.kept import Kept
+from agenthub.middleware import Caller
 from agenthub.plugins import Plugins
 from agenthub.routing import Router
 from agenthub.settings import Settings
+from agenthub.shared import Shared
 
 
-@attrs.define
+@attrs.define(eq=False)
 class Hub:
     """Everything that is made of one configuration."""
 
@@ -21,6 +26,9 @@ class Hub:
     router: Router
     dispatcher: Dispatcher
     kept: Kept = attrs.field(factory=Kept, repr=False)
+    shared: Shared | None = None
+    running: dict[asyncio.Task[object], Caller] = attrs.field(factory=dict, init=False, repr=False)
+    """The requests that it answers, each by its task, until the last byte is with the connection."""
 
     forwards_authorization: bool = attrs.field(init=False)
     """True where any backend is to see the client's own Authorization header."""
@@ -31,15 +39,32 @@ class Hub:
 
 @attrs.define
 class Serving:
-    """What an application serves with. A reload puts another hub in its place; requests on their way keep theirs."""
+    """What an application serves with. A reload puts another hub in its place; requests on their way keep theirs.
+
+    While it ``is_stopping`` each answer is the last on its connection; when it ``is_closed``, each is a refusal.
+    """
 
     hub: Hub
     is_stopping: bool = False
+    is_closed: bool = False
+
+    def enter(self, http_request: web.Request, caller: Caller) -> None:
+        """Have the request answered by the hub of the moment, to its end; raises HubStopping."""
+        task = asyncio.current_task()
+        assert task is not None
+        hub = http_request[HUB] = self.hub
+        hub.running[task] = caller
+        task.add_done_callback(hub.running.pop)
+        if self.is_closed:
+            raise HubStopping
 
 
 SERVING: web.AppKey[Serving] = web.AppKey("serving", Serving)
 
 
+HUB: web.RequestKey[Hub] = web.RequestKey("hub", Hub)
+
+
 def hub_of(http_request: web.Request) -> Hub:
-    """Return the hub that a request which comes in now is served by."""
-    return http_request.app[SERVING].hub
+    """Return the hub that answers the request: the one that served when it came in."""
+    return http_request[HUB]

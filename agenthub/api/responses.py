@@ -29,7 +29,7 @@ class WholeResponse(web.StreamResponse):
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         if self._eof_sent or self._payload_writer is not None:
             return self._payload_writer
-        self._req, self._keep_alive = request, True
+        self._req, self._keep_alive = request, self._keep_alive is not False
         self._payload_writer = request._payload_writer
         return self._payload_writer
 
@@ -46,6 +46,8 @@ class WholeResponse(web.StreamResponse):
         if fields.count("\n") != len(self._fields) or fields.count("\r") != len(self._fields):
             raise ValueError("a line break in a header")
         end = f"Content-Length: {len(self._content)}\r\nDate: {rfc822_formatted_time()}\r\n\r\n"
+        if not self._keep_alive:
+            end = f"Connection: close\r\n{end}"
         return f"HTTP/1.1 {self._status} {self._reason}\r\n{fields}{end}".encode("utf-8", "surrogateescape")
 
 
@@ -53,3 +55,11 @@ class StreamedResponse(web.StreamResponse):
     """A stream whose headers leave together with its first frames, which are there when it is prepared."""
 
     _send_headers_immediately = False
+    is_ending = False
+    """True as soon as the end is handed to the connection, though a slow client may not have it yet."""
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Write the end, once: where the first call was broken off while it waited, its bytes are on their way."""
+        if not self.is_ending:
+            self.is_ending = True
+            await super().write_eof(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import TypeAlias
@@ -13,10 +14,11 @@ from agenthub.api import health, ollama, openai
 from agenthub.api.bodies import read_body
 from agenthub.api.context import dialect_of, make_caller
 from agenthub.api.errors import ANYWHERE, failure_response, no_route
-from agenthub.api.hub import hub_of
+from agenthub.api.expecting import expect
+from agenthub.api.hub import SERVING, hub_of
 from agenthub.api.openapi import make_document
 from agenthub.api.responses import WholeResponse
-from agenthub.api.streaming import answer
+from agenthub.api.streaming import answer, cut_off
 from agenthub.dialects import Codec, jsontext
 from agenthub.dialects.ollama import CODECS as OLLAMA_CODECS
 from agenthub.dialects.ollama import blobs, managing
@@ -90,9 +92,10 @@ def add_routes(app: web.Application) -> None:
     """Put every route into ``app``."""
     for method, path, handler in ROUTES:
         if method == "GET":
-            app.router.add_get(path, entrance(handler, dialect_of(path)))
+            app.router.add_get(path, entrance(handler, dialect_of(path)), expect_handler=expect)
         else:
-            app.router.add_route(method, path, entrance(handler, "" if path == ANYWHERE else dialect_of(path)))
+            dialect = "" if path == ANYWHERE else dialect_of(path)
+            app.router.add_route(method, path, entrance(handler, dialect), expect_handler=expect)
 
 
 def entrance(handler: Handler, dialect: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -105,10 +108,16 @@ def entrance(handler: Handler, dialect: str) -> Callable[[web.Request], Awaitabl
 
     async def enter(http_request: web.Request) -> web.StreamResponse:
         caller = make_caller(http_request, dialect or dialect_of(http_request.path))
+        serving = http_request.app[SERVING]
         try:
+            serving.enter(http_request, caller)
             response = await handler(http_request, caller)
+        except asyncio.CancelledError as cancelled:
+            response = failure_response(caller, cut_off(caller, cancelled))
         except Exception as error:
             response = failure_response(caller, error)
+        if serving.is_stopping and not response.prepared:
+            response.force_close()
         if not (response.prepared or isinstance(response, WholeResponse)):
             response.headers["X-Request-Id"] = caller.request_id
             response.headers.update(caller.reply_headers)

@@ -11,6 +11,7 @@ import attrs
 from aiohttp import web
 
 from agenthub.api.headers import make_headers
+from agenthub.api.hub import SERVING
 from agenthub.api.responses import StreamedResponse
 from agenthub.canonical import Batch, Event, Finished
 from agenthub.middleware import Dispatch
@@ -74,6 +75,8 @@ class Stream:
         headers = make_headers(self.dispatch, started)
         headers |= {"Content-Type": self.content_type, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         self._response = StreamedResponse(headers=headers)
+        if self.http_request.app[SERVING].is_stopping:
+            self._response.force_close()
         self.dispatch.status = 200
         await self._response.prepare(self.http_request)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 
@@ -97,15 +98,25 @@ async def _stream(
                 await stream.send(batch, render(batch))
         except ConnectionResetError:
             raise
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as raised:
             if not stream.is_open:
                 # A failure keeps its own status until the first batch, or a ping, is there.
                 raise
+            error = raised if isinstance(raised, Exception) else cut_off(dispatch.caller, raised)
             await _tell(batches, error)
-            if dispatch.finished is None and not isinstance(error, UpstreamReport):
+            if not (dispatch.finished or stream.response.is_ending or isinstance(error, UpstreamReport)):
                 await stream.write(codec.render_stream_error(_as_ours(dispatch, error)))
         await stream.end()
     return stream.response
+
+
+def cut_off(caller: Caller, cancelled: asyncio.CancelledError) -> AgentHubError:
+    """Return why the hub cancelled the request of ``caller``; raises ``cancelled`` where it did not."""
+    task = asyncio.current_task()
+    if caller.cut is None or task is None:
+        raise cancelled
+    task.uncancel()
+    return caller.cut
 
 
 def _as_ours(dispatch: Dispatch, error: Exception) -> AgentHubError:

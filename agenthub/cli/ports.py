@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 
 from agenthub.errors import AgentHubError
@@ -32,6 +32,11 @@ def open_port(host: str, port: int, spare_ports: Iterable[int] = ()) -> list[soc
                 break
     assert failure is not None
     raise CannotListen(_explain(host, port, failure)) from failure
+
+
+def url_of(host: str, sockets: Sequence[socket.socket]) -> str:
+    """Return the URL of what listens, without a slash at its end."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{sockets[0].getsockname()[1]}"
 
 
 def _open(host: str, port: int) -> list[socket.socket]:

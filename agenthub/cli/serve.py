@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import click
 
 from agenthub.cli.options import load_settings, setting_option, settings_options
 from agenthub.cli.serving import run, serve
+from agenthub.cli.workers import serve_with_workers
 from agenthub.log import configure_logging
 
 
@@ -13,6 +16,7 @@ from agenthub.log import configure_logging
 @settings_options
 @setting_option("host", "ADDRESS")
 @setting_option("port", "NUMBER")
+@setting_option("workers", "NUMBER")
 @setting_option("api_mode", "MODE")
 @setting_option("log.level", "LEVEL")
 @setting_option("log.format", "FORMAT")
@@ -21,6 +25,7 @@ def command(
     assignments: tuple[str, ...],
     host: str | None,
     port: str | None,
+    workers: str | None,
     api_mode: str | None,
     log_level: str | None,
     log_format: str | None,
@@ -28,12 +33,17 @@ def command(
     """Run the hub until SIGTERM or Ctrl-C.
 
     It then takes no new requests, and running ones may finish for up to drain_s
-    seconds; a second signal ends it at once.
+    seconds; a second signal ends it at once. SIGHUP loads the settings anew.
 
     Settings, later wins: defaults, the TOML file, .env in the working directory,
     environment, command line.
     """
-    given = {"host": host, "port": port, "api_mode": api_mode, "log.level": log_level, "log.format": log_format}
-    settings = load_settings(config, assignments, given)
+    given = {"host": host, "port": port, "workers": workers, "api_mode": api_mode}
+    given |= {"log.level": log_level, "log.format": log_format}
+    load = partial(load_settings, config, assignments, given)
+    settings = load()
     configure_logging(settings.log)
-    run(serve(settings))
+    if settings.workers > 1:
+        serve_with_workers(settings, load)
+    else:
+        run(serve(settings, load))

@@ -17,7 +17,7 @@ class Lane:
 
     ``rename`` is what the model is to be called in those bytes, None where the upstream's name is the client's.
     ``path`` stands for the codec's where it is not empty, and ``content``, whose size in bytes is ``length`` where that
-    is known, for the body.
+    is known, for the body. ``is_whole`` says that the client gets one whole answer, though the upstream may stream.
     """
 
     codec: Codec
@@ -27,6 +27,7 @@ class Lane:
     path: str = ""
     content: AsyncIterable[bytes] | None = attrs.field(default=None, repr=False)
     length: int | None = None
+    is_whole: bool = False
 
 
 def make_lane(request: Request, codecs: Mapping[str, Codec], default: Codec) -> Lane:
@@ -34,7 +35,7 @@ def make_lane(request: Request, codecs: Mapping[str, Codec], default: Codec) -> 
     source = request.source
     codec = codecs.get(source.path) if source is not None else None
     if source is None or codec is None:
-        return Lane(default, default.render_request(request, request.target))
+        return Lane(default, default.render_request(request, request.target), is_whole=not request.wants_stream)
     body, rename = source.body, None
     if request.upstream_model:
         # Set, not replaced: a body may name the model by Ollama's old word, "name".
@@ -44,7 +45,7 @@ def make_lane(request: Request, codecs: Mapping[str, Codec], default: Codec) -> 
     if request.defaults:
         for key, value in codec.render_defaults(request).items():
             body = jsontext.set_top_level(body, key, value)
-    return Lane(codec, body, raw=True, rename=rename)
+    return Lane(codec, body, raw=True, rename=rename, is_whole=not request.wants_stream)
 
 
 def _with_number(body: bytes, key: str, number: float) -> bytes:

@@ -19,6 +19,7 @@ from agenthub.settings import BackendSettings, Settings
 
 if TYPE_CHECKING:
     from agenthub.adapter import Adapter
+    from agenthub.shared import Shared
 
 _UNFIT = re.compile(r"[^!-+\--~]")
 _LONGEST_NAME, _MOST_NAMES = 64, 32
@@ -56,6 +57,8 @@ class Caller:
     no_store: bool = False
     reply_headers: Mapping[str, str] = _NO_HEADERS
     """What each answer to it carries in its headers, an error as well."""
+    cut: AgentHubError | None = None
+    """Why the hub itself breaks its request off, by cancelling; None where the client has left."""
 
 
 @attrs.define(eq=False)
@@ -65,8 +68,8 @@ class Dispatch:
     ``refusal`` is why it cannot be sent at all: then there is no backend and no adapter, and the innermost handler
     raises it. ``candidates`` are the backends that may answer it, the chosen one first; ``assign`` gives it to another
     of them, and raises AgentHubError where that one cannot take it. ``upstream_model`` is the name that the backend is
-    asked for. ``cache`` is hit, miss or bypass; ``cache_scope`` names the backends that an alias is pinned to, whose
-    answers are for that alias only, and the digest of the model where it is known.
+    asked for. ``cache`` is hit, miss, shared or bypass; ``cache_scope`` names the backends that an alias is pinned to,
+    whose answers are for that alias only, and the digest of the model where it is known.
     """
 
     request: Request
@@ -110,7 +113,7 @@ def field_names(losses: Sequence[Loss]) -> list[str]:
 
 @attrs.define
 class Outcome:
-    """What became of a dispatch: ok, cached, rejected (the client's fault), failed or abandoned (the client left)."""
+    """What became of a dispatch: ok, cached, shared, rejected (the client's fault), failed or abandoned (it left)."""
 
     name: str
     status: int | None
@@ -135,13 +138,15 @@ class Middleware(Protocol):
 class MiddlewareContext:
     """What a middleware is made of: the settings, monotonic time in seconds, and the observers of hooks.
 
-    ``kept.keep`` is for its state that a reload of the configuration leaves as it is.
+    ``kept.keep`` is for its state that a reload of the configuration leaves as it is. ``shared`` is what replicas have
+    in common, None where there is nothing.
     """
 
     settings: Settings
     clock: Callable[[], float] = time.monotonic
     notify: Callable[..., None] = lambda hook, **facts: None
     kept: Kept = attrs.field(factory=Kept, repr=False)
+    shared: Shared | None = None
 
 
 @attrs.frozen

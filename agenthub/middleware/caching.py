@@ -1,117 +1,90 @@
-"""Caching: a finished answer is kept and served again, to any dialect, whole or streamed."""
+"""Caching: a finished answer is kept and served again, one under way is shared; to any dialect, whole or streamed."""
 
 from __future__ import annotations
 
+import asyncio
 import sys
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterator
 from contextlib import aclosing
+from functools import partial
 
 import attrs
 import structlog
 from aiocache.base import BaseCache
 
-from agenthub.canonical import (
-    Batch,
-    ChatRequest,
-    Embeddings,
-    EmbedRequest,
-    Event,
-    Finished,
-    GenerateRequest,
-    RawFrames,
-    ReasoningDelta,
-    Request,
-    Started,
-    TextDelta,
-    ToolCallDelta,
-)
+from agenthub.canonical import Batch, ChatRequest, EmbedRequest, GenerateRequest, Request
 from agenthub.dialects.losses import is_representable
 from agenthub.middleware import Dispatch, Handler, MiddlewareContext
+from agenthub.middleware.cache_entry import Entry, Recording
 from agenthub.middleware.cache_key import make_key
+from agenthub.middleware.cache_shared import make_shared_cache
 from agenthub.middleware.cache_store import BoundedMemoryCache
+from agenthub.middleware.flight import Flight, Flights
 from agenthub.settings import CachingSettings
 
-# What CPython takes for a small object with its string, and for a float in a list.
-_EVENT_BYTES, _FLOAT_BYTES = 128, 32
 _log = structlog.get_logger("agenthub")
-
-
-@attrs.frozen
-class Entry:
-    """A finished answer as one batch; an estimate of its size in memory.
-
-    ``is_counted`` is False for an OpenAI stream without ``include_usage``: its counts never came, so it is good for
-    such streams only.
-    """
-
-    batch: Batch
-    size_bytes: int
-    is_counted: bool
-
-
-@attrs.define
-class Recording:
-    """The events of one answer so far, given up as soon as they are larger than the whole cache may be."""
-
-    max_bytes: int
-    events: list[Event] = attrs.field(factory=list)
-    size_bytes: int = 0
-
-    def add(self, batch: Batch) -> None:
-        """Take in a batch, without its raw frames."""
-        if self.size_bytes > self.max_bytes:
-            return
-        for event in batch:
-            if type(event) is not RawFrames and type(event) is not Started:
-                self.events.append(event)
-                self.size_bytes += _size(event)
-        if self.size_bytes > self.max_bytes:
-            self.events.clear()
-
-    @property
-    def is_finished(self) -> bool:
-        return bool(self.events) and type(self.events[-1]) is Finished
-
-    def entry(self) -> Entry:
-        """Return what is to be kept: the events behind a Started that belongs to no connection."""
-        finished = self.events[-1]
-        is_counted = isinstance(finished, Finished) and finished.usage is not None
-        return Entry((Started(), *self.events), self.size_bytes, is_counted)
-
-
-def _size(event: Event) -> int:
-    match event:
-        case TextDelta() | ReasoningDelta():
-            return _EVENT_BYTES + len(event.text)
-        case ToolCallDelta():
-            return _EVENT_BYTES + len(event.arguments)
-        case Embeddings():
-            return _EVENT_BYTES + sum(_FLOAT_BYTES * len(vector) for vector in event.vectors)
-    return 4 * _EVENT_BYTES
 
 
 @attrs.define
 class Caching:
-    """The middleware. A failure of the cache is a miss, never an error."""
+    """The middleware. A failure of the cache is a miss, never an error.
+
+    ``clock`` gives monotonic seconds, which ``sleep`` lets pass.
+    """
 
     settings: CachingSettings
     store: BaseCache
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    flights: Flights = attrs.field(factory=Flights)
 
     def __call__(self, dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]:
-        if dispatch.refusal is not None or not is_cacheable(dispatch.request, self.settings.policy):
+        caller = dispatch.caller
+        if dispatch.refusal is not None or caller.no_store or not is_cacheable(dispatch.request, self.settings.policy):
             return handler(dispatch)
-        return self._cached(dispatch, handler)
+        return self._renewed(dispatch, handler) if caller.no_cache else self._cached(dispatch, handler)
+
+    def close(self) -> None:
+        """Stop what is under way: only the storing of answers whose clients have left."""
+        self.flights.stop()
 
     async def _cached(self, dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]:
         key = make_key(dispatch.request, dispatch.upstream_model, dispatch.cache_scope)
-        if not (dispatch.caller.no_cache or dispatch.caller.no_store):
-            batch = await self._read(key, dispatch.request)
-            if batch is not None:
+        # First who is under way: that costs nothing, and reading may mean to ask a server.
+        flight = self.flights.find(_alike(key, dispatch)) if self.flights else None
+        if flight is None:
+            entry = await self._read(key, dispatch.request)
+            if entry is not None:
                 dispatch.cache = "hit"
-                yield batch
+                if self.settings.replay == "at_once" or not dispatch.request.wants_stream:
+                    yield entry.batch
+                    return
+                async for batch in self._replayed(entry):
+                    yield batch
                 return
+            flight = self.flights.find(_alike(key, dispatch)) if self.flights else None
+        if flight is None:
             dispatch.cache = "miss"
-        recording = Recording(0 if dispatch.caller.no_store else self.settings.max_bytes or sys.maxsize)
+            reader = self._start(key, dispatch, handler).leader
+        else:
+            dispatch.cache = "shared"
+            reader = flight.join(dispatch)
+        try:
+            while (taken := await reader.take()) is not None:
+                yield taken
+        finally:
+            await reader.leave()
+
+    def _start(self, key: str, dispatch: Dispatch, handler: Handler) -> Flight:
+        flight = Flight(dispatch, handler, self._recording(), partial(self._write, key))
+        self.flights.add(next(_alike(key, dispatch)), flight)
+        return flight
+
+    async def _renewed(self, dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]:
+        """Yield a new answer, shared with nobody, and keep it in the place of the old one."""
+        key = make_key(dispatch.request, dispatch.upstream_model, dispatch.cache_scope)
+        recording = self._recording()
         async with aclosing(handler(dispatch)) as batches:
             async for batch in batches:
                 recording.add(batch)
@@ -120,7 +93,17 @@ class Caching:
                     await self._write(key, recording.entry())
                 yield batch
 
-    async def _read(self, key: str, request: Request) -> Batch | None:
+    async def _replayed(self, entry: Entry) -> AsyncGenerator[Batch, None]:
+        started_at = self.clock()
+        for batch, offset_s in zip(entry.batches, entry.offsets_s, strict=True):
+            if (wait_s := started_at + offset_s - self.clock()) > 0:
+                await self.sleep(wait_s)
+            yield batch
+
+    def _recording(self) -> Recording:
+        return Recording(self.settings.max_bytes or sys.maxsize, self.clock)
+
+    async def _read(self, key: str, request: Request) -> Entry | None:
         try:
             entry = await self.store.get(key)
         except Exception as error:
@@ -128,13 +111,25 @@ class Caching:
             return None
         if not isinstance(entry, Entry) or (request.wants_usage and not entry.is_counted):
             return None
-        return entry.batch
+        return entry
 
     async def _write(self, key: str, entry: Entry) -> None:
         try:
             await self.store.set(key, entry, ttl=self.settings.ttl_s or None)
         except Exception as error:
             _log.warning("agenthub.cache_failed", operation="write", error=str(error))
+
+
+def _alike(key: str, dispatch: Dispatch) -> Iterator[Hashable]:
+    """Yield what names the flights that a dispatch may join: its own kind first.
+
+    A stream is good for a client that wants the whole answer; not the other way round, since that comes at its end. An
+    answer with token counts is good for a client that wants none.
+    """
+    request = dispatch.request
+    alike = (key, dispatch.api_mode, dispatch.caller.strict)
+    yield (*alike, request.wants_stream, request.wants_usage)
+    yield (*alike, True, True)
 
 
 def is_cacheable(request: Request, policy: str) -> bool:
@@ -158,7 +153,8 @@ def make_caching(context: MiddlewareContext) -> Caching:
     """Return the middleware for the settings, with a cache in memory: the last hub's, if [caching] is the same."""
     settings = context.settings.caching
 
-    def make() -> BoundedMemoryCache:
-        return BoundedMemoryCache(max_bytes=settings.max_bytes, clock=context.clock)
+    def make() -> BaseCache:
+        memory = BoundedMemoryCache(max_bytes=settings.max_bytes, clock=context.clock)
+        return memory if context.shared is None else make_shared_cache(memory, context.shared)
 
-    return Caching(settings, context.kept.keep("caching", settings, make))
+    return Caching(settings, context.kept.keep("caching", settings, make), context.clock)

@@ -14,6 +14,7 @@ from agenthub.canonical import Batch, Finished, RelayRequest
 from agenthub.errors import BackendUnavailable, UpstreamError
 from agenthub.middleware import Dispatch, Handler, MiddlewareContext
 from agenthub.settings import CircuitBreakerSettings
+from agenthub.shared.board import place_name
 
 _log = structlog.get_logger("agenthub")
 
@@ -27,6 +28,9 @@ class Breaker:
 
     ``admit`` before each call, then exactly one of ``succeeded``, ``failed`` and ``released`` (no verdict) with what
     ``admit`` returned. A verdict counts only in the state that the call was admitted in.
+
+    Replicas of the hub may share it: ``moved`` is told of what happens here, ``adopt`` of what happened elsewhere, and
+    ``is_wanted`` says that a call was refused since it opened.
     """
 
     name: str
@@ -37,7 +41,14 @@ class Breaker:
     failures: int = 0
     opened_at: float = 0.0
     probes: int = 0
+    is_wanted: bool = False
+    moved: Callable[[], None] = lambda: None
     _epoch: int = 0
+
+    @property
+    def wait_s(self) -> float:
+        """How long it is until a probe may pass, where it is open; negative if one might have long since."""
+        return self.opened_at + self.settings.open_for_s - self.clock()
 
     def admit(self, *, is_probe: bool = True) -> int:
         """Return a ticket, or raise BackendUnavailable with the seconds until the next probe.
@@ -46,16 +57,26 @@ class Breaker:
         """
         if self.state == CLOSED:
             return self._epoch
-        wait = self.opened_at + self.settings.open_for_s - self.clock()
+        wait = self.wait_s
         if not is_probe and (self.state == HALF_OPEN or wait <= 0):
             return _NO_TICKET
         if self.state == OPEN and wait <= 0:
             self._change(HALF_OPEN)
         if self.state == OPEN or self.probes >= self.settings.half_open_probes:
+            self.is_wanted = True
             raise BackendUnavailable(
                 f"backend {self.name} is unavailable: its circuit breaker is open", retry_after_s=max(wait, 1.0)
             )
         self.probes += 1
+        return self._epoch
+
+    def is_probe(self, ticket: int) -> bool:
+        """Say whether a call under way is one that the breaker waits for."""
+        return ticket == self._epoch and self.state == HALF_OPEN
+
+    def proved(self, ticket: int) -> int:
+        """The backend began to answer a probe: close, and return the ticket for the rest of the call."""
+        self.succeeded(ticket)
         return self._epoch
 
     def succeeded(self, ticket: int) -> None:
@@ -81,18 +102,36 @@ class Breaker:
             self.probes -= 1
 
     def reset(self) -> None:
-        """Close the breaker by hand."""
+        """Close the breaker by hand, and those of the other replicas, even where this one is closed."""
         if self.state != CLOSED:
             self._change(CLOSED)
-        self.failures = 0
+        else:
+            self.failures = 0
+            self.moved()
 
-    def _change(self, new: str) -> None:
+    def adopt(self, state: str, left_s: float = 0.0) -> None:
+        """Follow another replica: closed, open for ``left_s`` seconds more, or half_open, probed there for so long.
+
+        A probe of its own goes on beside another's, but has no say any more where the other's verdict is in.
+        """
+        if state == CLOSED:
+            if self.state != CLOSED:
+                self._change(CLOSED, is_own=False)
+        elif state == OPEN or self.state != HALF_OPEN:
+            if self.state != OPEN:
+                self._change(OPEN, is_own=False)
+            self.opened_at = self.clock() + left_s - self.settings.open_for_s
+
+    def _change(self, new: str, *, is_own: bool = True) -> None:
         old, self.state = self.state, new
         self._epoch += 1
         self.probes = self.failures = 0
+        self.is_wanted = False
         if new == OPEN:
             self.opened_at = self.clock()
         self.changed(self.name, old, new)
+        if is_own:
+            self.moved()
 
 
 @attrs.define
@@ -120,14 +159,17 @@ async def _guarded(breaker: Breaker, dispatch: Dispatch, handler: Handler) -> As
     # A client may take its time for an upload, and nothing of the backend is known before it ends.
     ticket = breaker.admit(is_probe=relayed is None or relayed.content is None)
     verdict = breaker.released
+    # The end of an answer may be minutes away, that of a pull hours, and others wait for what a probe finds.
+    is_probe = breaker.is_probe(ticket)
     try:
         async with aclosing(handler(dispatch)) as batches:
             async for batch in batches:
                 if type(batch[-1]) is Finished:
                     # Whatever the client does now, the backend has done its work.
                     verdict = breaker.succeeded
+                elif is_probe:
+                    is_probe, ticket = False, breaker.proved(ticket)
                 elif relayed is not None and verdict == breaker.released:
-                    # It answers; the end of a pull may be hours away, and others wait for the verdict.
                     breaker.succeeded(ticket)
                     verdict = breaker.succeeded
                 yield batch
@@ -156,6 +198,10 @@ def make_circuit_breaker(context: MiddlewareContext) -> CircuitBreaker:
         name: context.kept.keep(f"circuit_breaker.{name}", backend.url, partial(make, name))
         for name, backend in context.settings.backends.items()
     }
+
+    if context.shared is not None:
+        for name, breaker in kept.items():
+            context.shared.board.join(place_name(name, context.settings.backends[name].url), breaker)
 
     def adopt(name: str) -> Breaker:
         # At the first dispatch, when the hub before takes none any more: from now on it goes by the new settings.

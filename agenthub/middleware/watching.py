@@ -11,6 +11,8 @@ from agenthub.canonical import Batch
 from agenthub.errors import AgentHubError
 from agenthub.middleware import Dispatch, Handler, Outcome
 
+_NAMES = {"hit": "cached", "shared": "shared"}
+
 
 async def watch(
     dispatch: Dispatch, handler: Handler, finished: Callable[[Dispatch, Outcome], None]
@@ -26,7 +28,8 @@ async def watch(
                 yield batch
     except (GeneratorExit, asyncio.CancelledError):
         if dispatch.finished is None:
-            outcome = ("abandoned", "", None)
+            cut = dispatch.caller.cut
+            outcome = ("abandoned", "", None) if cut is None else ("failed", str(cut), cut.status)
         raise
     except AgentHubError as error:
         outcome = ("rejected" if error.status < 500 else "failed", str(error), error.status)
@@ -39,7 +42,7 @@ async def watch(
 
 
 def _outcome(dispatch: Dispatch, name: str, error: str, status: int | None) -> Outcome:
-    if name == "ok" and dispatch.cache == "hit":
-        name = "cached"
+    if name == "ok":
+        name = _NAMES.get(dispatch.cache, name)
     # After the first byte the status on the wire stays what it was.
     return Outcome(name, dispatch.status or status, time.perf_counter() - dispatch.started_at, error)

@@ -69,7 +69,7 @@ class Settings:
         ),
     )
     middleware: tuple[str, ...] = field(
-        default=("logging", "caching", "failover", "circuit_breaker"),
+        default=("logging", "limits", "caching", "failover", "circuit_breaker"),
         validator=Texts("What stands around each dispatch, outermost first."),
     )
     default_backend: str = field(

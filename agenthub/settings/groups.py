@@ -11,6 +11,7 @@ from attrs import field, frozen
 from agenthub.canonical import FLAVOURS
 from agenthub.settings.keys import KeyDigest, KeyText, as_digest
 from agenthub.settings.kinds import Flag, Seconds, Text, Texts, Url, Whole, without_slash
+from agenthub.settings.redis_url import RedisUrl
 from agenthub.settings.secret import Secret, SecretText, as_secret, as_secrets
 from agenthub.settings.tables import Headers, Options
 
@@ -245,7 +246,7 @@ class CachingSettings:
     url: Secret = field(
         default=Secret(),
         converter=as_secret,
-        validator=SecretText("The Redis or Valkey server: redis://user:password@host:6379/0, rediss:// for TLS."),
+        validator=RedisUrl("The Redis or Valkey server: redis://user:password@host:6379/0, rediss:// for TLS."),
     )
 
 

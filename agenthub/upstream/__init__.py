@@ -6,7 +6,7 @@ import asyncio
 import io
 import os
 import re
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, suppress
 from types import TracebackType
 from typing import Self
@@ -24,13 +24,14 @@ from agenthub.upstream.connecting import make_connector
 from agenthub.upstream.errors import kept_headers, make_status_error
 from agenthub.upstream.hiding import Hiding
 from agenthub.upstream.patience import Patience
-from agenthub.upstream.reading import read_any
+from agenthub.upstream.reading import read_any, read_start, read_whole, read_within
 from agenthub.upstream.upload import Upload
 
 # llama.cpp's server closes idle connections after 5 s, so a pooled one must not be older than that.
 _KEEPALIVE_S = 4.0
 _TAIL_S = 0.05
 _LARGE_BYTES = 2**18
+_ERROR_BYTES = 2**16
 
 
 @attrs.define
@@ -81,7 +82,7 @@ class HttpUpstream:
                 async with await self._send("GET", self._url(path)) as response:
                     if response.status >= 300:
                         raise await self._status_error(response)
-                    return await response.read()
+                    return await read_whole(response.content, self.settings.max_answer_bytes)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._failure(error) from error
 
@@ -106,7 +107,10 @@ class HttpUpstream:
                         parser = StreamParser(codec, lane.raw, lane.rename, self.settings.max_frame_bytes)
                         idle_s = 0.0 if codec.is_patient else self.settings.idle_timeout_s
                         opening: Batch = (started,)
-                        async with aclosing(_batches(parser, response.content, patience, idle_s)) as batches:
+                        pieces = read_any(response.content)
+                        if lane.is_whole:
+                            pieces = read_within(pieces, self.settings.max_answer_bytes)
+                        async with aclosing(_batches(parser, pieces, patience, idle_s)) as batches:
                             async for batch in batches:
                                 if type(batch[-1]) is Finished:
                                     last = opening + batch
@@ -116,7 +120,7 @@ class HttpUpstream:
                                 opening = ()
                     else:
                         # Not response.read(): that waits for the upload's end, even when the answer came before it.
-                        data = await response.content.read()
+                        data = await read_whole(response.content, self.settings.max_answer_bytes)
                         last = (started, *parse_whole(codec, data, raw=lane.raw, rename=lane.rename))
         except UpstreamError as error:
             self._hiding.hide(error)
@@ -161,7 +165,7 @@ class HttpUpstream:
         return URL(self.settings.url.rstrip("/") + path)
 
     async def _status_error(self, response: aiohttp.ClientResponse, *, is_verb: bool = False) -> UpstreamError:
-        body = self._hiding.hidden(await response.content.read())
+        body = self._hiding.hidden(await read_start(response.content, _ERROR_BYTES))
         return make_status_error(response.status, response.headers, body, self.callers_fault, is_verb=is_verb)
 
     def _failure(self, error: Exception) -> UpstreamError:
@@ -186,9 +190,9 @@ def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
 
 
 async def _batches(
-    parser: StreamParser, content: aiohttp.StreamReader, patience: Patience, idle_s: float
+    parser: StreamParser, pieces: AsyncIterator[bytes], patience: Patience, idle_s: float
 ) -> AsyncGenerator[Batch, None]:
-    async for data in read_any(content):
+    async for data in pieces:
         if batch := parser.feed(data):
             patience.pause()
             yield batch

@@ -1,11 +1,14 @@
-"""Reads what has arrived of a response, all of it at once."""
+"""Reads responses: what has arrived, all of it at once, and whole ones within a bound."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
+
+from agenthub.errors import UpstreamProtocol
 
 _USED = {"_buffer", "_buffer_offset", "_size", "_cursor", "_http_chunk_splits", "_protocol", "_exception"}
 
@@ -36,3 +39,34 @@ async def _read_joined(content: Any) -> AsyncIterator[bytes]:
         if not data:
             return
         yield data
+
+
+async def read_whole(content: aiohttp.StreamReader, most: int) -> bytes:
+    """Return all of a body; raise UpstreamProtocol for one of more than ``most`` bytes (0: no limit)."""
+    body = await read_start(content, most + 1 if most else sys.maxsize)
+    if 0 < most < len(body):
+        raise _too_large(most)
+    return body
+
+
+async def read_within(pieces: AsyncIterator[bytes], most: int) -> AsyncIterator[bytes]:
+    """Yield the pieces of a stream that is collected into a whole answer; the same limit, and the same error."""
+    size = 0
+    async for data in pieces:
+        size += len(data)
+        if 0 < most < size:
+            raise _too_large(most)
+        yield data
+
+
+def _too_large(most: int) -> UpstreamProtocol:
+    return UpstreamProtocol(f"the upstream's answer is larger than max_answer_bytes, {most} bytes")
+
+
+async def read_start(content: aiohttp.StreamReader, size: int) -> bytes:
+    """Return the first ``size`` bytes of a body, all of one that is shorter."""
+    parts, left = [], size
+    while left > 0 and (data := await content.readany()):
+        parts.append(data)
+        left -= len(data)
+    return b"".join(parts)[:size]

@@ -32,9 +32,14 @@ def clean_environ(**variables: str) -> dict[str, str]:
 
 @attrs.define
 class Started:
-    """A running ``agenthub``."""
+    """A running ``agenthub``; ``log`` has the lines that ``log_line`` has read, and at its end all."""
 
     process: asyncio.subprocess.Process
+    log: list[dict[str, Any]] = attrs.field(factory=list)
+
+    def dispatches(self) -> list[dict[str, Any]]:
+        """Return the canonical lines of all dispatches, as far as they are read."""
+        return [line for line in self.log if line["event"] == "agenthub.dispatch_finished"]
 
     def signal(self, number: int) -> None:
         """Send a signal to this process alone."""
@@ -45,8 +50,10 @@ class Started:
         assert self.process.stderr is not None
         async with asyncio.timeout(LIMIT_S):
             while line := await self.process.stderr.readline():
-                if line.startswith(b"{") and (fields := json.loads(line))["event"] == event:
-                    return dict(fields)
+                if line.startswith(b"{"):
+                    self.log.append(json.loads(line))
+                    if self.log[-1]["event"] == event:
+                        return self.log[-1]
         raise AssertionError(f"no {event} in the log")
 
     async def read_until(self, mark: str) -> str:
@@ -65,6 +72,7 @@ class Started:
         async with asyncio.timeout(LIMIT_S):
             out, err = await self.process.communicate()
         assert self.process.returncode is not None
+        self.log += [json.loads(line) for line in err.splitlines() if line.startswith(b"{")]
         return self.process.returncode, out.decode(), err.decode()
 
 

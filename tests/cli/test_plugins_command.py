@@ -29,7 +29,7 @@ async def test_what_is_installed() -> None:
     assert lines[0].split() == ["plugin", "distribution", "brings", "state"]
     assert (
         lines[1].split()
-        == f"builtin agenthub {__version__} middleware logging caching failover circuit_breaker loaded".split()
+        == f"builtin agenthub {__version__} middleware logging limits caching failover circuit_breaker loaded".split()
     )
     for kind in ("native", "openai"):
         assert f"{kind} agenthub-adapter-{kind} {__version__} adapter {kind} loaded" in (

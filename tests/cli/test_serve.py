@@ -12,7 +12,8 @@ import aiohttp
 import pytest
 
 from agenthub.cli.ports import CannotListen, open_port
-from agenthub.cli.serving import Server, run, serve
+from agenthub.cli.server import Server
+from agenthub.cli.serving import run, serve
 from agenthub.settings import BackendSettings, Settings
 from agenthub.standin import Standin, running
 from tests.cli.support import LIMIT_S, clean_environ, finished, started, taken_port

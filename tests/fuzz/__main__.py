@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from agenthub.cli.serving import Server
+from agenthub.cli.server import Server
 from agenthub.log import configure_logging
 from agenthub.settings import BackendSettings, LogSettings, Settings
 from agenthub.standin import Standin, running

@@ -11,7 +11,7 @@ SCHEMAS: Mapping[str, Schema] = {
     "Health": given({"status": {"const": "ok"}}, {}),
     "Readiness": given(
         {
-            "status": choice("ready", "unavailable"),
+            "status": choice("ready", "unavailable", "stopping"),
             "backends": {
                 "type": "object",
                 "description": "`ok` or what is wrong, by the names of the backends.",

@@ -13,7 +13,9 @@ from agenthub.cli.console import make_console
 from agenthub.cli.demo.gate import Gate
 from agenthub.cli.demo.show import Show
 from agenthub.cli.demo.upstream import find_upstream, ollama_url
-from agenthub.cli.serving import Server, on_signals, run
+from agenthub.cli.server import Server
+from agenthub.cli.serving import run
+from agenthub.cli.signals import on_signals
 from agenthub.log import configure_logging
 from agenthub.settings import BackendSettings, LogSettings, Settings
 

@@ -1,0 +1,71 @@
+"""A process that serves, as gunicorn's child. Needs gunicorn."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from contextlib import suppress
+
+import structlog
+from aiohttp.worker import GunicornWebWorker
+
+from agenthub.cli.reloading import Reloader
+from agenthub.cli.server import Server
+from agenthub.cli.serving import find_loop_factory, spare_collector
+from agenthub.cli.signals import on_each_signal
+
+HELD = frozenset({signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT})
+"""The signals that the master sends; they are held back until the worker has ears for them."""
+
+_SIGN_OF_LIFE_S = 1.0
+
+
+class HubWorker(GunicornWebWorker):
+    """aiohttp's worker with the hub's own server: its backlog, its drain, its reload.
+
+    SIGTERM has it let its requests finish, SIGQUIT ends it at once, SIGHUP has it reload. SIGINT is the master's.
+    """
+
+    def init_process(self) -> None:
+        self.loop = (find_loop_factory() or asyncio.new_event_loop)()
+        asyncio.set_event_loop(self.loop)
+        super(GunicornWebWorker, self).init_process()
+
+    def init_signals(self) -> None:
+        for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH, signal.SIGTTIN, signal.SIGTTOU):
+            signal.signal(number, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+    async def _run(self) -> None:
+        server = Server(self.app.settings, sockets=[listener.sock for listener in self.sockets])
+        stop, reload = asyncio.Event(), asyncio.Event()
+
+        def end_at_once() -> None:
+            stop.set()
+            server.cut()
+
+        living = asyncio.create_task(self._say_that_it_lives(stop))
+        with (
+            on_each_signal(signal.SIGHUP, reload.set),
+            on_each_signal(signal.SIGTERM, stop.set),
+            on_each_signal(signal.SIGQUIT, end_at_once),
+        ):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
+            async with server:
+                self.booted = True
+                spare_collector()
+                log = structlog.get_logger("agenthub").bind(pid=self.pid)
+                async with Reloader(server.lives, self.app.load_settings, reload, log).running():
+                    await stop.wait()
+        living.cancel()
+        with suppress(asyncio.CancelledError):
+            await living
+
+    async def _say_that_it_lives(self, stop: asyncio.Event) -> None:
+        """Tell the master, also while requests finish; without a master, stop."""
+        while True:
+            self.notify()
+            if self.ppid != os.getppid():
+                stop.set()
+            await asyncio.sleep(_SIGN_OF_LIFE_S)

@@ -1,0 +1,121 @@
+"""What is kept of an answer: its events in the batches as they came, and when."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from itertools import chain
+
+import attrs
+
+from agenthub.canonical import (
+    Batch,
+    Embeddings,
+    Event,
+    Finished,
+    LogprobsDelta,
+    RawFrames,
+    ReasoningDelta,
+    Started,
+    TextDelta,
+    ToolCallDelta,
+)
+
+# What CPython takes for a small object with its string, and for a float in a list.
+_EVENT_BYTES, _FLOAT_BYTES = 128, 32
+# Its tuple, its offset, and its part of the tuples that hold them.
+_BATCH_BYTES = 128
+PENDING_BYTES = 16 * 2**20
+"""How much of an answer is held that has not ended: enough for 60,000 tokens that came one by one."""
+
+
+@attrs.frozen
+class Entry:
+    """A finished answer of one plain Started, then what came; an estimate of its size in memory.
+
+    ``offsets_s`` says for each of the ``batches`` how many seconds after the first it came. ``is_counted`` is False for
+    an OpenAI stream without ``include_usage``: its counts never came, so it is good for such streams only.
+    """
+
+    batches: tuple[Batch, ...]
+    offsets_s: tuple[float, ...]
+    size_bytes: int
+    is_counted: bool
+    batch: Batch = attrs.field(init=False, eq=False, repr=False)
+    """All of it as one; made once, since it is read more often than written."""
+
+    @batch.default
+    def _join(self) -> Batch:
+        return tuple(chain.from_iterable(self.batches))
+
+
+@attrs.define
+class Recording:
+    """One answer so far, as it will be kept; ``clock`` gives monotonic seconds.
+
+    It is given up as soon as it is larger than ``max_bytes``, and than ``PENDING_BYTES`` while its end has not come.
+    """
+
+    max_bytes: int
+    clock: Callable[[], float] = time.monotonic
+    size_bytes: int = 0
+    batches: list[Batch] = attrs.field(factory=list, repr=False)
+    is_given_up: bool = False
+    _came_at: list[float] = attrs.field(factory=list, repr=False)
+
+    def add(self, batch: Batch) -> tuple[Batch, int]:
+        """Take in a batch; return what is kept of it, which may be nothing, and its size in bytes."""
+        kept = tuple([event for event in batch if type(event) is not RawFrames and type(event) is not Started])
+        if not self.size_bytes:
+            # In the place of the one that belongs to a connection.
+            kept = (Started(), *kept)
+        size_bytes = size_of(kept)
+        self.size_bytes += size_bytes
+        is_end = bool(kept) and type(kept[-1]) is Finished
+        if self.size_bytes > (self.max_bytes if is_end else min(self.max_bytes, PENDING_BYTES)):
+            self.is_given_up = True
+            self.batches.clear()
+            self._came_at.clear()
+        elif kept and not self.is_given_up:
+            self.batches.append(kept)
+            self._came_at.append(self.clock())
+        return kept, size_bytes
+
+    @property
+    def is_finished(self) -> bool:
+        return bool(self.batches) and type(self.batches[-1][-1]) is Finished
+
+    def entry(self) -> Entry:
+        """Return what is to be kept of a finished answer."""
+        finished = self.batches[-1][-1]
+        is_counted = isinstance(finished, Finished) and finished.usage is not None
+        offsets = tuple([came_at - self._came_at[0] for came_at in self._came_at])
+        return Entry(tuple(self.batches), offsets, self.size_bytes, is_counted)
+
+
+def size_of(batch: Batch) -> int:
+    """Return an estimate of what a batch takes in memory, in bytes."""
+    return _BATCH_BYTES + sum(map(_size, batch))
+
+
+def _size(event: Event) -> int:
+    match event:
+        case TextDelta() | ReasoningDelta():
+            return _EVENT_BYTES + len(event.text)
+        case ToolCallDelta():
+            return _EVENT_BYTES + len(event.arguments)
+        case Embeddings():
+            return _EVENT_BYTES + sum(_FLOAT_BYTES * len(vector) for vector in event.vectors)
+        case RawFrames():
+            return _EVENT_BYTES + len(event.data)
+        case LogprobsDelta():
+            # Each with its bytes and a list of others at its place, which are small objects again.
+            return _EVENT_BYTES + sum(_weigh(item) for item in event.items)
+        case Finished():
+            return 4 * _EVENT_BYTES + _FLOAT_BYTES * len(event.context)
+    return 4 * _EVENT_BYTES
+
+
+def _weigh(item: object) -> int:
+    others = item.get("top_logprobs") if isinstance(item, dict) else None
+    return 4 * _EVENT_BYTES * (1 + (len(others) if isinstance(others, list) else 0))

@@ -1,0 +1,68 @@
+"""Quotas that all replicas count together in Redis; while it is away, each counts its own."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import attrs
+
+from agenthub.middleware.quotas import MemoryQuotas, Verdict, make_memory_quotas
+from agenthub.shared import Shared
+from agenthub.shared.link import Away, Link
+from agenthub.shared.places import Places
+
+if TYPE_CHECKING:
+    from limits.aio.strategies import MovingWindowRateLimiter
+
+PREFIX = "agenthub:1:limits"
+
+
+@attrs.define
+class SharedQuotas:
+    """Quotas of which other replicas use their part.
+
+    ``memory`` counts what passed here as well: should Redis go, nobody has a whole new minute. The window is
+    measured by the clocks of the replicas' machines, which are taken to agree to about a second.
+    """
+
+    link: Link
+    places: Places
+    memory: MemoryQuotas
+    _window: MovingWindowRateLimiter
+
+    async def hit(self, client: str, per_minute: int) -> Verdict:
+        try:
+            verdict = await self.link.run(lambda redis: self._hit(client, per_minute))
+        except Away:
+            return await self.memory.hit(client, per_minute)
+        if verdict.is_allowed:
+            await self.memory.hit(client, per_minute)
+        return verdict
+
+    async def _hit(self, client: str, per_minute: int) -> Verdict:
+        from limits import RateLimitItemPerMinute
+
+        item = RateLimitItemPerMinute(per_minute)
+        is_allowed = await self._window.hit(item, client)
+        stats = await self._window.get_window_stats(item, client)
+        return Verdict(is_allowed, per_minute, max(stats.remaining, 0), max(stats.reset_time - time.time(), 0.0))
+
+    async def enter(self, client: str, places: int) -> str:
+        return await self.places.enter(client, places)
+
+    def leave(self, client: str, ticket: str) -> None:
+        self.places.leave(client, ticket)
+
+    def close(self) -> None:
+        self.memory.close()
+
+
+def make_shared_quotas(shared: Shared) -> SharedQuotas:
+    """Return quotas in the Redis that is shared."""
+    from limits.aio.storage import RedisStorage
+    from limits.aio.strategies import MovingWindowRateLimiter
+
+    # Not the extra limits[redis], which pins redis-py below 8: the storage works with 8.1 over a pool of its making.
+    storage = RedisStorage("redis://", implementation="redispy", key_prefix=PREFIX, connection_pool=shared.link.pool)  # type: ignore[arg-type]
+    return SharedQuotas(shared.link, shared.places, make_memory_quotas(), MovingWindowRateLimiter(storage))

@@ -1,0 +1,218 @@
+"""``agenthub serve --workers``: real processes, real signals."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from agenthub.cli import workers
+from agenthub.cli.workers import serve_with_workers
+from agenthub.errors import ConfigError
+from agenthub.settings import BackendSettings, Settings
+from agenthub.standin import Standin, running
+from tests.cli.support import LIMIT_S, Started, clean_environ, finished, started, taken_port
+
+CHAT: dict[str, Any] = {"model": "standin", "messages": [{"role": "user", "content": "Hello"}]}
+PATIENCE = aiohttp.ClientTimeout(total=LIMIT_S)
+pytest.importorskip("gunicorn")
+
+
+@asynccontextmanager
+async def serving(upstream: str, *arguments: str) -> AsyncIterator[tuple[Started, str]]:
+    """Serve with two workers; yield the master and the URL, when both workers are up."""
+    environ = clean_environ(AGENTHUB_BACKENDS__ONE__URL=upstream)
+    async with started("serve", "--workers", "2", "--port", "0", *arguments, environ=environ) as hub:
+        line = await hub.log_line("agenthub.listening")
+        assert line["workers"] == 2
+        for _ in range(2):
+            await hub.log_line("Using native Ollama API")
+        try:
+            yield hub, line["url"]
+        finally:
+            for pid in workers_of(hub) if hub.process.returncode is None else ():
+                os.kill(pid, signal.SIGKILL)
+
+
+def client() -> aiohttp.ClientSession:
+    """Return a client with a connection of its own for each request, which any worker may take."""
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, force_close=True), timeout=PATIENCE)
+
+
+def workers_of(hub: Started) -> set[int]:
+    """Return the ids of the worker processes."""
+    pid = hub.process.pid
+    return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+
+
+async def gone(pid: int) -> None:
+    """Return when there is no such process any more."""
+    async with asyncio.timeout(LIMIT_S):
+        while True:
+            try:
+                os.kill(pid, 0)
+            except ProcessLookupError:
+                return
+            await asyncio.sleep(0.01)
+
+
+async def by(
+    pid: int, others: set[int], session: aiohttp.ClientSession, url: str, body: dict[str, Any] = CHAT
+) -> aiohttp.ClientResponse:
+    """Return a stream that this worker answers: the others are asleep until it has begun."""
+    for other in others:
+        os.kill(other, signal.SIGSTOP)
+    try:
+        return await session.post(f"{url}/api/chat", json=body)
+    finally:
+        for other in others:
+            os.kill(other, signal.SIGCONT)
+
+
+async def test_a_stop_loses_nothing() -> None:
+    """Ctrl-C, which each process gets: all that runs in both workers is answered, then all ends, with 0. Each line of
+    the log is JSON; that the workers share nothing is said once.
+    """
+    standin = Standin(pace_s=0.02)
+    async with running(standin) as upstream, serving(upstream) as (hub, url):
+        both = workers_of(hub)
+        async with client() as session:
+            first, second = sorted(both)
+            streams = [await by(pid, both - {pid}, session, url) for pid in (first, second) for _ in range(10)]
+            for pid in (hub.process.pid, *both):
+                os.kill(pid, signal.SIGINT)
+            await hub.log_line("agenthub.stopping")
+            ends = [json.loads((await stream.read()).splitlines()[-1])["done"] for stream in streams]
+        status, out, err = await hub.end()
+    assert (len(both), ends, standin.abandoned.count) == (2, [True] * 20, 0)
+    assert [line["outcome"] for line in hub.dispatches()] == ["ok"] * 20
+    events = [line["event"] for line in hub.log]
+    assert (events.count("agenthub.workers_share_nothing"), events[-1]) == (1, "agenthub.stopped")
+    assert (status, out, [line for line in err.splitlines() if not line.startswith("{")]) == (0, "", [])
+
+
+@pytest.mark.parametrize("twice", [False, True], ids=["after drain_s", "at a second signal"])
+async def test_an_answer_that_never_ends(twice: bool) -> None:
+    """After drain_s a stream gets its last word; at a second signal it is broken off at once."""
+    standin = Standin(endless=True, pace_s=0.01)
+    arguments = ("--set", f"drain_s={1000 if twice else 0.2}")
+    async with running(standin) as upstream, serving(upstream, *arguments) as (hub, url):
+        async with (
+            client() as session,
+            session.post(f"{url}/api/chat", json=CHAT) as stream,
+        ):
+            await stream.content.readline()
+            hub.signal(signal.SIGTERM)
+            await hub.log_line("agenthub.stopping")
+            if twice:
+                hub.signal(signal.SIGTERM)
+                with pytest.raises(aiohttp.ClientPayloadError):
+                    await stream.read()
+            else:
+                assert json.loads((await stream.read()).splitlines()[-1]) == {"error": "the hub is stopping"}
+        status, _, err = await hub.end()
+        await standin.abandoned.reach(1)
+    assert (status, "Traceback" in err) == (0, False)
+
+
+async def test_a_killed_worker_is_replaced() -> None:
+    """When a worker is killed its streams break, those of the other go on, and a new one takes its place."""
+    standin = Standin(pace_s=0.02, endless=True)
+    async with running(standin) as upstream, serving(upstream) as (hub, url), client() as session:
+        both = workers_of(hub)
+        victim, other = sorted(both)
+        lost = await by(victim, {other}, session, url)
+        standin.endless = False
+        kept = await by(other, {victim}, session, url)
+        os.kill(victim, signal.SIGKILL)
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await lost.read()
+        assert json.loads((await kept.read()).splitlines()[-1])["done"] is True
+        await hub.log_line("Using native Ollama API")
+        (new,) = workers_of(hub) - both
+        answer = await by(new, {other}, session, url)
+        assert json.loads((await answer.read()).splitlines()[-1])["done"] is True
+        hub.signal(signal.SIGTERM)
+        status, _, err = await hub.end()
+    assert (status, "Traceback" in err) == (0, False)
+
+
+async def test_a_reload_reaches_every_worker(tmp_path: Path) -> None:
+    """A bad file changes nothing and says why, once; a good one is taken over by all workers, and by one that starts
+    later, while streams go on.
+    """
+    config = tmp_path / "hub.toml"
+
+    async def put(text: str, event: str) -> dict[str, Any]:
+        config.write_text(text)
+        hub.signal(signal.SIGHUP)
+        return await hub.log_line(event)
+
+    async with running(Standin(pace_s=0.02)) as upstream:
+        config.write_text("")
+        async with (
+            serving(upstream, "--config", str(config)) as (hub, url),
+            client() as session,
+        ):
+            both = workers_of(hub)
+            streams = [await by(pid, both - {pid}, session, url) for pid in both]
+            assert "soon" in (await put('drain_s = "soon"', "agenthub.reload_failed"))["error"]
+            said = await put("[models.other]\ntarget = 'standin'\n", "agenthub.reloaded")
+            pids = {said["pid"]} if "pid" in said else set()
+            while len(pids) < 2:
+                line = await hub.log_line("agenthub.reloaded")
+                assert line["changed"] == ["models.other"]
+                pids |= {line["pid"]} if "pid" in line else set()
+            assert pids == both
+            for stream in streams:
+                assert json.loads((await stream.read()).splitlines()[-1])["done"] is True
+            victim, other = sorted(both)
+            os.kill(victim, signal.SIGKILL)
+            await hub.log_line("Using native Ollama API")
+            (new,) = workers_of(hub) - both
+            for pid in (other, new):
+                stream = await by(pid, {other, new} - {pid}, session, url, CHAT | {"model": "other"})
+                assert (stream.status, bool(await stream.read())) == (200, True)
+            hub.signal(signal.SIGTERM)
+            status, _, err = await hub.end()
+    assert (status, "Traceback" in err) == (0, False)
+
+
+async def test_workers_end_with_their_master() -> None:
+    """Workers whose master was killed let their requests finish and end."""
+    async with (
+        running(Standin(pace_s=0.02)) as upstream,
+        serving(upstream) as (hub, url),
+        client() as session,
+    ):
+        both = workers_of(hub)
+        stream = await session.post(f"{url}/api/chat", json=CHAT)
+        hub.process.kill()
+        assert json.loads((await stream.read()).splitlines()[-1])["done"] is True
+        for pid in both:
+            await gone(pid)
+
+
+async def test_a_port_in_use() -> None:
+    """A port in use is the same one line as with one process."""
+    with taken_port(listening=True) as port:
+        result = await finished("serve", "--workers", "2", "--port", str(port))
+    line = f"agenthub: port {port} on 127.0.0.1 is in use: stop what listens there, or choose another with --port\n"
+    assert result == (1, "", line)
+
+
+def test_without_gunicorn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than one process without gunicorn is refused, with what to install."""
+    monkeypatch.setattr(workers, "find_spec", lambda name: None)
+    settings = Settings(workers=3, backends={"x": BackendSettings("http://127.0.0.1:9")})
+    text = r"^default: workers: 3 processes need gunicorn: pip install 'agenthub\[workers\]', or use 1$"
+    with pytest.raises(ConfigError, match=text):
+        serve_with_workers(settings, lambda: settings)

@@ -1,0 +1,142 @@
+"""The guarded connection: what it costs when Redis is slow, and what it does not take for that."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+import structlog
+from redis.asyncio import Redis
+
+from agenthub.settings.redis_url import parse_redis_url
+from agenthub.shared.link import Away, Link
+from tests.redis_server import RedisServer
+from tests.shared.support import until
+
+
+@asynccontextmanager
+async def linked(redis: RedisServer) -> AsyncIterator[Link]:
+    link = Link(parse_redis_url(redis.url))
+    await link.open()
+    try:
+        yield link
+    finally:
+        await link.close()
+
+
+async def get(redis: Redis) -> bytes | None:
+    value: bytes | None = await redis.get("key")
+    return value
+
+
+async def outcomes(link: Link, count: int) -> set[str]:
+    """What becomes of as many operations at once."""
+    found = await asyncio.gather(*(link.run(get) for _ in range(count)), return_exceptions=True)
+    return {type(outcome).__name__ for outcome in found}
+
+
+async def test_many_more_than_there_are_connections(redis_server: RedisServer) -> None:
+    """They take turns, and none is turned away."""
+    async with linked(redis_server) as link, redis_server.client() as redis:
+        await redis.set("key", "value")
+        assert await outcomes(link, 1000) == {"bytes"}
+        assert len(await redis.client_list()) <= 66
+
+
+async def test_a_busy_hub_is_no_slow_redis(redis_server: RedisServer) -> None:
+    """While this process does something else for half a second, again and again, the answers lie there already."""
+    async with linked(redis_server) as link:
+        for _ in range(4):
+            asking = [asyncio.create_task(link.run(get)) for _ in range(10)]
+            await asyncio.sleep(0)
+            time.sleep(0.5)  # noqa: ASYNC251
+            assert set(await asyncio.gather(*asking)) == {None}
+        assert link.is_up
+
+
+async def test_all_are_let_go_together(redis_server: RedisServer) -> None:
+    """Also those that came later, and those that wait for a connection; nothing is left of them."""
+    async with linked(redis_server) as link:
+        redis_server.hang()
+        began = time.perf_counter()
+        early = asyncio.create_task(outcomes(link, 100))
+        await asyncio.sleep(0.1)
+        late_began = time.perf_counter()
+        assert await outcomes(link, 100) == {"Away"}
+        assert time.perf_counter() - late_began < 0.6
+        assert await early == {"Away"}
+        assert time.perf_counter() - began < 0.7
+        began = time.perf_counter()
+        assert await outcomes(link, 1000) == {"Away"}
+        assert time.perf_counter() - began < 0.2
+        redis_server.go_on()
+        await until(lambda: link.is_up)
+        assert await outcomes(link, 100) == {"NoneType"}
+        assert (link._asking, link._places._value) == (set(), 64)
+
+
+async def test_who_leaves_while_redis_is_asked(redis_server: RedisServer) -> None:
+    """Is cancelled as anywhere else, and spoils no connection for the next: each gets its own answer."""
+    async with linked(redis_server) as link:
+        for turns in range(60):
+            leaving = asyncio.create_task(link.run(lambda redis: redis.echo("theirs")))
+            for _ in range(turns % 12):
+                await asyncio.sleep(0)
+            leaving.cancel()
+            await asyncio.gather(leaving, return_exceptions=True)
+            assert await link.run(lambda redis, own=f"{turns}": redis.echo(own)) == f"{turns}".encode()  # type: ignore[misc]
+        assert (link._asking, link._places._value) == (set(), 64)
+        assert link.is_up
+
+
+async def test_what_redis_refuses_is_no_outage(redis_server: RedisServer) -> None:
+    """A wrong command is Away for the one who gave it; the log says so once a minute."""
+    with structlog.testing.capture_logs() as lines:
+        async with linked(redis_server) as link:
+            for _ in range(3):
+                with pytest.raises(Away, match="WRONGTYPE"):
+                    await link.run(lambda redis: redis.eval("redis.call('set','a',1) redis.call('llen','a')", 0))
+            assert link.is_up
+    assert [(line["event"], line["server"]) for line in lines] == [
+        ("agenthub.redis_refused", f"127.0.0.1:{redis_server.port} db 0")
+    ]
+
+
+async def test_one_that_comes_and_goes_is_asked_more_seldom(redis_server: RedisServer) -> None:
+    """A server that answers when it is looked at and hangs when it is used costs less and less."""
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        await asyncio.sleep(0)
+
+    link = Link(parse_redis_url(redis_server.url), sleep)
+    await link.open()
+    try:
+        for number in range(1, 8):
+            with pytest.raises(Away):
+                await link.run(lambda redis: broken(redis))
+            await until(lambda n=number: link.is_up and len(waits) >= n)  # type: ignore[misc]
+        assert waits[:7] == [2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
+    finally:
+        await link.close()
+
+
+async def broken(redis: Redis) -> None:
+    raise ConnectionResetError("broken")
+
+
+async def test_closing_while_it_hangs(redis_server: RedisServer) -> None:
+    """The end of the hub does not wait for Redis."""
+    link = Link(parse_redis_url(redis_server.url))
+    await link.open()
+    redis_server.hang()
+    asking = asyncio.create_task(outcomes(link, 10))
+    await asyncio.sleep(0)
+    began = time.perf_counter()
+    await link.close()
+    assert time.perf_counter() - began < 1.5
+    assert await asking == {"Away"}
