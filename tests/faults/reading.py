@@ -77,7 +77,8 @@ def _lines(status: int, body: str) -> Got:
 
 
 def _events(status: int, body: str) -> Got:
-    frames = [frame.removeprefix("data: ") for frame in body.split("\n\n") if frame.startswith("data: ")]
+    # Each frame is one line; beside them are comments.
+    frames = [line.removeprefix("data: ") for line in body.split("\n") if line.startswith("data: ")]
     *chunks, last = [frame if frame == "[DONE]" else json.loads(frame) for frame in frames]
     choices = [choice for chunk in chunks for choice in chunk["choices"]]
     text = "".join(choice["delta"].get("content") or "" for choice in choices)

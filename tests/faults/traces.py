@@ -37,5 +37,5 @@ def breaker_of(hub: RunningHub, backend: str = "ollama") -> Breaker:
 
 
 def in_flight(hub: RunningHub) -> int:
-    """Return how many requests the hub has with its backends."""
-    return sum(getattr(backend, "in_flight", 0) for backend in hub.hub.router.backends.values())
+    """Return how many requests the hub has with its backends, or waiting for a place there."""
+    return sum(backend.slots.in_flight + backend.slots.waiting for backend in hub.hub.router.backends.values())
