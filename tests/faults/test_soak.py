@@ -47,8 +47,9 @@ FAULTS: list[Callable[[random.Random], Fault]] = [
 ]
 SETTINGS = {
     "balancing__strategy": "least_busy",
-    "health__interval_s": 0.5,
-    "health__models_refresh_s": 5,
+    # Longer than pooled connections live: else checks keep some from before alive.
+    "health__interval_s": 5,
+    "health__models_refresh_s": 7,
     "health__ping_timeout_s": 1,
     "circuit_breaker__open_for_s": 0.5,
     "caching__max_bytes": 2**20,
@@ -88,14 +89,16 @@ class Memory:
 
 @asynccontextmanager
 async def outages(proxy: FaultProxy) -> AsyncIterator[None]:
-    """While the block runs, the backend behind the proxy goes away for half a second now and then."""
+    """While the block runs, the backend behind the proxy goes away for a second now and then."""
 
     async def outage() -> None:
         await proxy.stop()
-        await asyncio.sleep(0.5)
-        await proxy.start()
+        try:
+            await asyncio.sleep(1.0)
+        finally:
+            await proxy.start()
 
-    going = asyncio.create_task(every(7.0, outage))
+    going = asyncio.create_task(every(8.0, outage))
     try:
         yield
     finally:
@@ -148,7 +151,7 @@ async def test_a_soak(tmp_path: Path, figure: Callable[..., None]) -> None:
             proxy.choose = lambda: None
         # Pooled connections live a few seconds longer, and checks of health run on.
         await until(lambda: hub.descriptors() <= files + CHECKING, lambda: (hub.descriptors(), files))
-        await until(lambda: sum(proxy.open for proxy in proxies) <= CHECKING, lambda: proxies)
+        await until(lambda: sum(proxy.open for proxy in proxies) <= CHECKING, lambda: [proxy.open for proxy in proxies])
         async with asyncio.timeout(20):
             while (running := await hub.tasks()) > tasks:
                 print(f"{running} tasks, {tasks} at the beginning")
