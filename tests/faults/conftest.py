@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -71,13 +72,26 @@ def figure(record_property: Callable[[str, object], None]) -> Callable[..., None
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print the figures as one JSON object."""
-    found = {
-        name.removeprefix(FIGURES): value
-        for report in terminalreporter.stats.get("passed", ())
-        for name, value in report.user_properties
-        if name.startswith(FIGURES)
-    }
+    """Print the figures as one JSON object; of a list of seconds, which several tests may add to, what it says."""
+    found: dict[str, dict[str, Any]] = {}
+    for report in terminalreporter.stats.get("passed", ()):
+        for name, value in report.user_properties:
+            if name.startswith(FIGURES):
+                merge(found.setdefault(name.removeprefix(FIGURES), {}), value)
     if found:
         terminalreporter.section("figures")
-        terminalreporter.line(json.dumps(found, indent=2))
+        said = {name: {key: summed_up(value) for key, value in figures.items()} for name, figures in found.items()}
+        terminalreporter.line(json.dumps(said, indent=2))
+
+
+def merge(known: dict[str, Any], more: dict[str, Any]) -> None:
+    """Add the figures of one test to those of others of the same name."""
+    for key, value in more.items():
+        known[key] = known[key] + value if isinstance(value, list) and key in known else value
+
+
+def summed_up(value: Any) -> Any:
+    """Return what a list of seconds says, in short."""
+    if not isinstance(value, list):
+        return round(value, 3) if isinstance(value, float) else value
+    return {"times": len(value), "p50": round(statistics.median(value), 4), "max": round(max(value), 4)}

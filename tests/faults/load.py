@@ -6,15 +6,17 @@ import asyncio
 import json
 import random
 import socket
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
 import attrs
 
+from tests.faults.programs import many_connections
 from tests.faults.reading import PATHS, Got, ask_for, read
 from tests.hubs import LANES
 
@@ -40,27 +42,39 @@ Who has left cannot know how far it came. What is lost has no answer, or one tha
 
 @attrs.define
 class Load:
-    """Asks a hub before stand-ins; ``seen`` says of each request id what its client saw."""
+    """Asks a hub before stand-ins; ``seen`` says of each request id what its client saw.
+
+    ``times`` says of those that wait for their answer when they began and ended, by the wall clock.
+    """
 
     http: aiohttp.ClientSession
     url: str
     chance: random.Random
     seen: dict[str, str] = attrs.field(factory=dict)
+    times: dict[str, list[float]] = attrs.field(factory=dict)
     statuses: Counter[int] = attrs.field(factory=Counter)
     strange: list[tuple[str, Any]] = attrs.field(factory=list)
+    is_over: bool = False
+    _running: asyncio.Future[list[None]] | None = None
 
-    async def run(self, kinds: Mapping[str, int], clients: int, is_over: Callable[[], bool]) -> None:
-        """Let so many clients ask one thing after the other; ``kinds`` are names of methods with their weights."""
+    async def run(self, kinds: Mapping[str, int], clients: int) -> None:
+        """Let so many clients ask one thing after the other until ``stop``; ``kinds`` are methods with weights."""
         names, weights = list(kinds), list(kinds.values())
 
         async def client() -> None:
-            while not is_over():
+            while not self.is_over:
                 (name,) = self.chance.choices(names, weights)
                 await getattr(self, name)()
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(clients):
-                group.create_task(client())
+        self._running = asyncio.gather(*(client() for _ in range(clients)))
+        await self._running
+
+    async def stop(self) -> None:
+        """Let no client ask anything more, and wait until all that was asked is answered."""
+        self.is_over = True
+        if self._running is not None:
+            async with asyncio.timeout(60):
+                await asyncio.shield(self._running)
 
     async def plain(self) -> None:
         """Ask something that nobody else asks."""
@@ -152,11 +166,13 @@ class Load:
         cold: dict[str, Any] = {"temperature": 0} if dialect == "openai" else {"options": {"temperature": 0}}
         streamed = self.chance.random() < 0.5
         body = ask_for(dialect, model, prompt, streamed=streamed, **(cold if is_cold else {}))
+        self.times[request_id] = [time.time()]
         try:
             async with self.http.post(self.url + PATHS[dialect], json=body, headers=headers | more) as response:
                 got = await read(response, dialect)
         except (aiohttp.ClientError, OSError) as error:
             got = Got(0, "", "cut", f"{type(error).__name__}: {error}")
+        self.times[request_id].append(time.time())
         self.statuses[got.status] += 1
         self.seen[request_id] = self._judge(request_id, got, SAID.format(prompt))
 
@@ -175,6 +191,21 @@ class Load:
         dialect, adapter = self.chance.choice(LANES)
         headers = {"X-Request-Id": request_id, "X-AgentHub-Api-Mode": adapter, "Content-Type": "application/json"}
         return request_id, dialect, headers
+
+
+@asynccontextmanager
+async def under_load(url: str, kinds: Mapping[str, int], clients: int, seed: int = 1) -> AsyncIterator[Load]:
+    """Ask the hub at ``url`` while the block runs; at its end all that was asked is answered."""
+    async with many_connections() as http:
+        load = Load(http, url, random.Random(seed))
+        running = asyncio.create_task(load.run(kinds, clients))
+        try:
+            yield load
+            await load.stop()
+            await running
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
 
 
 def unaccounted(seen: Mapping[str, str], logged: Mapping[str, Counter[str]]) -> dict[str, tuple[str, dict[str, int]]]:
