@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from difflib import get_close_matches
 from urllib.parse import urlsplit
 
+from agenthub.api.access import REMEDIES, exposure
 from agenthub.api.hub import Hub
 from agenthub.cli.diagnosis import OLLAMA_PORT, Finding, Trouble, diagnose
 from agenthub.cli.opening import open_hub
@@ -14,6 +15,7 @@ from agenthub.errors import AgentHubError, UnknownModel
 from agenthub.middleware import Backend
 from agenthub.middleware.cache_key import model_key
 from agenthub.settings import Settings
+from agenthub.shared import Shared
 
 _SHOWN = 12
 Listed = dict[str, list[str]]
@@ -25,7 +27,11 @@ async def examine(settings: Settings, model: str | None) -> AsyncIterator[Findin
     async with open_hub(settings) as hub:
         sources = ", ".join(dict.fromkeys(settings.sources.values())) or "defaults only"
         yield Finding(True, f"settings: {sources}")
+        if problem := exposure(settings):
+            yield Finding(False, f"host: {problem}", REMEDIES)
         yield Finding(True, f"adapters: {', '.join(hub.plugins.adapters)}")
+        if hub.shared is not None:
+            yield await _examine_redis(hub.shared)
         listed: Listed = {}
         for backend in hub.router.backends.values():
             yield await _examine_backend(hub, backend, listed)
@@ -34,6 +40,18 @@ async def examine(settings: Settings, model: str | None) -> AsyncIterator[Findin
             yield _examine_model(hub, alias, listed)
         if model is not None and model not in settings.models:
             yield _examine_model(hub, model, listed)
+
+
+async def _examine_redis(shared: Shared) -> Finding:
+    name = shared.link.server.name
+    try:
+        problem = await shared.link.probe()
+    finally:
+        await shared.link.close()
+    if not problem:
+        return Finding(True, f"redis: {name} answers")
+    text = f"redis: {name} does not: {problem}; each hub keeps to itself what they would share"
+    return Finding(False, text, ["Start it, or name another with caching.url."])
 
 
 async def _examine_backend(hub: Hub, backend: Backend, listed: Listed) -> Finding:

@@ -30,8 +30,9 @@ _FORGOTTEN = 0.1
 _QUEUED = 40
 """Ticks that an operation may wait for a connection, while others get theirs and Redis answers quickly."""
 _CONNECTIONS = 64
-_PROBE_S, _QUICK_S, _CLOSE_S = 0.5, 0.1, 0.5
-_EVERY_S, _SELDOM_S, _STABLE_S, _QUIET_S = 1.0, 30.0, 10.0, 60.0
+_PROBE_S, _CLOSE_S = 0.5, 0.5
+_EVERY_S, _SILENT_S, _SELDOM_S, _STABLE_S, _QUIET_S = 1.0, 4.0, 30.0, 10.0, 60.0
+_SILENT = f"no answer within {_PROBE_S:g} s"
 
 
 class Away(Exception):
@@ -82,7 +83,7 @@ class Link:
 
     async def open(self) -> None:
         """Look whether Redis is there, for half a second at most, and keep watch from now on."""
-        problem = await self._probe()
+        problem = await self.probe()
         if problem:
             self._tell_down(problem)
             self._lost.set()
@@ -93,10 +94,11 @@ class Link:
     async def close(self) -> None:
         """Let go of everything; operations are ``Away`` from now on."""
         self.is_up = False
+        for ask in list(self._asking):
+            self._let_go(ask)
         if self._watching is not None:
             self._watching.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._watching
+            await asyncio.gather(self._watching, return_exceptions=True)
         if self._ticking is not None:
             self._ticking.cancel()
             self._ticking = None
@@ -108,7 +110,7 @@ class Link:
             raise Away("down")
         ask = _Ask(asyncio.timeout(None), self._ticks)
         self._begin(ask)
-        from redis.exceptions import ConnectionError, RedisError
+        from redis import exceptions as redis
 
         try:
             try:
@@ -117,12 +119,11 @@ class Link:
                     return await operation(self._client)
             finally:
                 self._asking.discard(ask)
-        except TimeoutError:
-            raise Away("too slow") from None
-        except (ConnectionError, OSError) as error:
-            self._lose(str(error))
+        except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+            if not ask.limit.expired():  # then it was let go, and why is known
+                self._lose(str(error) or type(error).__name__)
             raise Away(str(error)) from error
-        except RedisError as error:
+        except redis.RedisError as error:
             self._tell_refused(error)
             raise Away(str(error)) from error
 
@@ -150,7 +151,7 @@ class Link:
         if self._asking:
             self._ticking = loop.call_later(TICK_S, self._tick)
         else:
-            self._ticking, self._calm_since = None, loop.time()
+            self._ticking, self._was_strained, self._calm_since = None, False, loop.time()
 
     def _let_go(self, ask: _Ask) -> None:
         self._asking.discard(ask)
@@ -183,8 +184,11 @@ class Link:
             was_stable = asyncio.get_running_loop().time() - self._back_at >= _STABLE_S
             wait_s = _EVERY_S if was_stable else min(2 * wait_s, _SELDOM_S)
             await self.sleep(wait_s)
-            while await self._probe():
-                await self.sleep(_EVERY_S)
+            look_s = _EVERY_S
+            while problem := await self.probe():
+                # A name server that is silent holds a thread of the pool for each look, long after it was given up.
+                look_s = min(2 * look_s, _SILENT_S) if problem == _SILENT else _EVERY_S
+                await self.sleep(look_s)
             _log.info("agenthub.redis_back", server=self.server.name)
             self._take_up()
 
@@ -195,22 +199,26 @@ class Link:
         for told in self.on_back:
             told()
 
-    async def _probe(self) -> str:
+    async def probe(self) -> str:
         """Connect anew and look twice; return what is wrong, nothing if Redis answers, and quickly."""
         from redis.exceptions import RedisError
 
+        await self._disconnect()
+        ask = _Ask(asyncio.timeout(_PROBE_S), self._ticks)
         try:
-            async with asyncio.timeout(_PROBE_S):
-                await self._disconnect()
+            async with ask.limit:
                 await self._client.ping()
-                began = asyncio.get_running_loop().time()
+                self._begin(ask)
+                ask.began = self._ticks
                 await self._client.ping()
-                took = asyncio.get_running_loop().time() - began
         except TimeoutError:
-            return f"no answer within {_PROBE_S:g} s"
+            return _SILENT
         except (RedisError, OSError) as error:
-            return str(error)
-        return "" if took < _QUICK_S else f"an answer took {took:.2f} s"
+            return str(error) or type(error).__name__
+        finally:
+            self._asking.discard(ask)
+        # What would count as a wait in an operation does so here.
+        return "" if self._ticks - ask.began < 2 else f"an answer takes more than {TICK_S:g} s"
 
     async def _disconnect(self) -> None:
         with suppress(Exception):

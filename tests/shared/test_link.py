@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import structlog
+from redis import exceptions
 from redis.asyncio import Redis
 
 from agenthub.settings.redis_url import parse_redis_url
@@ -125,6 +126,22 @@ async def test_one_that_comes_and_goes_is_asked_more_seldom(redis_server: RedisS
         await link.close()
 
 
+@pytest.mark.parametrize(
+    "error",
+    [exceptions.TimeoutError(), exceptions.ConnectionError("c"), TimeoutError("e"), OSError(113, "no route")],
+)
+async def test_whatever_breaks_the_connection_is_an_outage(redis_server: RedisServer, error: Exception) -> None:
+    """As the library says it, or the system."""
+
+    async def fail(redis: Redis) -> None:
+        raise error
+
+    async with linked(redis_server) as link:
+        with pytest.raises(Away):
+            await link.run(fail)
+        assert not link.is_up
+
+
 async def broken(redis: Redis) -> None:
     raise ConnectionResetError("broken")
 
@@ -134,9 +151,29 @@ async def test_closing_while_it_hangs(redis_server: RedisServer) -> None:
     link = Link(parse_redis_url(redis_server.url))
     await link.open()
     redis_server.hang()
-    asking = asyncio.create_task(outcomes(link, 10))
-    await asyncio.sleep(0)
+    asking = asyncio.create_task(outcomes(link, 200))
+    await asyncio.sleep(0.05)
     began = time.perf_counter()
     await link.close()
     assert time.perf_counter() - began < 1.5
     assert await asking == {"Away"}
+
+
+async def test_one_that_stays_silent_is_looked_for_less_often(redis_server: RedisServer) -> None:
+    """Each look at a server, or a name server, that says nothing is given up, and the next one comes later."""
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 5:
+            redis_server.go_on()
+        await asyncio.sleep(0)
+
+    redis_server.hang()
+    link = Link(parse_redis_url(redis_server.url), sleep)
+    await link.open()
+    try:
+        await until(lambda: link.is_up)
+        assert waits == [1.0, 2.0, 4.0, 4.0, 4.0]
+    finally:
+        await link.close()

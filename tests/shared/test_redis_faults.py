@@ -15,6 +15,7 @@ import pytest
 from agenthub.settings import CachingSettings, ClientSettings
 from agenthub.shared.link import Link
 from agenthub.standin import Standin, running
+from tests.cli.support import invoke
 from tests.hubs import RunningHub, running_hub
 from tests.redis_server import RedisServer, free_port, needs_redis, running_redis
 from tests.shared.support import BODY, MIDDLEWARE, replicas, state_of, until
@@ -225,3 +226,62 @@ async def test_a_socket_in_the_file_system(tmp_path: Path) -> None:
     async with running_redis(tmp_path, "--unixsocket", str(path)), hub_with(f"unix://{path}?db=1") as hub:
         await timed(hub, range(2))
         assert link_of(hub).is_up
+
+
+async def test_check_looks_at_redis(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`agenthub check` says whether it answers, and never the password."""
+    async with running(Standin()) as upstream:
+        monkeypatch.setenv("OLLAMA_HOST", upstream)
+        arguments = ("check", "--set", "caching.backend=redis", "--set")
+        answers = await invoke(*arguments, f"caching.url={redis_server.url}")
+        assert (answers.exit_code, answers.stdout.splitlines()[2]) == (
+            0,
+            f"ok    redis: 127.0.0.1:{redis_server.port} db 0 answers",
+        )
+        locked = await invoke(*arguments, f"caching.url=redis://:sesame@127.0.0.1:{redis_server.port}/0")
+        await redis_server.kill()
+        gone = await invoke(*arguments, f"caching.url={redis_server.url}")
+    assert [result.exit_code for result in (locked, gone)] == [1, 1]
+    assert "sesame" not in locked.output
+    assert f"FAIL  redis: 127.0.0.1:{redis_server.port} db 0 does not: " in gone.stdout
+    assert "  ->  Start it, or name another with caching.url." in gone.stdout
+
+
+async def test_no_request_is_lost_under_load(redis_server: RedisServer) -> None:
+    """Twenty clients of two hubs, while Redis is killed, comes back, hangs and goes on: each gets its answer."""
+    async with replicas(redis_server, Standin(), clients=CLIENTS) as hubs:
+        numbers, answered = iter(range(10**6)), list[int]()
+        is_over = asyncio.Event()
+
+        async def client(hub: RunningHub) -> None:
+            while not is_over.is_set():
+                answer = await hub.post("/api/chat", fresh(next(numbers)), X_Client_Name="limited")
+                assert (answer.status, answer.json()["done"]) == (200, True)
+                answered.append(answer.status)
+
+        async def more(count: int) -> None:
+            goal = len(answered) + count
+            await until(lambda: len(answered) >= goal)
+
+        clients = [asyncio.create_task(client(hubs[number % 2])) for number in range(20)]
+        await more(100)
+        await redis_server.kill()
+        await more(100)
+        assert not any(link_of(hub).is_up for hub in hubs)
+        await redis_server.start()
+        await until(lambda: all(link_of(hub).is_up for hub in hubs))
+        await more(100)
+        redis_server.hang()
+        await more(100)
+        redis_server.go_on()
+        await until(lambda: all(link_of(hub).is_up for hub in hubs))
+        await more(100)
+        is_over.set()
+        await asyncio.gather(*clients)
+        hubs[0].hub.dispatcher.close()  # it writes its last lines into the same log
+        lines = [line["outcome"] for line in hubs[1].dispatches()]
+        assert (len(lines), set(lines)) == (len(answered), {"ok"})
+        for hub in hubs:
+            assert (shared := hub.hub.shared) is not None
+            await until(lambda link=shared.link: (link._asking, link._places._value) == (set(), 64))  # type: ignore[misc]
+            await until(lambda places=shared.places: not places._held and not places._returned)  # type: ignore[misc]
