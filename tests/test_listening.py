@@ -20,18 +20,21 @@ from tests.replay.wire import Message, read_message
 from tests.upstreams import HI, PATHS
 
 BODY = json.dumps({"model": "standin", "messages": HI, "stream": False}).encode()
-HEAD = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"
+HEAD = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 SHORT_S, LONG_S = 0.05, 30.0
 DIGEST = "sha256:" + "0" * 64
 
 
 def post(path: str, length: int = len(BODY)) -> bytes:
-    return b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % (path.encode(), length)
+    return b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % (path.encode(), length)
 
 
 def chunked_head(method: bytes, path: bytes) -> bytes:
     """A head that is answered 100 when its handler is about to start."""
-    return b"%b %b HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n" % (method, path)
+    return b"%b %b HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n" % (
+        method,
+        path,
+    )
 
 
 @asynccontextmanager
@@ -102,7 +105,7 @@ async def test_a_head_that_drips() -> None:
     async with hub_with(header_timeout_s=SHORT_S) as hub, wire_to(hub) as wire:
 
         async def drip() -> None:
-            await wire.send(b"GET /health HTTP/1.1\r\nHost: a\r\nX-Slow: ", *[b"x"] * 10_000, gap_s=0.01)
+            await wire.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: ", *[b"x"] * 10_000, gap_s=0.01)
 
         dripping = asyncio.create_task(drip())
         assert (await wire.answer()).status == 408
@@ -250,7 +253,7 @@ async def test_heads_are_as_large_as_the_setting_says() -> None:
                 assert (await wire.answer()).status == status
         for target, status in ((b"/" + b"a" * 1999, 404), (b"/" + b"a" * 2000, 431)):
             async with wire_to(hub) as wire:
-                await wire.send(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % target)
+                await wire.send(b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n" % target)
                 assert (await wire.answer()).status == status
         async with wire_to(hub) as wire:
             await wire.send(HEAD[:-2] + b"X: 1\r\n" * 128 + b"\r\n")
