@@ -215,6 +215,18 @@ async def test_a_body_whose_chunks_break_the_rules(dialect: str, broken: bytes) 
         assert [request.path for request in standin.requests if request.method == "POST"] == []
 
 
+async def test_a_good_body_before_a_broken_head() -> None:
+    """The end of the one and the beginning of the other in one read: the request is answered, what follows is 400."""
+    async with hub_with(standin := Standin(), body_timeout_s=LONG_S) as hub, wire_to(hub) as wire:
+        await wire.send(chunked_head(b"POST", b"/api/chat"))
+        assert (await wire.answer()).status == 100
+        await wire.send(b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY) + b"garbage\r\n\r\n")
+        assert (await wire.answer()).status == 200
+        assert (await wire.answer()).status == 400
+        assert await wire.is_closed()
+        assert [request.body for request in standin.requests if request.method == "POST"] == [BODY]
+
+
 async def test_a_broken_body_that_nobody_reads() -> None:
     """The answer is the last on its connection, whatever was sent behind the body."""
     async with hub_with(body_timeout_s=LONG_S) as hub, wire_to(hub) as wire:
