@@ -9,6 +9,7 @@ from functools import partial
 from aiohttp import web
 
 from agenthub.api import add_routes
+from agenthub.api.access import check_exposure
 from agenthub.api.hub import SERVING, Hub, Serving
 from agenthub.balancing import Balancer
 from agenthub.dispatch import Dispatcher
@@ -43,7 +44,15 @@ def make_app(
 def make_hub(
     settings: Settings, plugins: Plugins, clock: Callable[[], float] = time.monotonic, kept: Kept | None = None
 ) -> Hub:
-    """Return the hub, not yet open; raises ConfigError. ``kept`` is what the hub before it hands on."""
+    """Return a hub to be served, not yet open; raises ConfigError. ``kept`` is what the hub before it hands on."""
+    check_exposure(settings)
+    return build_hub(settings, plugins, clock, kept)
+
+
+def build_hub(
+    settings: Settings, plugins: Plugins, clock: Callable[[], float] = time.monotonic, kept: Kept | None = None
+) -> Hub:
+    """Return the hub, not yet open, for this process alone; raises ConfigError."""
     check_modes(settings, plugins)
     check_limits(settings)
     kept = kept or Kept()

@@ -16,6 +16,7 @@ from agenthub.middleware import Backend, Caller, Dispatch, Handler, Middleware, 
 from agenthub.middleware.watching import watch
 from agenthub.placing import place
 from agenthub.plugins import Plugins
+from agenthub.rights import EVERYTHING
 from agenthub.routing import Route, Router
 
 _CHANGING = frozenset({"pull", "create", "copy", "delete"})
@@ -52,7 +53,10 @@ class Dispatcher:
         return dispatch
 
     def _decide(self, dispatch: Dispatch) -> None:
-        caller, route = dispatch.caller, self._route(dispatch)
+        caller = dispatch.caller
+        if caller.rights is not EVERYTHING:
+            caller.rights.check(dispatch.request)
+        route = self._route(dispatch)
         request = dispatch.request = apply_alias(dispatch.request, route)
         if self.router.settings.sidecar:
             request = dispatch.request = attrs.evolve(request, sidecar=True)

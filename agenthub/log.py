@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import logging
+import re
 import select
 import sys
 import time
@@ -46,7 +47,7 @@ def configure_logging(settings: LogSettings, stream: TextIO | None = None) -> No
             exception_formatter=structlog.dev.plain_traceback,
         )
         factory = structlog.WriteLoggerFactory(stream)
-        processors, foreign = [*shared, console], [console]
+        processors, foreign = [*shared, _tame, console], [_tame, console]
     structlog.configure(
         processors=processors, wrapper_class=wrapper, logger_factory=factory, cache_logger_on_first_use=True
     )
@@ -79,9 +80,21 @@ def _bridge(stream: TextIO, shared: list[Any], renderer: list[Any], level: int) 
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(foreign_pre_chain=[*shared, _name_logger], processors=processors)
     )
+    handler.addFilter(_without_bytes)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(level, logging.INFO))
+
+
+def _without_bytes(record: logging.LogRecord) -> bool:
+    """Take the client's own bytes, which may be its key, out of what aiohttp says of a request that is none."""
+    error = record.exc_info[1] if record.exc_info else None
+    if type(error).__module__ != "aiohttp.http_exceptions":
+        return True
+    record.msg, record.args = f"{record.getMessage()}: {type(error).__name__}", ()
+    # Whoever can reach the hub can have this line written.
+    record.exc_info, record.levelno, record.levelname = None, logging.INFO, "INFO"
+    return record.levelno >= logging.getLogger().level
 
 
 def _binary(stream: TextIO) -> Any:
@@ -157,15 +170,33 @@ def _name_logger(logger: Any, method: str, event: MutableMapping[str, Any]) -> M
     return event if record is None else {**event, "logger": record.name}
 
 
+def _tame(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    # The console's renderer shows a text without blanks as it is, and a terminal obeys it.
+    return {name: _printable(value) if isinstance(value, str) else value for name, value in event.items()}
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
 def _as_text(logger: Any, method: str, line: Any) -> str:
     return bytes(line).decode()
 
 
 def _dumps(value: Any, **kwargs: Any) -> bytes:
     try:
-        return jsontext.dumps(value)
+        line = jsontext.dumps(value)
     except TypeError:
-        return jsontext.dumps({name: _plain(item) for name, item in value.items()})
+        line = jsontext.dumps({name: _plain(item) for name, item in value.items()})
+    return line if line.isascii() and b"\x7f" not in line else _UNSEEN.sub(_escaped, line.decode()).encode()
+
+
+_UNSEEN = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+"""What JSON leaves as it is and a terminal obeys: C1 controls, line separators, changes of direction."""
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
 
 
 def _plain(item: Any) -> Any:

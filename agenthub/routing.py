@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
 from itertools import count
 
 import attrs
@@ -15,6 +14,7 @@ from agenthub.canonical import JSON, ModelInfo
 from agenthub.errors import AgentHubError, InvalidRequest, UnknownModel, UpstreamError
 from agenthub.middleware import Backend, Caller
 from agenthub.middleware.cache_key import model_key
+from agenthub.patterns import fits
 from agenthub.settings import ModelSettings, Settings
 
 _log = structlog.get_logger("agenthub")
@@ -155,6 +155,11 @@ class Router:
         allowed = [self.backends[name] for name in alias.backends] or list(self.backends.values())
         return Route(alias.target, allowed, alias.api_mode, ",".join(alias.backends), alias.options)
 
+    def aliases_of(self, model: str) -> list[str]:
+        """Return the aliases that stand for a model."""
+        key = model_key(model)
+        return [alias for alias, settings in self.settings.models.items() if model_key(settings.target) == key]
+
     def holders(self, route: Route) -> list[Backend]:
         """Return those of the candidates that have the model, as far as is known, and are meant to serve it."""
         key = model_key(route.upstream_model)
@@ -181,12 +186,7 @@ class Router:
         return next(iter(self.backends.values())) if len(self.backends) == 1 else None
 
     def _serves(self, backend: Backend, model: str) -> bool:
-        patterns = backend.settings.models
-        if patterns == ("*",):
-            return True
-        name = model.lower()
-        spellings = {name, f"{name.removesuffix(':latest')}:latest", name.removesuffix(":latest")}
-        return any(fnmatchcase(spelling, pattern.lower()) for pattern in patterns for spelling in spellings)
+        return fits(model, backend.settings.models)
 
     def api_mode(self, backend: Backend, caller: Caller | None = None, route: Route | None = None) -> str:
         """Return the kind of adapter to use: as the request says, else the client, the model, the backend, the hub."""

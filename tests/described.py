@@ -10,7 +10,16 @@ from jsonschema import Draft202012Validator
 
 from tests.hubs import Answered
 
-OWN_HEADERS = ("x-agenthub-", "x-request-id", "server-timing", "retry-after", "x-should-retry")
+OWN_HEADERS = (
+    "x-agenthub-",
+    "x-request-id",
+    "server-timing",
+    "retry-after",
+    "x-should-retry",
+    "www-authenticate",
+    "ratelimit-",
+    "x-ratelimit-",
+)
 
 
 @attrs.define

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack, suppress
+from typing import Any
 
 import attrs
+
+
+@attrs.frozen
+class Ends:
+    """The two directions of one connection."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
 
 
 @attrs.define
@@ -52,25 +62,46 @@ class Forwarder:
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._count(1)
-        far_reader, far_writer = await asyncio.open_connection(self.host, self.port)
-        pipes = [asyncio.create_task(_pipe(reader, far_writer)), asyncio.create_task(_pipe(far_reader, writer))]
-        try:
-            await asyncio.wait(pipes, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            # Without waiting first: stop() may cancel this task a second time.
-            for end in (writer, far_writer):
-                end.transport.abort()
-            self._count(-1)
-            for pipe in pipes:
-                pipe.cancel()
-            await asyncio.gather(*pipes, return_exceptions=True)
+        async with AsyncExitStack() as far_end:
+            try:
+                with suppress(ConnectionError):  # the real server may be gone
+                    far = Ends(*await asyncio.open_connection(self.host, self.port))
+                    far_end.callback(far.writer.transport.abort)
+                    for end in (writer, far.writer):
+                        # So that what drain() has let through is with the system, and abort() takes nothing away.
+                        end.transport.set_write_buffer_limits(0)
+                    far_end.push_async_callback(self._leave, far)
+                    await self._pass_on(Ends(reader, writer), far)
+            finally:
+                # Without waiting first: stop() may cancel this task a second time.
+                writer.transport.abort()
+                self._count(-1)
+
+    async def _leave(self, far: Ends) -> None:
+        """Be done with the real server, before the connection to it closes."""
+
+    async def _pass_on(self, near: Ends, far: Ends) -> None:
+        """Pass bytes on, both ways, until either end has no more."""
+        await until_first(pipe(near.reader, far.writer), pipe(far.reader, near.writer))
 
     def _count(self, change: int) -> None:
         self.open += change
         self._changed.set()
 
 
-async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def until_first(*running: Coroutine[Any, Any, None]) -> None:
+    """Run all until the first of them ends, and cancel the others."""
+    tasks = [asyncio.create_task(one) for one in running]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Pass on what comes, until nothing does."""
     with suppress(ConnectionError):
         while data := await reader.read(65536):
             writer.write(data)

@@ -89,6 +89,18 @@ async def test_an_answer_stored_through_one_adapter_serves_the_other(upstream: s
         assert asked(standin) == 1
 
 
+async def test_several_choices_of_one_adapter_are_not_those_of_the_other(upstream: str) -> None:
+    """Ollama's /v1 ignores n; the hub itself asks n times: the one answer does not stand for the n."""
+    async with running_hub(upstream) as hub:
+        body = OPENAI_BODY | {"n": 2}
+        answers = [
+            await hub.post("/v1/chat/completions", body, X_AgentHub_Api_Mode=mode)
+            for mode in ("openai", "native", "openai", "native")
+        ]
+        assert [state(answer) for answer in answers] == ["miss", "miss", "hit", "hit"]
+        assert [len(answer.json()["choices"]) for answer in answers] == [1, 2, 1, 2]
+
+
 async def test_a_streamed_answer_is_stored(upstream: str) -> None:
     """A stream that came to its end is served again, also to a client that wants it whole."""
     async with running_hub(upstream) as hub:
@@ -341,6 +353,18 @@ def test_order_that_matters_is_part_of_the_key(one: dict[str, Any], other: dict[
     """Properties of a schema are answered in their order; a result belongs to its call."""
     base = {"model": "m", "messages": MESSAGES}
     assert key("/api/chat", base | one) != key("/api/chat", base | other)
+
+
+def test_the_order_of_text_and_image_is_part_of_the_key() -> None:
+    """An OpenAI upstream sees the parts as they stand; Ollama's own form has no order: it is that with text first."""
+    text, image = {"type": "text", "text": "hi"}, {"type": "image_url", "image_url": {"url": "data:;base64,aGk="}}
+    keys = [
+        key("/v1/chat/completions", {"model": "m", "messages": [{"role": "user", "content": content}]})
+        for content in ([text, image], [image, text])
+    ]
+    assert keys[0] != keys[1]
+    message = {"role": "user", "content": "hi", "images": ["aGk="]}
+    assert key("/api/chat", {"model": "m", "messages": [message]}) == keys[0]
 
 
 async def test_answers_do_not_cross_between_keys_of_the_upstream(upstream: str, standin: Standin) -> None:

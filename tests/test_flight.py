@@ -5,39 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
-import attrs
 import pytest
-from aiohttp import ClientResponse
 
 from agenthub.canonical import Batch
 from agenthub.middleware import Dispatch, Handler, MiddlewareType
 from agenthub.middleware.cache_store import BoundedMemoryCache
-from agenthub.middleware.caching import Caching
 from agenthub.middleware.circuit_breaker import Breaker, CircuitBreaker
 from agenthub.middleware.flight import AHEAD_BYTES
 from agenthub.plugins import make_plugins
 from agenthub.settings import BackendSettings, CachingSettings, CircuitBreakerSettings, Settings
 from tests.hubs import ONCE, Answered, RunningHub, error_of, running_hub
+from tests.sharing import BODIES, PATHS, PATIENCE_S, ask, asking, caching_of, until
 from tests.tap import Call, Tap, tapped
 from tests.upstreams import chunk
-
-MESSAGES = [{"role": "user", "content": "hi"}]
-PATHS = {"ollama": "/api/chat", "openai": "/v1/chat/completions"}
-BODIES: dict[str, dict[str, Any]] = {
-    "ollama": {"model": "m", "messages": MESSAGES, "options": {"temperature": 0}, "stream": True},
-    "openai": {
-        "model": "m",
-        "messages": MESSAGES,
-        "temperature": 0,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    },
-}
-PATIENCE_S = 5.0
 
 
 @pytest.fixture(autouse=True)
@@ -55,17 +39,6 @@ async def tap() -> AsyncIterator[Tap]:
         yield running
 
 
-async def until(condition: Callable[[], object]) -> None:
-    """Return as soon as the condition holds."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not condition():  # noqa: ASYNC110 - what is waited for is inside the hub, and rings no bell
-            await asyncio.sleep(0.002)
-
-
-def caching_of(hub: RunningHub) -> Caching:
-    return next(layer for layer in hub.hub.dispatcher.middleware if isinstance(layer, Caching))
-
-
 def breaker_of(hub: RunningHub) -> Breaker:
     return next(layer for layer in hub.hub.dispatcher.middleware if isinstance(layer, CircuitBreaker)).breaker("ollama")
 
@@ -73,90 +46,6 @@ def breaker_of(hub: RunningHub) -> Breaker:
 def readers(hub: RunningHub) -> int:
     """How many read flights now."""
     return sum(len(flight.readers) for flight in caching_of(hub).flights)
-
-
-@attrs.define
-class Client:
-    """One client of the hub that reads its answer bit by bit. ``response`` is there once a frame is."""
-
-    asked: asyncio.Task[ClientResponse]
-    dialect: str
-    frames: list[Any] = attrs.field(factory=list)
-
-    @property
-    def response(self) -> ClientResponse:
-        return self.asked.result()
-
-    @property
-    def headers(self) -> Any:
-        return self.response.headers
-
-    @property
-    def cache(self) -> str:
-        return str(self.response.headers["X-AgentHub-Cache"])
-
-    def _text_of(self, frame: Any) -> str:
-        if self.dialect == "ollama":
-            return str(frame.get("message", {}).get("content", ""))
-        choices = frame["choices"] if isinstance(frame, dict) and "choices" in frame else []
-        return "".join(choice["delta"].get("content") or "" for choice in choices)
-
-    @property
-    def text(self) -> str:
-        return "".join(self._text_of(frame) for frame in self.frames)
-
-    @property
-    def is_finished(self) -> bool:
-        last = self.frames[-1]
-        return last == "[DONE]" or (isinstance(last, dict) and last.get("done") is True)
-
-    async def frame(self) -> Any:
-        """Read one frame, None at the end of the body."""
-        async with asyncio.timeout(PATIENCE_S):
-            await self.asked
-            while line := await self.response.content.readline():
-                if text := line.decode().strip().removeprefix("data: "):
-                    self.frames.append(text if text == "[DONE]" else json.loads(text))
-                    return self.frames[-1]
-        return None
-
-    async def leave(self) -> None:
-        """Hang up."""
-        self.asked.cancel()
-        await asyncio.wait([self.asked])
-        if not self.asked.cancelled():
-            self.response.close()
-
-    async def until(self, text: str) -> None:
-        """Read until this is all the text that came."""
-        while self.text != text:
-            assert await self.frame() is not None, (self.text, text)
-
-    async def rest(self) -> str:
-        """Read to the end; return the text."""
-        while await self.frame() is not None:
-            pass
-        return self.text
-
-
-@asynccontextmanager
-async def asking(hub: RunningHub, dialect: str = "ollama", **headers: str) -> AsyncIterator[Client]:
-    """Ask for a stream, and leave at the end of the block."""
-    sent = {name.replace("_", "-"): value for name, value in headers.items()}
-
-    async def post() -> ClientResponse:
-        return await hub.http.post(hub.url + PATHS[dialect], json=BODIES[dialect], headers=sent)
-
-    client = Client(asyncio.create_task(post()), dialect)
-    try:
-        yield client
-    finally:
-        await client.leave()
-
-
-def ask(hub: RunningHub, dialect: str = "ollama", **body: Any) -> asyncio.Task[Answered]:
-    """Ask and read to the end, in the background."""
-    return asyncio.create_task(hub.post(PATHS[dialect], BODIES[dialect] | body))
 
 
 def text_of(answered: Answered, dialect: str) -> str:
@@ -633,6 +522,26 @@ async def test_what_is_too_large_is_no_longer_joined_nor_kept(tap: Tap) -> None:
                 assert await first.rest() == await second.rest() == "a" + "b" * 9_000 + "d"
                 assert [client.cache for client in (first, second, third)] == ["miss", "shared", "miss"]
         assert not caching_of(hub).store._cache
+
+
+async def test_answers_under_way_have_room_for_so_much_together(tap: Tap) -> None:
+    """Where the room is used up one is neither joined nor kept, but read to its end; the room comes back in the end."""
+    async with running_hub(tap.url, caching=CachingSettings(max_bytes=10_000)) as hub, asking(hub) as first:
+        (await tap.call(1)).say("a" * 6_000)
+        await first.until("a" * 6_000)
+        other = ask(hub, messages=[{"role": "user", "content": "ho"}])
+        call = await tap.call(2)
+        call.say("b" * 6_000)
+        call.finish()
+        assert "b" * 6_000 in (await other).text
+        tap.calls[0].finish()
+        assert await first.rest() == "a" * 6_000
+        await until(lambda: not caching_of(hub).flights)
+        assert caching_of(hub).room.used_bytes == 0
+        again = ask(hub, messages=[{"role": "user", "content": "ho"}])
+        (await tap.call(3)).finish()
+        assert (await again).headers["X-AgentHub-Cache"] == "miss"
+        assert (await ask(hub)).headers["X-AgentHub-Cache"] == "hit"
 
 
 async def test_a_lone_slow_client_slows_its_upstream(tap: Tap) -> None:

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 from agenthub.canonical import Batch, ChatRequest, Finished, RawFrames, Started, TextDelta, Usage
 from agenthub.errors import LeftBehind, UpstreamStatus
 from agenthub.middleware import Caller, Dispatch, flight
-from agenthub.middleware.cache_entry import Entry, Recording, size_of
+from agenthub.middleware.cache_entry import Entry, Recording, Room, size_of
 from agenthub.middleware.flight import Flight, Reader
 
 AHEAD, LAG, LARGEST = 2_000, 4_000, 3_000
@@ -78,7 +78,7 @@ class FlightMachine(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.bounds = flight.AHEAD_BYTES, flight.LAG_BYTES
         flight.AHEAD_BYTES, flight.LAG_BYTES = AHEAD, LAG
-        self.upstream = Upstream()
+        self.upstream, self.room = Upstream(), Room()
         self.produced: list[str] = []
         self.all: list[Client] = []
         self.here: list[Client] = []
@@ -104,7 +104,7 @@ class FlightMachine(RuleBasedStateMachine):
 
         async def start() -> Flight:
             dispatch = Dispatch(ChatRequest(model="m"), Caller(), "m")
-            return Flight(dispatch, self.upstream.handler, Recording(max_bytes), keep)
+            return Flight(dispatch, self.upstream.handler, Recording(max_bytes, room=self.room), keep)
 
         self.flight = self.loop.run_until_complete(start())
         return self.add(self.flight.leader, is_leader=True)
@@ -230,12 +230,13 @@ class FlightMachine(RuleBasedStateMachine):
         if self.present:
             fastest = min(self.present, key=lambda client: client.reader.pending_bytes)
             assert fastest.reader.pending_bytes <= fastest.backlog_bytes + AHEAD + one
-        assert sum(map(size_of, self.flight.recording.batches)) <= self.flight.recording.max_bytes
+        recorded_bytes = sum(map(size_of, self.flight.recording.batches))
+        assert self.room.used_bytes == recorded_bytes <= self.flight.recording.max_bytes
 
     @invariant()
     def it_is_kept_once_and_whole(self) -> None:
         is_whole = self.flight.is_over and self.flight.error is None
-        assert len(self.kept) == (is_whole and not self.flight.recording.is_given_up)
+        assert len(self.kept) == (is_whole and self.flight.recording.size_bytes <= self.flight.recording.max_bytes)
         for entry in self.kept:
             text = "".join(event.text for event in entry.batch if isinstance(event, TextDelta))
             assert text == "".join(self.produced)
@@ -248,6 +249,7 @@ class FlightMachine(RuleBasedStateMachine):
             self.leave_quietly(client, "left")
         self.settle()
         assert not asyncio.all_tasks(self.loop)
+        assert self.room.used_bytes == 0
         self.loop.close()
         flight.AHEAD_BYTES, flight.LAG_BYTES = self.bounds
 

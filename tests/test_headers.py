@@ -63,7 +63,7 @@ HUBS = {
 def request(dialect: str, *headers: str, streamed: bool = False) -> bytes:
     """A chat with these headers."""
     body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": streamed}).encode()
-    lines = [f"POST {PATHS[dialect]} HTTP/1.1", "Host: hub.example", f"Content-Length: {len(body)}", *headers]
+    lines = [f"POST {PATHS[dialect]} HTTP/1.1", "Host: hub.internal", f"Content-Length: {len(body)}", *headers]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 

@@ -15,12 +15,14 @@ from agenthub import __version__
 from agenthub.api import add_routes
 from agenthub.api.errors import ANYWHERE
 from agenthub.api.openapi import OPERATIONS, make_document, managing, plain_path
+from agenthub.api.openapi.headers import RATES
 from agenthub.api.routes import ROUTES
-from agenthub.settings import BackendSettings
+from agenthub.settings import BackendSettings, ClientSettings, ProtectionSettings
 from agenthub.standin import Fault, Standin, running
 from tests.described import Described
 from tests.dialects import recorded
 from tests.hubs import ONCE, Answered, RunningHub, running_hub
+from tests.replay.wire import send
 
 DESCRIBED = Described(
     make_document([(method, path) for method, path, _ in ROUTES if path != ANYWHERE], ["native", "openai"], __version__)
@@ -210,6 +212,23 @@ async def test_failures_are_as_documented(standin: Standin, route: tuple[str, st
             assert {"Retry-After", "x-should-retry"} <= refused.headers.keys()
 
 
+@pytest.mark.parametrize("route", MODELLED, ids="-".join)
+async def test_limits_are_as_documented(standin: Standin, route: tuple[str, str]) -> None:
+    """A client's own rate, within and beyond it, and a body that does not go on."""
+    path, good = route[1], example(route)
+    limited = {"clients": {"ci": ClientSettings(requests_per_minute=1)}}
+    slow = ProtectionSettings(body_timeout_s=0.05)
+    async with running(standin) as upstream, running_hub(upstream, protection=slow, **limited) as hub:
+        for status in (200, 429):
+            answer = await hub.post(path, good, X_Client_Name="ci")
+            DESCRIBED.check(*route, answer, status=status)
+            rates = {name.lower() for name in answer.headers if "ratelimit" in name.lower()}
+            assert rates == {name.lower() for name in RATES["openai" if path.startswith("/v1/") else "ollama"]}
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{{".encode()
+        late = await send(hub.url, head)
+        DESCRIBED.check(*route, Answered(late.status, dict(late.headers), late.body), status=408)
+
+
 async def test_verbs_are_as_documented(hub: RunningHub) -> None:
     """Those that there are, done and refused, whole and streamed; through an API without them a 501."""
     for route in [route for route in TAKING if route in managing.OPERATIONS]:
@@ -255,6 +274,29 @@ async def test_lists_without_a_backend_fail_as_documented(path: str) -> None:
     async with running_hub("http://127.0.0.1:9") as hub:
         documented = path.replace("standin", "{id}")
         DESCRIBED.check("GET", documented, await hub.get(path), status=503 if path == "/ready" else 502)
+
+
+OPEN = {("GET", "/health"), ("GET", "/ready")}
+FREE = {*OPEN, ("GET", "/"), ("GET", "/openapi.json")}
+"""What no right is needed for."""
+
+
+async def test_who_may_call_is_as_documented() -> None:
+    """Without a key 401, without the right 403, in the dialect's shape; /health and /ready ask for none."""
+    clients = {"nobody": ClientSettings(api_key="a-key", models=(), operations=("ps",))}
+    async with running(Standin()) as upstream, running_hub(upstream, clients=clients) as hub:
+        for route, operation in DESCRIBED.operations().items():
+            method, path = route
+            url = path.replace("{id}", "standin").replace("{digest}", f"sha256:{'0' * 64}")
+            body = example(route) if route in TAKING else b""
+            stranger = await ask(hub, (method, url), body)
+            assert ("401" in operation["responses"], "security" in operation) == (route not in OPEN, route in OPEN)
+            DESCRIBED.check(*route, stranger, status=200 if route in OPEN else 401)
+            if route not in FREE and path != "/api/ps":
+                refused = await ask(hub, (method, url), body, Authorization="Bearer a-key")
+                DESCRIBED.check(*route, refused, status=403)
+    schemes = DESCRIBED.document["components"]["securitySchemes"]
+    assert [{}, *({name: []} for name in schemes)] == DESCRIBED.document["security"]
 
 
 async def test_a_model_that_is_not_listed_is_missing_as_documented(hub: RunningHub) -> None:

@@ -138,7 +138,7 @@ async def begin_upload(hub: RunningHub, head: str, part: bytes) -> tuple[asyncio
     """Send the head and a part of an upload, and leave the rest to the caller."""
     port = int(hub.url.rpartition(":")[2])
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(f"POST {HELLO} HTTP/1.1\r\nHost: hub\r\n{head}\r\n\r\n".encode() + part)
+    writer.write(f"POST {HELLO} HTTP/1.1\r\nHost: localhost\r\n{head}\r\n\r\n".encode() + part)
     await writer.drain()
     return reader, writer
 

@@ -20,6 +20,7 @@ from agenthub.errors import (
     RequestError,
     RequestTimeout,
     TooLarge,
+    Unauthorized,
     UpstreamStatus,
 )
 from agenthub.middleware import Caller
@@ -51,6 +52,8 @@ def error_response(caller: Caller, error: AgentHubError) -> web.Response:
     response.headers["Content-Type"] = openai_fields.WHOLE_TYPE if openai else ollama_fields.WHOLE_TYPE
     if isinstance(error, UpstreamStatus):
         response.headers.update(error.headers)
+    if isinstance(error, Unauthorized):
+        response.headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, BackendUnavailable | HubStopping | RateLimited):
         response.headers["Retry-After"] = str(math.ceil(error.retry_after_s))
     if isinstance(error, DispatchError) and error.is_final:

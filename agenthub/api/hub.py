@@ -7,6 +7,7 @@ import asyncio
 import attrs
 from aiohttp import web
 
+from agenthub.api.access import Access
 from agenthub.dispatch import Dispatcher
 from agenthub.errors import HubStopping
 from agenthub.kept import Kept
@@ -30,10 +31,12 @@ class Hub:
     running: dict[asyncio.Task[object], Caller] = attrs.field(factory=dict, init=False, repr=False)
     """The requests that it answers, each by its task, until the last byte is with the connection."""
 
+    access: Access = attrs.field(init=False)
     forwards_authorization: bool = attrs.field(init=False)
     """True where any backend is to see the client's own Authorization header."""
 
     def __attrs_post_init__(self) -> None:
+        self.access = Access.of(self.settings)
         self.forwards_authorization = any(backend.forward_authorization for backend in self.settings.backends.values())
 
 
@@ -48,7 +51,7 @@ class Serving:
     is_stopping: bool = False
     is_closed: bool = False
 
-    def enter(self, http_request: web.Request, caller: Caller) -> None:
+    def enter(self, http_request: web.Request, caller: Caller) -> Hub:
         """Have the request answered by the hub of the moment, to its end; raises HubStopping."""
         task = asyncio.current_task()
         assert task is not None
@@ -57,6 +60,7 @@ class Serving:
         task.add_done_callback(hub.running.pop)
         if self.is_closed:
             raise HubStopping
+        return hub
 
 
 SERVING: web.AppKey[Serving] = web.AppKey("serving", Serving)

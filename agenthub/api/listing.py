@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from agenthub.api.hub import Hub
 from agenthub.canonical import ModelInfo
+from agenthub.middleware import Caller
 
 
-async def listed_models(hub: Hub) -> list[ModelInfo]:
-    """Return all models, asked for anew, so that one that was pulled a second ago is in it.
+async def listed_models(hub: Hub, caller: Caller) -> list[ModelInfo]:
+    """Return all models that the caller may use, asked for anew, so that one that was pulled a second ago is in it.
 
     A backend that does not answer keeps its last list; raises its UpstreamError only where nothing is known at all.
     """
+    caller.rights.check_operation("list")
     await hub.router.refresh()
     models = hub.router.models()
     errors = [error for backend in hub.router.backends.values() if (error := hub.router.error(backend)) is not None]
     if not models and errors and len(errors) == len(hub.router.backends):
         raise errors[0]
-    return models
+    return [model for model in models if caller.rights.may_use(model.name)]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 import attrs
 from aiohttp import web
 
 from agenthub.api.bodies import body_length, read_body, stream_body
-from agenthub.api.hub import hub_of
+from agenthub.api.hub import Hub, hub_of
 from agenthub.api.listing import listed_models
 from agenthub.api.streaming import answer
+from agenthub.canonical import JSON
 from agenthub.dialects.ollama import blobs, fields, listing
 from agenthub.errors import AgentHubError
 from agenthub.middleware import Caller
@@ -27,6 +29,7 @@ async def root(http_request: web.Request, caller: Caller) -> web.Response:
 
 async def version(http_request: web.Request, caller: Caller) -> web.Response:
     """Answer with the version of the default backend, or of the first that tells one."""
+    caller.rights.check_operation("version")
     hub = hub_of(http_request)
     default = hub.router.default
     backends = sorted(hub.router.backends.values(), key=lambda backend: backend is not default)
@@ -40,11 +43,12 @@ async def version(http_request: web.Request, caller: Caller) -> web.Response:
 
 async def tags(http_request: web.Request, caller: Caller) -> web.Response:
     """List the models of all backends."""
-    return _json(listing.render_tags(await listed_models(hub_of(http_request))))
+    return _json(listing.render_tags(await listed_models(hub_of(http_request), caller)))
 
 
 async def ps(http_request: web.Request, caller: Caller) -> web.Response:
     """List what the backends hold in memory; those that do not answer are left out, unless none does."""
+    caller.rights.check_operation("ps")
     hub = hub_of(http_request)
     backends = list(hub.router.backends.values())
     results = await asyncio.gather(*(list_running(hub.router, backend) for backend in backends), return_exceptions=True)
@@ -52,7 +56,7 @@ async def ps(http_request: web.Request, caller: Caller) -> web.Response:
     failures = [result for result in results if isinstance(result, BaseException)]
     if failures and len(failures) == len(results):
         raise failures[0]
-    return _json(listing.render_running(entries))
+    return _json(listing.render_running([entry for entry in entries if _may_see(hub, caller, entry)]))
 
 
 async def show(http_request: web.Request, caller: Caller) -> web.StreamResponse:
@@ -76,6 +80,12 @@ async def upload_blob(http_request: web.Request, caller: Caller) -> web.StreamRe
         length=body_length(http_request),
     )
     return await answer(http_request, caller, blobs.UPLOAD_CODEC, request)
+
+
+def _may_see(hub: Hub, caller: Caller, entry: Mapping[str, JSON]) -> bool:
+    """Say whether the caller may use the model of an entry, under its own name or an alias's."""
+    name = str(entry.get("name") or entry.get("model") or "")
+    return any(map(caller.rights.may_use, (name, *hub.router.aliases_of(name))))
 
 
 def _json(body: bytes) -> web.Response:

@@ -13,15 +13,15 @@ from agenthub.middleware import Caller
 
 async def models(http_request: web.Request, caller: Caller) -> web.Response:
     """List the models of all backends."""
-    return _json(listing.render_models(await listed_models(hub_of(http_request))))
+    return _json(listing.render_models(await listed_models(hub_of(http_request), caller)))
 
 
 async def model(http_request: web.Request, caller: Caller) -> web.Response:
     """Describe one model; its id may hold slashes, encoded or not, and is echoed as it was asked for."""
     name = http_request.match_info["id"]
-    await listed_models(hub_of(http_request))
+    await listed_models(hub_of(http_request), caller)
     found = hub_of(http_request).router.find(name)
-    if found is None:
+    if found is None or not caller.rights.may_use(name):
         raise UnknownModel(name)
     return _json(listing.render_model(found, name))
 

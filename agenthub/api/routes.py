@@ -86,6 +86,8 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("*", ANYWHERE, no_route),
 )
 """Every path with its method and its handler; a GET answers HEAD as well."""
+OPEN: frozenset[Handler] = frozenset({health.health, health.ready})
+"""What watches the process has no key."""
 
 
 def add_routes(app: web.Application) -> None:
@@ -105,13 +107,15 @@ def entrance(handler: Handler, dialect: str) -> Callable[[web.Request], Awaitabl
 
     A wrapper and no web middleware: aiohttp's chain of these costs more than all that is done here.
     """
+    is_open = handler in OPEN
 
     async def enter(http_request: web.Request) -> web.StreamResponse:
         caller = make_caller(http_request, dialect or dialect_of(http_request.path))
         serving = http_request.app[SERVING]
         try:
-            serving.enter(http_request, caller)
-            response = await handler(http_request, caller)
+            hub = serving.enter(http_request, caller)
+            refused = hub.access.admit(http_request, caller, is_open=is_open)
+            response = await handler(http_request, caller) if refused is None else refused
         except asyncio.CancelledError as cancelled:
             response = failure_response(caller, cut_off(caller, cancelled))
         except Exception as error:

@@ -27,8 +27,8 @@ _log = structlog.get_logger("agenthub")
 async def answer(http_request: web.Request, caller: Caller, codec: Codec, request: Request) -> web.StreamResponse:
     """Dispatch ``request`` and answer as ``codec`` renders it; raises AgentHubError before the first byte."""
     hub = hub_of(http_request)
-    if hub.forwards_authorization and (authorization := http_request.headers.get("Authorization")):
-        request = attrs.evolve(request, authorization=authorization)
+    if hub.forwards_authorization and not caller.shows_key and "Authorization" in http_request.headers:
+        request = attrs.evolve(request, authorization=http_request.headers["Authorization"])
     dispatch = await hub.dispatcher.dispatch(request, caller)
     async with aclosing(hub.dispatcher.run(dispatch)) as batches:
         try:

@@ -50,7 +50,10 @@ class ToolCall:
 
 @attrs.frozen
 class Message:
-    """One turn. ``images`` are plain base64, without ``data:``; ``reasoning`` is what the model thought aloud."""
+    """One turn. ``images`` are plain base64, without ``data:``; ``reasoning`` is what the model thought aloud.
+
+    ``images_first`` says that OpenAI's client put them before the text, which matters where its own words are sent on.
+    """
 
     role: str
     content: str = ""
@@ -59,6 +62,7 @@ class Message:
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str = ""
     tool_name: str = ""
+    images_first: bool = False
 
 
 @attrs.frozen(kw_only=True)

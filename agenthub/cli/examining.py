@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from difflib import get_close_matches
 from urllib.parse import urlsplit
 
+from agenthub.api.access import REMEDIES, exposure
 from agenthub.api.hub import Hub
 from agenthub.cli.diagnosis import OLLAMA_PORT, Finding, Trouble, diagnose
 from agenthub.cli.opening import open_hub
@@ -26,6 +27,8 @@ async def examine(settings: Settings, model: str | None) -> AsyncIterator[Findin
     async with open_hub(settings) as hub:
         sources = ", ".join(dict.fromkeys(settings.sources.values())) or "defaults only"
         yield Finding(True, f"settings: {sources}")
+        if problem := exposure(settings):
+            yield Finding(False, f"host: {problem}", REMEDIES)
         yield Finding(True, f"adapters: {', '.join(hub.plugins.adapters)}")
         if hub.shared is not None:
             yield await _examine_redis(hub.shared)

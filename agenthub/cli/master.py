@@ -17,7 +17,6 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 
 from agenthub.app import make_hub
-from agenthub.cli.ports import BACKLOG
 from agenthub.cli.reloading import Load, load_anew
 from agenthub.cli.signals import STOPPING
 from agenthub.cli.worker import HELD, HubWorker
@@ -41,19 +40,27 @@ class Bridge(Logger):  # type: ignore[misc]
         self.error_log.propagate = True
         self.error_log.setLevel(logging.NOTSET)
 
+    def info(self, msg: str, *args: Any, **kwargs: Any) -> None:
+        # The hub says where it listens; gunicorn does not know.
+        if not msg.startswith("Listening at"):
+            super().info(msg, *args, **kwargs)
+
 
 class Application(BaseApplication):  # type: ignore[misc]
-    """What gunicorn runs. ``settings`` are those that a worker which starts now goes by."""
+    """What gunicorn runs. ``settings`` are those that a worker which starts now goes by; it opens the port itself.
 
-    def __init__(self, settings: Settings, load: Load, sockets: Sequence[socket], url: str) -> None:
-        self.settings, self.load_settings, self.sockets, self.url = settings, load, sockets, url
+    If all shared one socket, the first to wake would take every connection of a burst.
+    """
+
+    def __init__(self, settings: Settings, load: Load, reserved: Sequence[socket], url: str) -> None:
+        self.settings, self.load_settings, self.url = settings, load, url
+        self.reserved, self.port = reserved, reserved[0].getsockname()[1]
         super().__init__()
 
     def load_config(self) -> None:
         options = {
-            # gunicorn takes the descriptors over.
-            "bind": [f"fd://{opened.detach()}" for opened in self.sockets],
-            "backlog": BACKLOG,
+            "bind": [],
+            "reuse_port": True,
             "workers": self.settings.workers,
             "worker_class": HubWorker,
             "logger_class": Bridge,

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from agenthub.api.hub import Hub
-from agenthub.app import make_hub
+from agenthub.app import build_hub
 from agenthub.opening import open_adapters
 from agenthub.plugins import make_plugins
 from agenthub.settings import Settings
@@ -15,6 +15,6 @@ from agenthub.settings import Settings
 @asynccontextmanager
 async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
     """Yield the hub with every adapter of every backend open; raises ConfigError and PluginError."""
-    hub = make_hub(settings, make_plugins(settings.plugins))
+    hub = build_hub(settings, make_plugins(settings.plugins))
     async with open_adapters(hub):
         yield hub

@@ -45,6 +45,13 @@ def setting_option(key: str, metavar: str) -> Callable[[Command], Command]:
     )
 
 
+def flag_option(key: str) -> Callable[[Command], Command]:
+    """Return the option that switches one setting on."""
+    text = next(text for name, _, text in describe() if name == key)
+    help = f"{text} [env: AGENTHUB_{key.replace('.', '__').upper()}]"
+    return click.option(f"--{key.replace('.', '-').replace('_', '-')}", is_flag=True, flag_value="true", help=help)
+
+
 def load_settings(
     config: str | None, assignments: Sequence[str], given: Mapping[str, str | None] | None = None
 ) -> Settings:

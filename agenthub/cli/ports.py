@@ -17,15 +17,16 @@ class CannotListen(AgentHubError):
     """The port cannot be opened; the text says why and what to do."""
 
 
-def open_port(host: str, port: int, spare_ports: Iterable[int] = ()) -> list[socket.socket]:
+def open_port(host: str, port: int, spare_ports: Iterable[int] = (), *, is_shared: bool = False) -> list[socket.socket]:
     """Return a listening socket for each address of ``host``; raises CannotListen.
 
     Where ``port`` is in use, the first free one of ``spare_ports`` is taken. Connections wait until they are accepted.
+    Of several processes that open one port with ``is_shared``, the system gives each its part of the connections.
     """
     failure: OSError | None = None
     for candidate in (port, *spare_ports):
         try:
-            return _open(host, candidate)
+            return _open(host, candidate, is_shared=is_shared)
         except OSError as error:
             failure = failure or error
             if error.errno != errno.EADDRINUSE:
@@ -34,12 +35,36 @@ def open_port(host: str, port: int, spare_ports: Iterable[int] = ()) -> list[soc
     raise CannotListen(_explain(host, port, failure)) from failure
 
 
+def reserve_port(host: str, port: int) -> list[socket.socket]:
+    """Return a socket for each address of ``host`` that keeps the port for those who share it; raises CannotListen.
+
+    None of them listens.
+    """
+    # Alone first: a shared port would be taken from another hub without a word.
+    alone = open_port(host, port)
+    names = [(opened.family, opened.getsockname()) for opened in alone]
+    for opened in alone:
+        opened.close()
+    reserved = []
+    for family, name in names:
+        reserved.append(opened := socket.socket(family, socket.SOCK_STREAM))
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            opened.bind(name)
+        except OSError as error:
+            raise CannotListen(_explain(host, port, error)) from error
+    return reserved
+
+
 def url_of(host: str, sockets: Sequence[socket.socket]) -> str:
     """Return the URL of what listens, without a slash at its end."""
     return f"http://{f'[{host}]' if ':' in host else host}:{sockets[0].getsockname()[1]}"
 
 
-def _open(host: str, port: int) -> list[socket.socket]:
+def _open(host: str, port: int, *, is_shared: bool) -> list[socket.socket]:
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     sockets: list[socket.socket] = []
     failure: OSError | None = None
@@ -48,7 +73,8 @@ def _open(host: str, port: int) -> list[socket.socket]:
             # With port 0 the first address gets a free port, and the others the same one.
             port = port or (sockets[0].getsockname()[1] if sockets else 0)
             try:
-                opened = socket.create_server((address[0], port, *address[2:]), family=family, backlog=BACKLOG)
+                name = (address[0], port, *address[2:])
+                opened = socket.create_server(name, family=family, backlog=BACKLOG, reuse_port=is_shared)
             except OSError as error:
                 # localhost also means ::1, which a machine without IPv6 does not have.
                 if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):

@@ -6,7 +6,7 @@ from functools import partial
 
 import click
 
-from agenthub.cli.options import load_settings, setting_option, settings_options
+from agenthub.cli.options import flag_option, load_settings, setting_option, settings_options
 from agenthub.cli.serving import run, serve
 from agenthub.cli.workers import serve_with_workers
 from agenthub.log import configure_logging
@@ -20,6 +20,7 @@ from agenthub.log import configure_logging
 @setting_option("api_mode", "MODE")
 @setting_option("log.level", "LEVEL")
 @setting_option("log.format", "FORMAT")
+@flag_option("insecure")
 def command(
     config: str | None,
     assignments: tuple[str, ...],
@@ -29,6 +30,7 @@ def command(
     api_mode: str | None,
     log_level: str | None,
     log_format: str | None,
+    insecure: str | None,
 ) -> None:
     """Run the hub until SIGTERM or Ctrl-C.
 
@@ -38,7 +40,7 @@ def command(
     Settings, later wins: defaults, the TOML file, .env in the working directory,
     environment, command line.
     """
-    given = {"host": host, "port": port, "workers": workers, "api_mode": api_mode}
+    given = {"host": host, "port": port, "workers": workers, "api_mode": api_mode, "insecure": insecure}
     given |= {"log.level": log_level, "log.format": log_format}
     load = partial(load_settings, config, assignments, given)
     settings = load()

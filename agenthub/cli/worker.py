@@ -10,6 +10,7 @@ from contextlib import suppress
 import structlog
 from aiohttp.worker import GunicornWebWorker
 
+from agenthub.cli.ports import open_port
 from agenthub.cli.reloading import Reloader
 from agenthub.cli.server import Server
 from agenthub.cli.serving import find_loop_factory, spare_collector
@@ -38,7 +39,8 @@ class HubWorker(GunicornWebWorker):
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
     async def _run(self) -> None:
-        server = Server(self.app.settings, sockets=[listener.sock for listener in self.sockets])
+        settings = self.app.settings
+        server = Server(settings, sockets=open_port(settings.host, self.app.port, is_shared=True))
         stop, reload = asyncio.Event(), asyncio.Event()
 
         def end_at_once() -> None:

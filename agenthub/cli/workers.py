@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import structlog
 
 from agenthub.app import make_hub
-from agenthub.cli.ports import open_port, url_of
+from agenthub.cli.ports import reserve_port, url_of
 from agenthub.cli.reloading import Load
 from agenthub.errors import ConfigError
 from agenthub.plugins import make_plugins
@@ -28,7 +28,7 @@ def serve_with_workers(settings: Settings, load: Load) -> None:
         raise ConfigError(f"{source}: {problem}: pip install 'agenthub[workers]', or use 1")
     # Only to know that it can be: each worker makes its own.
     make_hub(settings, make_plugins(settings.plugins))
-    sockets = open_port(settings.host, settings.port)
+    reserved = reserve_port(settings.host, settings.port)
     if settings.caching.backend == "memory":
         remedy = 'caching.backend = "redis"'
         own = ["kept answers", "circuit breakers", "limits of clients"]
@@ -36,4 +36,4 @@ def serve_with_workers(settings: Settings, load: Load) -> None:
 
     from agenthub.cli.master import Application
 
-    Application(settings, load, sockets, url_of(settings.host, sockets)).run()
+    Application(settings, load, reserved, url_of(settings.host, reserved)).run()

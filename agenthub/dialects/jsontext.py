@@ -152,6 +152,29 @@ def set_top_level(data: bytes, key: str, value: Any) -> bytes:
     return (text[:position] + member + text[position:]).encode("utf-8")
 
 
+def top_level_names(data: bytes) -> list[str]:
+    """Return the names of the members of a JSON object, in their order; raise ValueError if ``data`` is no object."""
+    return [name for name, _ in _members(data.decode("utf-8"))]
+
+
+def has_twins(data: bytes) -> bool:
+    """Say whether an object in JSON has two members whose names some reader takes for one: equal but for their case."""
+    try:
+        _PAIRS.raw_decode(data.decode("utf-8").lstrip(" \t\n\r"))
+    except (_Twins, ValueError, RecursionError):
+        return True
+    return False
+
+
+class _Twins(Exception):
+    pass
+
+
+def _see_twins(members: list[tuple[str, Any]]) -> None:
+    if len({name.casefold() for name, _ in members}) < len(members):
+        raise _Twins
+
+
 def _members(text: str) -> list[tuple[str, tuple[int, int]]]:
     position = _skip(text, 0)
     if text[position : position + 1] != "{":
@@ -173,5 +196,6 @@ def _skip(text: str, position: int) -> int:
 
 
 _STRICT = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite, parse_int=_integer)
+_PAIRS = json.JSONDecoder(object_pairs_hook=_see_twins, parse_int=str, parse_float=str)
 _SPANS = json.JSONDecoder()
 """For finding where values end; what they are was checked before."""

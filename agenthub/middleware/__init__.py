@@ -15,6 +15,7 @@ from agenthub.canonical import Batch, Finished, Loss, Request, Usage
 from agenthub.errors import AgentHubError
 from agenthub.kept import Kept
 from agenthub.middleware.slots import Slots
+from agenthub.rights import EVERYTHING, Rights
 from agenthub.settings import BackendSettings, Settings
 
 if TYPE_CHECKING:
@@ -59,6 +60,9 @@ class Caller:
     """What each answer to it carries in its headers, an error as well."""
     cut: AgentHubError | None = None
     """Why the hub itself breaks its request off, by cancelling; None where the client has left."""
+    rights: Rights = EVERYTHING
+    shows_key: bool = False
+    """True where its Authorization header holds a key of the hub's, which goes no further."""
 
 
 @attrs.define(eq=False)

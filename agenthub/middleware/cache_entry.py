@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from itertools import chain
@@ -50,14 +51,24 @@ class Entry:
 
 
 @attrs.define
+class Room:
+    """What all recordings together may take, in bytes."""
+
+    max_bytes: int = sys.maxsize
+    used_bytes: int = 0
+
+
+@attrs.define
 class Recording:
     """One answer so far, as it will be kept; ``clock`` gives monotonic seconds.
 
-    It is given up as soon as it is larger than ``max_bytes``, and than ``PENDING_BYTES`` while its end has not come.
+    It is given up as soon as it is larger than ``max_bytes``, or than ``PENDING_BYTES`` while its end has not come, or
+    when the ``room`` for all is used up. ``release`` it in the end, when nobody needs it any more.
     """
 
     max_bytes: int
     clock: Callable[[], float] = time.monotonic
+    room: Room = attrs.field(factory=Room)
     size_bytes: int = 0
     batches: list[Batch] = attrs.field(factory=list, repr=False)
     is_given_up: bool = False
@@ -70,16 +81,26 @@ class Recording:
             # In the place of the one that belongs to a connection.
             kept = (Started(), *kept)
         size_bytes = size_of(kept)
+        if self.is_given_up:
+            return kept, size_bytes
         self.size_bytes += size_bytes
+        self.room.used_bytes += size_bytes
         is_end = bool(kept) and type(kept[-1]) is Finished
-        if self.size_bytes > (self.max_bytes if is_end else min(self.max_bytes, PENDING_BYTES)):
-            self.is_given_up = True
-            self.batches.clear()
-            self._came_at.clear()
-        elif kept and not self.is_given_up:
+        max_bytes = self.max_bytes if is_end else min(self.max_bytes, PENDING_BYTES)
+        if self.size_bytes > max_bytes or self.room.used_bytes > self.room.max_bytes:
+            self.release()
+        elif kept:
             self.batches.append(kept)
             self._came_at.append(self.clock())
         return kept, size_bytes
+
+    def release(self) -> None:
+        """Give it up, if that was not yet done."""
+        if not self.is_given_up:
+            self.is_given_up = True
+            self.room.used_bytes -= self.size_bytes
+            self.batches.clear()
+            self._came_at.clear()
 
     @property
     def is_finished(self) -> bool:

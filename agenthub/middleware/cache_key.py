@@ -52,8 +52,9 @@ def _make_key(request: Request, upstream_model: str, scope: str) -> str:
     # An answer for one key of an upstream's is not for another, nor one of pinned backends for any.
     parts: list[JSON] = [request.operation, model_key(upstream_model), scope, request.authorization]
     parts += [options, request.extras, *_particulars(request)]
-    if request.unmapped and request.source is not None:
-        # What the canonical request leaves out still counts for an upstream of the same dialect.
+    if request.source is not None and (request.unmapped or jsontext.has_twins(request.source.body)):
+        # What the canonical request leaves out still counts for an upstream of the same dialect, and of two members of
+        # one name that upstream may take the other: what it answers then is no answer for anybody else.
         parts.append(request.source.body.decode("utf-8", "surrogateescape"))
     return hashlib.blake2b(jsontext.dumps(parts, sort_keys=True), digest_size=24).hexdigest()
 
@@ -82,6 +83,7 @@ def _messages(messages: Sequence[Message]) -> list[JSON]:
             message.role,
             message.content,
             message.images,
+            message.images_first,
             message.reasoning,
             [(call.name, call.arguments) for call in message.tool_calls],
             message.tool_name,

@@ -13,10 +13,10 @@ import attrs
 import structlog
 from aiocache.base import BaseCache
 
-from agenthub.canonical import Batch, ChatRequest, EmbedRequest, GenerateRequest, Request
+from agenthub.canonical import Batch, ChatRequest, EmbedRequest, GenerateRequest, Request, TextRequest
 from agenthub.dialects.losses import is_representable
 from agenthub.middleware import Dispatch, Handler, MiddlewareContext
-from agenthub.middleware.cache_entry import Entry, Recording
+from agenthub.middleware.cache_entry import Entry, Recording, Room
 from agenthub.middleware.cache_key import make_key
 from agenthub.middleware.cache_shared import make_shared_cache
 from agenthub.middleware.cache_store import BoundedMemoryCache
@@ -38,6 +38,10 @@ class Caching:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     flights: Flights = attrs.field(factory=Flights)
+    room: Room = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.room = Room(self.settings.max_bytes or sys.maxsize)
 
     def __call__(self, dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]:
         caller = dispatch.caller
@@ -50,7 +54,7 @@ class Caching:
         self.flights.stop()
 
     async def _cached(self, dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]:
-        key = make_key(dispatch.request, dispatch.upstream_model, dispatch.cache_scope)
+        key = _key(dispatch)
         # First who is under way: that costs nothing, and reading may mean to ask a server.
         flight = self.flights.find(_alike(key, dispatch)) if self.flights else None
         if flight is None:
@@ -83,15 +87,18 @@ class Caching:
 
     async def _renewed(self, dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]:
         """Yield a new answer, shared with nobody, and keep it in the place of the old one."""
-        key = make_key(dispatch.request, dispatch.upstream_model, dispatch.cache_scope)
+        key = _key(dispatch)
         recording = self._recording()
-        async with aclosing(handler(dispatch)) as batches:
-            async for batch in batches:
-                recording.add(batch)
-                if recording.is_finished:
-                    # Before the client has its end: one that leaves with it takes nothing away.
-                    await self._write(key, recording.entry())
-                yield batch
+        try:
+            async with aclosing(handler(dispatch)) as batches:
+                async for batch in batches:
+                    recording.add(batch)
+                    if recording.is_finished:
+                        # Before the client has its end: one that leaves with it takes nothing away.
+                        await self._write(key, recording.entry())
+                    yield batch
+        finally:
+            recording.release()
 
     async def _replayed(self, entry: Entry) -> AsyncGenerator[Batch, None]:
         started_at = self.clock()
@@ -101,7 +108,7 @@ class Caching:
             yield batch
 
     def _recording(self) -> Recording:
-        return Recording(self.settings.max_bytes or sys.maxsize, self.clock)
+        return Recording(self.room.max_bytes, self.clock, self.room)
 
     async def _read(self, key: str, request: Request) -> Entry | None:
         try:
@@ -118,6 +125,14 @@ class Caching:
             await self.store.set(key, entry, ttl=self.settings.ttl_s or None)
         except Exception as error:
             _log.warning("agenthub.cache_failed", operation="write", error=str(error))
+
+
+def _key(dispatch: Dispatch) -> str:
+    request, scope = dispatch.request, dispatch.cache_scope
+    if isinstance(request, TextRequest) and request.choices > 1:
+        # One API ignores the wish for several, another grants it, and for a third the hub asks several times.
+        scope = f"{scope} {dispatch.api_mode}"
+    return make_key(request, dispatch.upstream_model, scope)
 
 
 def _alike(key: str, dispatch: Dispatch) -> Iterator[Hashable]:

@@ -20,7 +20,7 @@ from agenthub.middleware import Dispatch, Handler
 from agenthub.middleware.bell import Bell
 from agenthub.middleware.cache_entry import Entry, Recording
 
-AHEAD_BYTES = 256 * 2**10
+AHEAD_BYTES = 64 * 2**10
 """How much may wait for the fastest reader before the pump rests, as an estimate in memory."""
 LAG_BYTES = 16 * 2**20
 """How much more may wait for a reader than for the fastest of its flight."""
@@ -127,7 +127,6 @@ class Flight:
         if reader in self.readers:
             self.readers.remove(reader)
         if self.readers or self.is_over:
-            self.bell.ring()
             return
         self._is_closed = True
         if not self._is_keeping:
@@ -194,6 +193,7 @@ class Flight:
     def _end(self, error: Exception | None) -> None:
         self.is_over, self.error = True, error
         self.trace = error.__traceback__ if error is not None else None
+        self.recording.release()
         for reader in self.readers:
             reader.bell.ring()
 

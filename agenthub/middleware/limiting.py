@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from functools import partial
 
 import attrs
 
@@ -116,7 +117,9 @@ def make_limits(context: MiddlewareContext) -> Limits:
     """Return the middleware for the settings; what counts is made only where a client has a limit."""
     found = context.settings.clients.items()
     clients = {name: client for name, client in found if client.requests_per_minute or client.max_concurrency}
-    return Limits(clients, _make_quotas(context) if clients else None)
+    # What a reload leaves as it is: whoever has used up its minute has done so under the new settings too.
+    quotas = context.kept.keep("limits", context.shared, partial(_make_quotas, context)) if clients else None
+    return Limits(clients, quotas)
 
 
 def _make_quotas(context: MiddlewareContext) -> Quotas:

@@ -28,7 +28,7 @@ from agenthub.log import timestamp
 from agenthub.middleware import Dispatch, Handler, MiddlewareContext, Outcome, field_names
 from agenthub.middleware.watching import watch
 
-_MAX_NAME = 256
+_MAX_NAME, _MAX_ERROR = 256, 2048
 _TOGETHER_S = 0.02
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING}
 
@@ -152,5 +152,5 @@ def make_line(dispatch: Dispatch, outcome: Outcome) -> dict[str, Any]:
     if dispatch.losses:
         fields["dropped"] = field_names(dispatch.losses)
     if outcome.error:
-        fields["error"] = outcome.error
+        fields["error"] = outcome.error[:_MAX_ERROR]
     return fields

@@ -29,6 +29,7 @@ from agenthub.settings.groups import (
     ProtectionSettings,
     RetrySettings,
 )
+from agenthub.settings.keyfiles import with_keys
 from agenthub.settings.kinds import Flag, Seconds, Text, Texts, Whole, Wrong, either, show
 from agenthub.settings.secret import Secret
 from agenthub.settings.sources import Layers, add_sources, dotted
@@ -145,6 +146,10 @@ def load(
     add_sources(layers, path, environ, overrides, directory)
     settings = cast(Settings, layers.build())
     _check_references(settings, layers)
+    try:
+        settings = attrs.evolve(settings, clients=with_keys(dict(settings.clients), directory))
+    except Wrong as wrong:
+        raise layers.error(wrong) from None
     return attrs.evolve(settings, sources=MappingProxyType(layers.named_sources()))
 
 

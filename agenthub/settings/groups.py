@@ -9,8 +9,10 @@ from typing import Any
 from attrs import field, frozen
 
 from agenthub.canonical import FLAVOURS
+from agenthub.operations import WORDS
 from agenthub.settings.keys import KeyDigest, KeyText, as_digest
 from agenthub.settings.kinds import Flag, Seconds, Text, Texts, Url, Whole, without_slash
+from agenthub.settings.lists import Origins, Words
 from agenthub.settings.redis_url import RedisUrl
 from agenthub.settings.secret import Secret, SecretText, as_secret, as_secrets
 from agenthub.settings.tables import Headers, Options
@@ -118,7 +120,7 @@ class ModelSettings:
 
 @frozen
 class ClientSettings:
-    """[clients.NAME], where NAME is what the client sends as X-Client-Name"""
+    """[clients.NAME], where NAME is what the client sends as X-Client-Name, or whose key it shows"""
 
     api_mode: str = field(
         default="", validator=Text("The adapter for this client; empty: the model's or the backend's.")
@@ -135,7 +137,9 @@ class ClientSettings:
     )
     operations: tuple[str, ...] = field(
         default=(),
-        validator=Texts("What it may do; empty: all but managing models, and that too where no client has a key."),
+        validator=Words(
+            "What it may do; empty: all but managing models, and that too where no client has a key.", WORDS
+        ),
     )
     requests_per_minute: int = field(
         default=0, validator=Whole("Most requests in any minute; more are 429. 0: no limit.")
@@ -179,7 +183,7 @@ class CorsSettings:
 
     origins: tuple[str, ...] = field(
         default=(),
-        validator=Texts(
+        validator=Origins(
             'Web pages that may call, as "https://chat.example.com", beside those of this machine; "*": any.'
         ),
     )

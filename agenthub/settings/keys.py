@@ -21,6 +21,14 @@ def digest(key: bytes) -> bytes:
     return hashlib.sha256(key).digest()
 
 
+def _as_sent(text: str) -> bytes:
+    """Return a key's bytes as a client sends them; bytes of the environment that are no UTF-8 stay what they are."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
+
+
 class KeyDigest:
     """The SHA-256 of a key; falsy where there is none. Keys are long and random, so that no salt is needed."""
 
@@ -34,7 +42,7 @@ class KeyDigest:
         """Return the digest of a key, or the one that ``sha256:HEX`` spells; of nothing none."""
         if _DIGEST.fullmatch(text):
             return cls(bytes.fromhex(text[len(_PREFIX) :]))
-        return cls(digest(text.encode("utf-8", "surrogatepass")) if text else b"")
+        return cls(digest(_as_sent(text)) if text else b"")
 
     def matches(self, shown: bytes) -> bool:
         """Compare with the digest of what a client showed, in a time that does not tell how much of it is right."""

@@ -18,8 +18,9 @@ from yarl import URL
 from agenthub.canonical import Batch, Finished, Started
 from agenthub.dialects import StreamParser, parse_whole
 from agenthub.dialects.lane import Lane
-from agenthub.errors import AgentHubError, InvalidRequest, UpstreamError, UpstreamTimeout
+from agenthub.errors import AgentHubError, InvalidRequest, UpstreamError, UpstreamProtocol, UpstreamTimeout
 from agenthub.settings import BackendSettings
+from agenthub.upstream.connecting import make_connector
 from agenthub.upstream.errors import kept_headers, make_status_error
 from agenthub.upstream.hiding import Hiding
 from agenthub.upstream.patience import Patience
@@ -59,7 +60,7 @@ class HttpUpstream:
             headers["Authorization"] = f"Bearer {self.settings.api_key.reveal()}"
         headers |= {name: value.reveal() for name, value in self.settings.headers.items()}
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S),
+            connector=make_connector(limit=0, keepalive_timeout=_KEEPALIVE_S),
             # No total limit: a healthy stream may take as long as it likes.
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self.settings.connect_timeout_s or None),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -177,6 +178,8 @@ class HttpUpstream:
                 )
             case TimeoutError():
                 return UpstreamTimeout(f"backend {self.name} kept silent for too long")
+            case aiohttp.ClientResponseError():
+                return UpstreamProtocol(f"backend {self.name} at {self.settings.url} does not speak HTTP")
             case _:
                 return UpstreamError(f"backend {self.name} broke off the connection")
 

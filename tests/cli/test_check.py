@@ -223,6 +223,21 @@ async def test_a_model_of_a_backend_that_is_down(closed_port: int, monkeypatch: 
     assert "FAIL  model llama: not known, since backend ollama does not answer" in result.stdout
 
 
+async def test_an_open_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address beyond loopback without a key would not be served: that is said, with both remedies."""
+    async with running(Standin(models=("a",))) as url:
+        monkeypatch.setenv("OLLAMA_HOST", url)
+        opened = await invoke("check", "--set", "host=0.0.0.0")
+        meant = await invoke("check", "--set", "host=0.0.0.0", "--set", "insecure=true")
+        keyed = await invoke("check", "--set", "host=0.0.0.0", "--set", "clients.a.api_key=abc")
+    assert [opened.exit_code, meant.exit_code, keyed.exit_code] == [1, 0, 0]
+    assert opened.stdout.splitlines()[1:4] == [
+        "FAIL  host: 0.0.0.0 is open to other machines, and no client has a key",
+        "  ->  Give a client a key: clients.NAME.api_key, best in .env, or clients.NAME.api_key_file.",
+        "  ->  Or let everyone in: agenthub serve --insecure (insecure = true, AGENTHUB_INSECURE=true).",
+    ]
+
+
 async def test_wrong_settings_stop_it() -> None:
     """Settings that cannot be used are one line on stderr and status 2, as for every command."""
     result = await invoke("check", "--set", "port=x")

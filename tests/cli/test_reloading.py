@@ -132,6 +132,22 @@ async def test_what_outlives_a_reload(tmp_path: Path) -> None:
     assert (still_open[0], fresh[0]) == (503, 200)
 
 
+async def test_a_client_gets_no_second_minute(tmp_path: Path) -> None:
+    """What a client has used of its limits is used after a reload too."""
+    config = tmp_path / "hub.toml"
+    async with running(Standin()) as upstream:
+        text = f'middleware = ["limits"]\n[backends.one]\nurl = "{upstream}"\n[clients.some]\nrequests_per_minute = 1\n'
+        async with (
+            serving(config, text) as (hub, url, _),
+            aiohttp.ClientSession(timeout=PATIENCE, headers={"X-Client-Name": "some"}) as session,
+        ):
+            statuses = [(await ask(session, url, CHAT | {"stream": False}))[0]]
+            put(config, "strict = true\n" + text)
+            await reload(hub)
+            statuses.append((await ask(session, url, CHAT | {"stream": False}))[0])
+    assert statuses == [200, 429]
+
+
 async def test_reloads_under_load(tmp_path: Path) -> None:
     """While clients ask without a pause, ten reloads lose no request; then no more sockets are open than before, and a
     signal during the drain changes nothing.

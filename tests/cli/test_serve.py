@@ -179,3 +179,22 @@ def test_uvloop_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(which()) is Loop
     monkeypatch.setitem(sys.modules, "uvloop", None)
     assert run(which()).__module__.startswith("asyncio")
+
+
+async def test_an_open_address_needs_a_key_or_a_word() -> None:
+    """Beyond loopback without keys the start stops with one line; --insecure, its variable or a key let it start."""
+    line = (
+        "agenthub: command line: host: 0.0.0.0 is open to other machines, and no client has a key: "
+        "give one a key (clients.NAME.api_key), or use --insecure (insecure = true, AGENTHUB_INSECURE=true)\n"
+    )
+    arguments = ("serve", "--host", "0.0.0.0", "--port", "0")
+    assert await finished(*arguments) == (2, "", line)
+    for more, environ in (
+        (("--insecure",), clean_environ()),
+        ((), clean_environ(AGENTHUB_INSECURE="1")),
+        ((), clean_environ(AGENTHUB_CLIENTS__CI__API_KEY="key")),
+    ):
+        async with started(*arguments, *more, environ=environ) as hub:
+            assert (await hub.log_line("agenthub.listening"))["url"].startswith("http://0.0.0.0:")
+            hub.signal(signal.SIGTERM)
+            assert (await hub.end())[0] == 0

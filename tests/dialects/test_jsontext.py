@@ -140,3 +140,29 @@ def test_nesting() -> None:
 def test_the_text_of_a_member(data: bytes, value: bytes) -> None:
     """As it is spelled, of the last one that Go would read; empty where there is none."""
     assert jsontext.get_top_level(data, "b") == value
+
+
+@pytest.mark.parametrize(
+    ("data", "twins"),
+    [
+        (b'{"a":1,"b":{"a":2},"c":[{"a":1},{"a":2}]}', False),
+        (b"[]", False),
+        (b"5", False),
+        (b' {"a":1,"a":2}', True),
+        (b'{"a":1,"A":2}', True),
+        (b'{"a":1,"\\u0061":2}', True),
+        ('{"source":1,"\u017fource":2}'.encode(), True),
+        (b'{"x":[{"y":{"a":1,"a":2}}]}', True),
+        (b'{"a":1} {"a":1,"a":2}', False),
+        (b'{"n":' + b"9" * 9000 + b"}", False),
+    ],
+)
+def test_twins(data: bytes, twins: bool) -> None:
+    """Two members of one name, at any depth, in any case and spelling; what follows the first value is not read."""
+    assert jsontext.has_twins(data) is twins
+
+
+def test_names_at_the_top() -> None:
+    """In their order, each as often as it is there, without what stands deeper."""
+    assert jsontext.top_level_names(b' { "b" : {"c":1}, "a":[{"d":1}],"\\u0062":null} x') == ["b", "a", "b"]
+    assert jsontext.top_level_names(b"{}") == []

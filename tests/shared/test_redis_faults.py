@@ -262,7 +262,7 @@ async def test_no_request_is_lost_under_load(redis_server: RedisServer) -> None:
         lines = [line["outcome"] for line in hubs[1].dispatches()]
         assert (len(lines), set(lines)) == (len(answered), {"ok"})
         for hub in hubs:
-            link, shared = link_of(hub), hub.hub.shared
+            shared = hub.hub.shared
             assert shared is not None
-            await until(lambda link=link: (link._asking, link._places._value) == (set(), 64))  # type: ignore[misc]
+            await until(lambda link=shared.link: (link._asking, link._places._value) == (set(), 64))  # type: ignore[misc]
             await until(lambda places=shared.places: not places._held and not places._returned)  # type: ignore[misc]

@@ -18,7 +18,15 @@ from agenthub.api.openapi import (
     options,
     watching,
 )
-from agenthub.api.openapi.headers import RESPONSE_HEADERS, TELLING, header_refs, make_parameters, parameter_refs
+from agenthub.api.openapi.headers import (
+    RATES,
+    RESPONSE_HEADERS,
+    SECURITY_SCHEMES,
+    TELLING,
+    header_refs,
+    make_parameters,
+    parameter_refs,
+)
 from agenthub.api.openapi.operation import Operation
 from agenthub.api.openapi.schema import Schema
 
@@ -41,6 +49,9 @@ Members of a request that are not described here are passed on where the backend
 request is refused, or they are left out and named in the header `X-AgentHub-Dropped`. Bodies are read as JSON whatever
 their Content-Type says. A GET answers HEAD as well. A path that does not exist is a 404, another method a 405 with
 Allow, in the shape of the path's dialect. The schema of a streamed answer is that of each of its frames.
+
+Where any client of the settings has a key, every request needs one, and X-Client-Name no longer says who asks. Answers
+to a web page that may call carry Access-Control-Allow-Origin, and its preflights (OPTIONS) are a 204 on every path.
 """
 _TAGS = {
     "Ollama": "What clients of Ollama ask.",
@@ -67,12 +78,14 @@ def make_document(routes: Iterable[tuple[str, str]], api_modes: Sequence[str], v
         "openapi": "3.1.0",
         "info": {"title": "AgentHub", "version": version, "description": _ABOUT, "license": {"name": "MIT"}},
         "tags": [{"name": name, "description": about} for name, about in _TAGS.items()],
+        "security": [{}, {"bearer": []}, {"key": []}],
         "paths": paths,
         "components": {
             "schemas": _reachable([paths, kept]),
             "responses": kept,
             "headers": RESPONSE_HEADERS,
             "parameters": make_parameters(api_modes),
+            "securitySchemes": SECURITY_SCHEMES,
         },
     }
 
@@ -85,13 +98,17 @@ def plain_path(route: str) -> str:
 def _render(operation: Operation, dialect: str) -> dict[str, Any]:
     path = [{"name": name, "in": "path", "required": True, "schema": schema} for name, schema in operation.path.items()]
     statuses = {*operation.fails, *(errors.ASKING if operation.asks else ())}
+    guarded = () if operation.is_open else errors.GUARDED
     rendered: dict[str, Any] = {
         "operationId": operation.id,
         "summary": operation.summary,
         "tags": [operation.tag],
         "parameters": path + parameter_refs(operation.asks),
-        "responses": _answers(operation) | errors.error_refs(dialect, statuses, any_other=bool(statuses)),
+        "responses": _answers(operation, dialect)
+        | errors.error_refs(dialect, {*statuses, *guarded}, any_other=bool(statuses)),
     }
+    if operation.is_open:
+        rendered["security"] = []
     if operation.about:
         rendered["description"] = operation.about
     if operation.takes is not None:
@@ -103,8 +120,8 @@ def _render(operation: Operation, dialect: str) -> dict[str, Any]:
     return rendered
 
 
-def _answers(operation: Operation) -> dict[str, Any]:
-    headers = header_refs(TELLING if operation.asks else ("X-Request-Id",))
+def _answers(operation: Operation, dialect: str) -> dict[str, Any]:
+    headers = header_refs((*TELLING, *RATES[dialect]) if operation.asks else ("X-Request-Id",))
     return {
         str(status): {
             "description": answer.about,

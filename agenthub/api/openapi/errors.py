@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from agenthub.api.openapi.headers import header_refs
+from agenthub.api.openapi.headers import RATES, header_refs
 from agenthub.api.openapi.schema import Schema, given, or_null, ref, text
 
 _SHAPES: Mapping[str, str] = {"ollama": "OllamaError", "openai": "OpenAIError"}
@@ -35,7 +35,11 @@ SCHEMAS: Mapping[str, Schema] = {
 
 STATUSES: Mapping[int, str] = {
     400: "The request is not what the endpoint takes, or the backend's API cannot do all that it asks for.",
-    404: "No backend has the model.",
+    401: "The hub wants a key, and the one that was shown is none of its clients'.",
+    403: "The client may not use this operation or this model. Without a body: the page that asks (Origin) may not "
+    "call, or the hub is not known by this name (Host).",
+    404: "No backend has the model, or the client may not see it.",
+    408: "The client fell silent in the middle of its body; or so said the upstream.",
     413: "The body is larger than `max_body_bytes`.",
     429: "Too many requests: of the client at the hub, or of the hub at the upstream.",
     500: "The upstream failed. Ollama also answers 500 to an option of the wrong type and to an unknown format.",
@@ -46,7 +50,9 @@ STATUSES: Mapping[int, str] = {
 }
 """The errors that are described by themselves. Any other status of an upstream is kept too."""
 
-ASKING = (400, 404, 413, 429, 500, 501, 502, 503, 504)
+GUARDED = (401, 403)
+"""How a request fails that the hub does not let in."""
+ASKING = (400, 404, 408, 413, 429, 500, 501, 502, 503, 504)
 """How a request fails that is dispatched to a backend."""
 _OTHER = "Any other error of the upstream, its status kept."
 
@@ -60,8 +66,8 @@ def error_refs(dialect: str, statuses: Iterable[int], *, any_other: bool) -> dic
 def make_responses() -> dict[str, Any]:
     """Return the error responses of the document's components."""
     return {
-        _name(dialect, status): _response(shape, status, about)
-        for dialect, shape in _SHAPES.items()
+        _name(dialect, status): _response(dialect, status, about)
+        for dialect in _SHAPES
         for status, about in {**{str(status): about for status, about in STATUSES.items()}, "default": _OTHER}.items()
     }
 
@@ -70,11 +76,16 @@ def _name(dialect: str, status: str) -> str:
     return f"{_SHAPES[dialect]}.{status}"
 
 
-def _response(shape: str, status: str, about: str) -> dict[str, Any]:
+def _response(dialect: str, status: str, about: str) -> dict[str, Any]:
     waits = ("X-Request-Id", "Retry-After")
-    headers = {"429": waits, "503": (*waits, "x-should-retry"), "default": waits}
+    headers = {
+        "401": ("X-Request-Id", "WWW-Authenticate"),
+        "429": (*waits, *RATES[dialect]),
+        "503": (*waits, "x-should-retry"),
+        "default": waits,
+    }
     return {
         "description": about,
         "headers": header_refs(headers.get(status, ("X-Request-Id",))),
-        "content": {"application/json": {"schema": ref(shape)}},
+        "content": {"application/json": {"schema": ref(_SHAPES[dialect])}},
     }

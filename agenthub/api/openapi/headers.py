@@ -15,7 +15,10 @@ REQUEST_ID: Mapping[str, Schema] = {
 }
 
 _WISHES: Mapping[str, Schema] = {
-    "X-Client-Name": text("Who asks: a name under `clients` in the settings, which may set what holds for it."),
+    "X-Client-Name": text(
+        "Who asks: a name under `clients` in the settings, which may set what holds for it. Where any client has a "
+        "key, the key says it."
+    ),
     "X-AgentHub-Strict": text("`true` refuses whatever would else be dropped and noted.", examples=["true"]),
     "Cache-Control": text(
         "`no-cache` skips the look-up in the cache, `no-store` the storing as well.", examples=["no-cache"]
@@ -29,6 +32,27 @@ _TOLD: Mapping[str, Schema] = {
     "Server-Timing": text("Milliseconds spent in the hub and waiting for the upstream."),
 }
 
+_LEFT = {
+    "limit": text("The requests that this client may send a minute, if it is limited."),
+    "remaining": text("How many more it may send at present."),
+}
+
+RATES: Mapping[str, Mapping[str, Schema]] = {
+    "ollama": {
+        "RateLimit-Limit": _LEFT["limit"],
+        "RateLimit-Remaining": _LEFT["remaining"],
+        "RateLimit-Reset": text("Seconds until the oldest of the counted requests no longer counts."),
+    },
+    "openai": {
+        "x-ratelimit-limit-requests": _LEFT["limit"],
+        "x-ratelimit-remaining-requests": _LEFT["remaining"],
+        "x-ratelimit-reset-requests": text(
+            "How long until the oldest of the counted requests no longer counts.", examples=["1s", "1m0s"]
+        ),
+    },
+}
+"""What each answer to a client that the hub limits carries, by dialect; others see what their upstream says."""
+
 RESPONSE_HEADERS: Mapping[str, Any] = {
     "X-Request-Id": {"required": True, "schema": text("The id of the request: the client's own or a fresh one.")},
     **{name: {"required": True, "schema": schema} for name, schema in _TOLD.items()},
@@ -36,9 +60,22 @@ RESPONSE_HEADERS: Mapping[str, Any] = {
         "schema": text("The fields, separated by commas, that the backend's API had no place for and did not get."),
     },
     "Retry-After": {"schema": text("Seconds until it is worth asking again; an upstream may also name a date.")},
+    "WWW-Authenticate": {"required": True, "schema": choice("Bearer", about="How a key is shown.")},
+    **{name: {"schema": schema} for rates in RATES.values() for name, schema in rates.items()},
     "x-should-retry": {"schema": choice("false", about="Tells the SDKs not to ask again by themselves.")},
 }
 """As they stand in the document's components."""
+
+SECURITY_SCHEMES: Mapping[str, Any] = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "A client's key: `clients.NAME.api_key`."},
+    "key": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "x-api-key",
+        "description": "The same key; `Authorization` may then hold one for the backend, where that is configured.",
+    },
+}
+"""How a client shows its key, as it stands in the document's components."""
 
 TELLING = ("X-Request-Id", *_TOLD, "X-AgentHub-Dropped")
 """What an answer that was dispatched carries; any other has an X-Request-Id only."""

@@ -29,12 +29,14 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         summary="Tell whether the process is up",
         tag="AgentHub",
         answers=whole(ref("Health"), "It is."),
+        is_open=True,
     ),
     ("GET", "/ready"): Operation(
         id="ready",
         summary="Tell whether requests can be answered",
         tag="AgentHub",
         answers={200: Answer("At least one backend answers.", _READINESS), 503: Answer("None does.", _READINESS)},
+        is_open=True,
     ),
     ("GET", "/openapi.json"): Operation(
         id="openapi",

@@ -34,7 +34,7 @@ class MessageParser:
             raise InvalidRequest("invalid message format", param="messages")
         fields = Fields("ChatCompletionRequest.messages", {key.lower(): item for key, item in value.items()})
         role = fields.text("role").lower()
-        content, images = self._content(fields.take("content"))
+        content, images, images_first = self._content(fields.take("content"))
         calls = tuple([parse_tool_call(call, self.noted) for call in _calls(fields)])
         self._names |= {call.id: call.name for call in calls if call.id}
         call_id, name = fields.text("tool_call_id"), fields.text("name")
@@ -49,19 +49,20 @@ class MessageParser:
             tool_calls=calls,
             tool_call_id=call_id,
             tool_name=(name or self._names.get(call_id, "")) if answers else "",
+            images_first=images_first,
         )
         self.noted.note_members("messages", fields.values)
         return message
 
-    def _content(self, value: JSON) -> tuple[str, tuple[str, ...]]:
+    def _content(self, value: JSON) -> tuple[str, tuple[str, ...], bool]:
         if value is None or isinstance(value, str):
-            return value or "", ()
+            return value or "", (), False
         if not isinstance(value, list):
             raise InvalidRequest("invalid message format", param="messages.content")
         parts = PartParser(self.noted)
         for part in value:
             parts.parse(part)
-        return "\n".join(parts.texts), tuple(parts.images)
+        return "\n".join(parts.texts), tuple(parts.images), parts.images_first
 
     def _reasoning(self, fields: Fields) -> str:
         """Take the spellings of what was thought: the first that says something counts, another text is noted."""

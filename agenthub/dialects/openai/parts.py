@@ -22,6 +22,7 @@ class PartParser:
     noted: Noted
     texts: list[str] = attrs.field(factory=list)
     images: list[str] = attrs.field(factory=list)
+    images_first: bool = False
     _turns: int = 0
     _is_text: bool | None = None
 
@@ -44,6 +45,8 @@ class PartParser:
 
     def _turn(self, is_text: bool) -> None:
         self._turns += self._is_text not in (None, is_text)
+        if self._turns == 1 and is_text:
+            self.images_first = True
         self._is_text = is_text
         if self._turns == 2:
             self.noted.note("messages.content.order", True)

@@ -1,0 +1,96 @@
+"""Who may call: from which pages, under which name of this machine, with which key, and what then."""
+
+from __future__ import annotations
+
+import attrs
+import structlog
+from aiohttp import web
+
+from agenthub.api.access.clients import Clients
+from agenthub.api.access.hosts import is_loopback, is_ours
+from agenthub.api.access.pages import Pages, preflight_headers
+from agenthub.errors import ConfigError, Unauthorized
+from agenthub.middleware import Caller
+from agenthub.rights import EVERYTHING
+from agenthub.settings import Settings
+
+__all__ = ["Access", "check_exposure", "exposure", "is_loopback"]
+
+_log = structlog.get_logger("agenthub")
+_SHOWN = 128
+REMEDIES = (
+    "Give a client a key: clients.NAME.api_key, best in .env, or clients.NAME.api_key_file.",
+    "Or let everyone in: agenthub serve --insecure (insecure = true, AGENTHUB_INSECURE=true).",
+)
+
+
+@attrs.define
+class Access:
+    """The rules of one hub for each HTTP request."""
+
+    clients: Clients
+    pages: Pages
+    guards_host: bool
+    """True where nothing but the address that the hub listens on keeps strangers out."""
+
+    @classmethod
+    def of(cls, settings: Settings) -> Access:
+        """Return the rules that the settings mean; raises ConfigError."""
+        clients = Clients.of(settings.clients)
+        return cls(clients, Pages(settings.cors.origins), is_loopback(settings.host) and not clients.keys)
+
+    def admit(self, http_request: web.Request, caller: Caller, *, is_open: bool) -> web.Response | None:
+        """Fill in who calls and what it may do; return an answer where the request goes no further.
+
+        Raises Unauthorized for a missing or a wrong key, unless the path ``is_open`` to everyone.
+        """
+        headers = http_request.headers
+        if self.guards_host and not is_ours(headers.get("Host", "")):
+            return _turn_away(http_request, caller, "host", headers["Host"])
+        if "Origin" in headers and (origins := headers.getall("Origin")) != [""]:
+            told = self.pages.admit(origins, headers.get("Host", ""))
+            if told is None:
+                return _turn_away(http_request, caller, "origin", ", ".join(origins))
+            caller.reply_headers = told
+            if http_request.method == "OPTIONS" and "Access-Control-Request-Method" in headers:
+                caller.reply_headers = {**told, **preflight_headers(headers)}
+                return web.Response(status=204)
+        if not self.clients.keys:
+            caller.rights = self.clients.rights.get(caller.client, EVERYTHING)
+        elif not is_open:
+            self._identify(http_request, caller)
+        return None
+
+    def _identify(self, http_request: web.Request, caller: Caller) -> None:
+        try:
+            self.clients.identify(http_request.headers, caller)
+        except Unauthorized as error:
+            _log_refusal(http_request, caller, error.status, error=str(error))
+            raise
+
+
+def _turn_away(http_request: web.Request, caller: Caller, header: str, value: str) -> web.Response:
+    """Answer as Ollama does: 403 and nothing else."""
+    _log_refusal(http_request, caller, 403, error=f"{header} not allowed", **{header: value[:_SHOWN]})
+    return web.Response(status=403)
+
+
+def _log_refusal(http_request: web.Request, caller: Caller, status: int, **why: str) -> None:
+    asked = f"{http_request.method} {http_request.path[:_SHOWN]}"
+    ids = {"request_id": caller.request_id, "peer": http_request.remote or ""}
+    _log.info("agenthub.request_refused", **ids, asked=asked, status=status, **why)
+
+
+def exposure(settings: Settings) -> str:
+    """Return what is wrong with listening on the address of the settings; empty where nothing is."""
+    if settings.insecure or is_loopback(settings.host) or any(client.api_key for client in settings.clients.values()):
+        return ""
+    return f"{settings.host} is open to other machines, and no client has a key"
+
+
+def check_exposure(settings: Settings) -> None:
+    """Raise ConfigError where everyone who reaches the machine could ask everything, and nobody said that they may."""
+    if problem := exposure(settings):
+        remedies = "give one a key (clients.NAME.api_key), or use --insecure (insecure = true, AGENTHUB_INSECURE=true)"
+
+        raise ConfigError(f"{settings.sources.get('host', 'default')}: host: {problem}: {remedies}")
