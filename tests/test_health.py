@@ -15,7 +15,8 @@ from tests.forwarder import Forwarder
 from tests.hubs import RunningHub, running_hub, until
 
 CHAT: dict[str, Any] = {"model": "standin", "messages": [{"role": "user", "content": "hi"}], "stream": False}
-QUIET = HealthSettings(models_refresh_s=0, interval_s=0, ping_timeout_s=0.2)
+QUIET = HealthSettings(models_refresh_s=0, interval_s=0)
+IMPATIENT = HealthSettings(models_refresh_s=0, interval_s=0, ping_timeout_s=1.0)
 
 
 @asynccontextmanager
@@ -69,7 +70,7 @@ async def test_it_is_watched_in_the_background() -> None:
 
 async def test_a_slow_backend_is_not_dead_at_once() -> None:
     """A server under load may miss one check; two in a row take it out, and one good answer brings it back."""
-    async with behind("native") as (hub, _, standin):
+    async with behind("native", IMPATIENT) as (hub, _, standin):
         health, first = Health(hub.hub.router), hub.hub.router.backends["first"]
         for is_up in (True, False):
             standin.script(Fault.hang().at("/api/ps"))

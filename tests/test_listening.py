@@ -20,18 +20,21 @@ from tests.replay.wire import Message, read_message
 from tests.upstreams import HI, PATHS
 
 BODY = json.dumps({"model": "standin", "messages": HI, "stream": False}).encode()
-HEAD = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"
+HEAD = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 SHORT_S, LONG_S = 0.05, 30.0
 DIGEST = "sha256:" + "0" * 64
 
 
 def post(path: str, length: int = len(BODY)) -> bytes:
-    return b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % (path.encode(), length)
+    return b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % (path.encode(), length)
 
 
 def chunked_head(method: bytes, path: bytes) -> bytes:
     """A head that is answered 100 when its handler is about to start."""
-    return b"%b %b HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n" % (method, path)
+    return b"%b %b HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n" % (
+        method,
+        path,
+    )
 
 
 @asynccontextmanager
@@ -102,7 +105,7 @@ async def test_a_head_that_drips() -> None:
     async with hub_with(header_timeout_s=SHORT_S) as hub, wire_to(hub) as wire:
 
         async def drip() -> None:
-            await wire.send(b"GET /health HTTP/1.1\r\nHost: a\r\nX-Slow: ", *[b"x"] * 10_000, gap_s=0.01)
+            await wire.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: ", *[b"x"] * 10_000, gap_s=0.01)
 
         dripping = asyncio.create_task(drip())
         assert (await wire.answer()).status == 408
@@ -215,6 +218,18 @@ async def test_a_body_whose_chunks_break_the_rules(dialect: str, broken: bytes) 
         assert [request.path for request in standin.requests if request.method == "POST"] == []
 
 
+async def test_a_good_body_before_a_broken_head() -> None:
+    """The end of the one and the beginning of the other in one read: the request is answered, what follows is 400."""
+    async with hub_with(standin := Standin(), body_timeout_s=LONG_S) as hub, wire_to(hub) as wire:
+        await wire.send(chunked_head(b"POST", b"/api/chat"))
+        assert (await wire.answer()).status == 100
+        await wire.send(b"%x\r\n%b\r\n0\r\n\r\n" % (len(BODY), BODY) + b"garbage\r\n\r\n")
+        assert (await wire.answer()).status == 200
+        assert (await wire.answer()).status == 400
+        assert await wire.is_closed()
+        assert [request.body for request in standin.requests if request.method == "POST"] == [BODY]
+
+
 async def test_a_broken_body_that_nobody_reads() -> None:
     """The answer is the last on its connection, whatever was sent behind the body."""
     async with hub_with(body_timeout_s=LONG_S) as hub, wire_to(hub) as wire:
@@ -238,7 +253,7 @@ async def test_heads_are_as_large_as_the_setting_says() -> None:
                 assert (await wire.answer()).status == status
         for target, status in ((b"/" + b"a" * 1999, 404), (b"/" + b"a" * 2000, 431)):
             async with wire_to(hub) as wire:
-                await wire.send(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % target)
+                await wire.send(b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n" % target)
                 assert (await wire.answer()).status == status
         async with wire_to(hub) as wire:
             await wire.send(HEAD[:-2] + b"X: 1\r\n" * 128 + b"\r\n")

@@ -224,7 +224,7 @@ async def test_limits_are_as_documented(standin: Standin, route: tuple[str, str]
             DESCRIBED.check(*route, answer, status=status)
             rates = {name.lower() for name in answer.headers if "ratelimit" in name.lower()}
             assert rates == {name.lower() for name in RATES["openai" if path.startswith("/v1/") else "ollama"]}
-        head = f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{{".encode()
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{{".encode()
         late = await send(hub.url, head)
         DESCRIBED.check(*route, Answered(late.status, dict(late.headers), late.body), status=408)
 

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import structlog
-from aiohttp import HttpVersion10, web, web_protocol
+from aiohttp import HttpVersion10, HttpVersion11, web, web_protocol
 from aiohttp.http_exceptions import HttpProcessingError, InvalidURLError, LineTooLong, PayloadEncodingError
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
@@ -24,6 +24,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9 ,.'`/-]{0,200}")
 _MOST_FIELDS = 128
 
 _ErrInfo: Any = getattr(web_protocol, "_ErrInfo", None)
+_received = web.RequestHandler.data_received  # with each read of a socket, and super() is slower
 _USED = {"_loop", "_messages", "_request_count", "_waiter"}
 
 
@@ -114,15 +115,16 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         count, is_inside = self._request_count, not self._body.is_eof()
-        super().data_received(data)
+        _received(self, data)
         if self._request_count != count:
-            self._stop_timer()
+            if self._timer is not None:
+                self._stop_timer()
             message: Any
             message, body = self._messages[-1]
             if type(message) is _ErrInfo:
                 self._is_broken(data, is_inside)
                 return
-            if message.upgrade or message.path[0] != "/" or message.version < HttpVersion10:
+            if message.version is not HttpVersion11 or message.upgrade or message.path[0] != "/":
                 self._messages[-1] = _tamed(message, body)
             self._body, self._has_begun = body, False
         elif data and not is_inside:
@@ -131,7 +133,7 @@ class Connection(web.RequestHandler):
                 self._expect_head()
 
     def _is_broken(self, data: bytes, is_inside: bool) -> None:
-        if not is_inside:
+        if not is_inside or self._body.is_eof():
             target = _TARGET.match(data)
             self._dialect = dialect_of(target[1].decode("latin-1")) if target is not None else ""
             return

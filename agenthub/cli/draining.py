@@ -9,7 +9,7 @@ from aiohttp import web
 from agenthub.errors import HubStopping
 from agenthub.lives import Lives
 
-_QUIET_S = 0.1
+_QUIET_S = 0.5
 _LAST_WORDS_S = 2.0
 _ACCEPTING_TURNS = 3
 

@@ -26,9 +26,11 @@ PATIENCE = aiohttp.ClientTimeout(total=LIMIT_S)
 
 
 @asynccontextmanager
-async def serving(standin: Standin, drain_s: float) -> AsyncIterator[tuple[Started, str, aiohttp.ClientSession]]:
+async def serving(
+    standin: Standin, drain_s: float, *more: str
+) -> AsyncIterator[tuple[Started, str, aiohttp.ClientSession]]:
     """Serve in front of ``standin``; yield the process, its URL and a client without a limit on connections."""
-    arguments = ("serve", "--port", "0", "--set", f"drain_s={drain_s}")
+    arguments = ("serve", "--port", "0", "--set", f"drain_s={drain_s}", *more)
     connector = aiohttp.TCPConnector(limit=0)
     async with (
         running(standin) as upstream,
@@ -178,3 +180,22 @@ async def test_clients_that_keep_their_connections() -> None:
         counts = await asyncio.gather(*clients)
         status, _, _ = await hub.end()
     assert (status, len(outcomes(hub))) == (0, sum(counts))
+
+
+async def test_last_words_of_odd_streams() -> None:
+    """A stream that has only been pinged, and streams that share one answer, each get their last word too."""
+    standin = Standin(endless=True, pace_s=0.02)
+    standin.script(Fault.hang())
+    async with serving(standin, 0.2, "--set", "sse_ping_s=0.05") as (hub, url, session):
+        pinged = await session.post(f"{url}/v1/chat/completions", json=CHAT | {"stream": True})
+        assert await pinged.content.readline() == b": ping\n"
+        same = CHAT | {"options": {"temperature": 0}}
+        sharing = [await session.post(f"{url}/api/chat", json=same) for _ in range(2)]
+        assert [stream.headers["X-AgentHub-Cache"] for stream in sharing] == ["miss", "shared"]
+        hub.signal(signal.SIGTERM)
+        frames = (await pinged.read()).decode().split("\n\n")
+        lines = [(await stream.read()).splitlines()[-1] for stream in sharing]
+        status, _, _ = await hub.end()
+    assert json.loads(frames[-2].rpartition("data: ")[2])["error"]["message"] == "the hub is stopping"
+    assert [json.loads(line) for line in lines] == [{"error": "the hub is stopping"}] * 2
+    assert (status, outcomes(hub)) == (0, [("chat", "failed", 200, "the hub is stopping")] * 3)

@@ -68,9 +68,10 @@ def worker_of(hub: Started, stream: aiohttp.ClientResponse) -> int:
     """Return the worker that has the other end of the stream's connection."""
     assert stream.connection is not None
     assert stream.connection.transport is not None
-    port = f"{stream.connection.transport.get_extra_info('sockname')[1]:04X}"
+    port = stream.connection.transport.get_extra_info("sockname")[1]
+    ends = (f":{stream.url.port:04X}", f":{port:04X}")
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    (inode,) = [row[9] for row in rows if row[2].endswith(f":{port}") and row[9] != "0"]
+    (inode,) = [row[9] for row in rows if (row[1][-5:], row[2][-5:]) == ends]
     for pid in workers_of(hub):
         for opened in Path(f"/proc/{pid}/fd").iterdir():
             with suppress(FileNotFoundError):
