@@ -296,7 +296,7 @@ HEADS = {
     "HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
     "HTTP/3.7": (b"GET /v1/models HTTP/3.7\r\nHost: localhost\r\n\r\n", 400),
     "HTTP/0.9": (b"GET /health\r\n\r\n", 505),
-    "line feeds only": (b"GET /v1/models HTTP/1.1\nHost: a\n\n", 400),
+    "line feeds only": (b"GET /v1/models HTTP/1.1\nHost: localhost\n\n", 400),
 }
 
 

@@ -10,6 +10,9 @@ import pytest
 import structlog
 
 from tests.cli.support import taken_port
+from tests.redis_server import redis_server
+
+__all__ = ["redis_server"]
 
 
 @pytest.fixture(autouse=True)

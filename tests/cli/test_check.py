@@ -16,6 +16,7 @@ from agenthub.middleware import Backend
 from agenthub.settings import BackendSettings, Settings
 from agenthub.standin import Fault, Model, Standin, running
 from tests.cli.support import invoke
+from tests.redis_server import RedisServer
 
 
 def answering(path: str, body: str, status: int = 200) -> TestServer:
@@ -242,3 +243,22 @@ async def test_wrong_settings_stop_it() -> None:
     result = await invoke("check", "--set", "port=x")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == 'agenthub: command line: port: "x" is not allowed: use a whole number, 0 to 65535\n'
+
+
+async def test_check_looks_at_redis(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`agenthub check` says whether it answers, and never the password."""
+    async with running(Standin()) as upstream:
+        monkeypatch.setenv("OLLAMA_HOST", upstream)
+        arguments = ("check", "--set", "caching.backend=redis", "--set")
+        answers = await invoke(*arguments, f"caching.url={redis_server.url}")
+        assert (answers.exit_code, answers.stdout.splitlines()[2]) == (
+            0,
+            f"ok    redis: 127.0.0.1:{redis_server.port} db 0 answers",
+        )
+        locked = await invoke(*arguments, f"caching.url=redis://:sesame@127.0.0.1:{redis_server.port}/0")
+        await redis_server.kill()
+        gone = await invoke(*arguments, f"caching.url={redis_server.url}")
+    assert [result.exit_code for result in (locked, gone)] == [1, 1]
+    assert "sesame" not in locked.output
+    assert f"FAIL  redis: 127.0.0.1:{redis_server.port} db 0 does not: " in gone.stdout
+    assert "  ->  Start it, or name another with caching.url." in gone.stdout

@@ -13,7 +13,7 @@ from agenthub.standin import Standin, running
 from tests.hubs import RunningHub, running_hub
 from tests.redis_server import RedisServer
 
-SOON_S = 10.0
+SOON_S = 30.0
 BODY: dict[str, Any] = {
     "model": "standin",
     "messages": [{"role": "user", "content": "hi"}],
