@@ -21,7 +21,7 @@ from tests.upstreams import HI, PATHS
 
 BODY = json.dumps({"model": "standin", "messages": HI, "stream": False}).encode()
 HEAD = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
-SHORT_S, LONG_S = 0.05, 30.0
+SHORT_S, HEAD_S, LONG_S = 0.05, 0.5, 30.0
 DIGEST = "sha256:" + "0" * 64
 
 
@@ -31,10 +31,8 @@ def post(path: str, length: int = len(BODY)) -> bytes:
 
 def chunked_head(method: bytes, path: bytes) -> bytes:
     """A head that is answered 100 when its handler is about to start."""
-    return b"%b %b HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n" % (
-        method,
-        path,
-    )
+    fields = b"Host: localhost\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n"
+    return b"%b %b HTTP/1.1\r\n%b\r\n" % (method, path, fields)
 
 
 @asynccontextmanager
@@ -91,7 +89,7 @@ async def test_a_connection_without_a_request_is_closed() -> None:
 @pytest.mark.parametrize("begun", [b"G", HEAD[:-1], HEAD[:-2] + b"X-Slow: 1\r\n"])
 async def test_a_head_that_is_not_finished(begun: bytes) -> None:
     """408 when its time is over, and the connection is closed; one line in the log."""
-    async with hub_with(header_timeout_s=SHORT_S) as hub, wire_to(hub) as wire:
+    async with hub_with(header_timeout_s=HEAD_S) as hub, wire_to(hub) as wire:
         await wire.send(begun)
         answer = await wire.answer()
         text = "the head of the request did not come in time"
@@ -102,7 +100,7 @@ async def test_a_head_that_is_not_finished(begun: bytes) -> None:
 
 async def test_a_head_that_drips() -> None:
     """Time runs from the first byte, not from the last."""
-    async with hub_with(header_timeout_s=SHORT_S) as hub, wire_to(hub) as wire:
+    async with hub_with(header_timeout_s=HEAD_S) as hub, wire_to(hub) as wire:
 
         async def drip() -> None:
             await wire.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: ", *[b"x"] * 10_000, gap_s=0.01)
@@ -122,14 +120,14 @@ async def test_a_head_in_pieces_that_is_in_time() -> None:
 
 async def test_an_idle_connection_is_not_a_slow_one() -> None:
     """Between two requests nobody hurries the client; a head that begins then has its own time."""
-    async with hub_with(header_timeout_s=SHORT_S) as hub, wire_to(hub) as wire:
+    async with hub_with(header_timeout_s=HEAD_S) as hub, wire_to(hub) as wire:
         for _ in range(2):
             await wire.send(HEAD)
             assert (await wire.answer()).status == 200
-            await asyncio.sleep(4 * SHORT_S)
+            await asyncio.sleep(2 * HEAD_S)
         await wire.send(post("/api/chat") + BODY)
         assert (await wire.answer()).status == 200
-        await asyncio.sleep(4 * SHORT_S)
+        await asyncio.sleep(2 * HEAD_S)
         await wire.send(b"GET /")
         assert (await wire.answer()).status == 408
         assert await wire.is_closed()
@@ -138,12 +136,12 @@ async def test_an_idle_connection_is_not_a_slow_one() -> None:
 async def test_a_head_behind_a_request_that_runs() -> None:
     """The answer that is under way is not disturbed; the late head is 408 after it."""
     standin = Standin(endless=True, pace_s=0.005)
-    async with hub_with(standin, header_timeout_s=SHORT_S) as hub, wire_to(hub) as wire:
+    async with hub_with(standin, header_timeout_s=HEAD_S) as hub, wire_to(hub) as wire:
         body = json.dumps({"model": "standin", "messages": HI, "stream": True}).encode()
         await wire.send(post("/api/chat", len(body)) + body, b"GET /hea")
         head = await wire.reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200 ")
-        until = asyncio.get_running_loop().time() + 6 * SHORT_S
+        until = asyncio.get_running_loop().time() + 3 * HEAD_S
         while asyncio.get_running_loop().time() < until:
             assert b'"done":false' in await wire.reader.readuntil(b"}\n")
         standin.endless = False

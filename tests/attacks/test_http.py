@@ -33,7 +33,7 @@ def standin() -> Standin:
 @pytest.fixture
 async def hub(standin: Standin) -> AsyncIterator[RunningHub]:
     """A hub with little patience, so that a connection that waits for more is closed soon."""
-    protection = ProtectionSettings(header_timeout_s=0.3, body_timeout_s=0.3)
+    protection = ProtectionSettings(header_timeout_s=1.0, body_timeout_s=0.3)
     async with running(standin) as upstream, running_hub(upstream, protection=protection) as running_one:
         yield running_one
 

@@ -59,20 +59,18 @@ async def test_a_busy_hub_is_no_slow_redis(redis_server: RedisServer) -> None:
 
 
 async def test_all_are_let_go_together(redis_server: RedisServer) -> None:
-    """Also those that came later, and those that wait for a connection; nothing is left of them."""
+    """Also those that came later, and those that wait for a connection: in turns they would take six seconds."""
     async with linked(redis_server) as link:
         redis_server.hang()
         began = time.perf_counter()
-        early = asyncio.create_task(outcomes(link, 100))
+        early = asyncio.create_task(outcomes(link, 1000))
         await asyncio.sleep(0.1)
-        late_began = time.perf_counter()
-        assert await outcomes(link, 100) == {"Away"}
-        assert time.perf_counter() - late_began < 0.6
+        assert await outcomes(link, 1000) == {"Away"}
         assert await early == {"Away"}
-        assert time.perf_counter() - began < 0.7
+        assert time.perf_counter() - began < 2.5
         began = time.perf_counter()
         assert await outcomes(link, 1000) == {"Away"}
-        assert time.perf_counter() - began < 0.2
+        assert time.perf_counter() - began < 1.0
         redis_server.go_on()
         await until(lambda: link.is_up)
         assert await outcomes(link, 100) == {"NoneType"}
