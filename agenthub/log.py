@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import atexit
 import logging
+import os
 import re
 import select
+import stat
 import sys
 import time
 from collections.abc import Iterable, Iterator, MutableMapping
@@ -107,12 +109,19 @@ def _binary(stream: TextIO) -> Any:
 class LineBuffer:
     """Writes the lines of one turn of the event loop at once: under load a system call serves many requests.
 
-    What is written at once is never more than a pipe takes in one piece, so that the lines of several processes do not
-    run into each other.
+    What is written into a pipe at once is never more than it takes in one piece, so that the lines of several processes
+    do not run into each other.
     """
 
     file: Any
     _lines: list[bytes] = attrs.field(factory=list)
+    _is_pipe: bool = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        try:
+            self._is_pipe = stat.S_ISFIFO(os.fstat(self.file.fileno()).st_mode)
+        except (AttributeError, OSError, ValueError):
+            self._is_pipe = False
 
     def write(self, data: bytes) -> None:
         self._lines.append(data)
@@ -129,8 +138,8 @@ class LineBuffer:
     def drain(self) -> None:
         """Write what there is."""
         lines, self._lines = self._lines, []
-        if not self.file.closed:
-            for piece in _pieces(lines):
+        if lines and not self.file.closed:
+            for piece in _pieces(lines) if self._is_pipe else (b"".join(lines),):
                 self.file.write(piece)
                 self.file.flush()
 

@@ -59,7 +59,7 @@ async def reading_nothing(hub: RunningHub) -> AsyncIterator[asyncio.StreamReader
     """Ask by hand for a stream, of which nothing is read before the test does."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(hub.url.rpartition(":")[2]))
     body = json.dumps(BODIES["ollama"]).encode()
-    head = f"POST /api/chat HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"POST /api/chat HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
     writer.write(head.encode() + body)
     try:
         yield reader

@@ -20,18 +20,19 @@ from tests.replay.wire import Message, read_message
 from tests.upstreams import HI, PATHS
 
 BODY = json.dumps({"model": "standin", "messages": HI, "stream": False}).encode()
-HEAD = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"
-SHORT_S, LONG_S = 0.05, 30.0
+HEAD = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+SHORT_S, HEAD_S, LONG_S = 0.05, 0.5, 30.0
 DIGEST = "sha256:" + "0" * 64
 
 
 def post(path: str, length: int = len(BODY)) -> bytes:
-    return b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % (path.encode(), length)
+    return b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % (path.encode(), length)
 
 
 def chunked_head(method: bytes, path: bytes) -> bytes:
     """A head that is answered 100 when its handler is about to start."""
-    return b"%b %b HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n" % (method, path)
+    fields = b"Host: localhost\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n"
+    return b"%b %b HTTP/1.1\r\n%b\r\n" % (method, path, fields)
 
 
 @asynccontextmanager
@@ -88,7 +89,7 @@ async def test_a_connection_without_a_request_is_closed() -> None:
 @pytest.mark.parametrize("begun", [b"G", HEAD[:-1], HEAD[:-2] + b"X-Slow: 1\r\n"])
 async def test_a_head_that_is_not_finished(begun: bytes) -> None:
     """408 when its time is over, and the connection is closed; one line in the log."""
-    async with hub_with(header_timeout_s=SHORT_S) as hub, wire_to(hub) as wire:
+    async with hub_with(header_timeout_s=HEAD_S) as hub, wire_to(hub) as wire:
         await wire.send(begun)
         answer = await wire.answer()
         text = "the head of the request did not come in time"
@@ -99,10 +100,10 @@ async def test_a_head_that_is_not_finished(begun: bytes) -> None:
 
 async def test_a_head_that_drips() -> None:
     """Time runs from the first byte, not from the last."""
-    async with hub_with(header_timeout_s=SHORT_S) as hub, wire_to(hub) as wire:
+    async with hub_with(header_timeout_s=HEAD_S) as hub, wire_to(hub) as wire:
 
         async def drip() -> None:
-            await wire.send(b"GET /health HTTP/1.1\r\nHost: a\r\nX-Slow: ", *[b"x"] * 10_000, gap_s=0.01)
+            await wire.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Slow: ", *[b"x"] * 10_000, gap_s=0.01)
 
         dripping = asyncio.create_task(drip())
         assert (await wire.answer()).status == 408
@@ -119,14 +120,14 @@ async def test_a_head_in_pieces_that_is_in_time() -> None:
 
 async def test_an_idle_connection_is_not_a_slow_one() -> None:
     """Between two requests nobody hurries the client; a head that begins then has its own time."""
-    async with hub_with(header_timeout_s=SHORT_S) as hub, wire_to(hub) as wire:
+    async with hub_with(header_timeout_s=HEAD_S) as hub, wire_to(hub) as wire:
         for _ in range(2):
             await wire.send(HEAD)
             assert (await wire.answer()).status == 200
-            await asyncio.sleep(4 * SHORT_S)
+            await asyncio.sleep(2 * HEAD_S)
         await wire.send(post("/api/chat") + BODY)
         assert (await wire.answer()).status == 200
-        await asyncio.sleep(4 * SHORT_S)
+        await asyncio.sleep(2 * HEAD_S)
         await wire.send(b"GET /")
         assert (await wire.answer()).status == 408
         assert await wire.is_closed()
@@ -135,12 +136,12 @@ async def test_an_idle_connection_is_not_a_slow_one() -> None:
 async def test_a_head_behind_a_request_that_runs() -> None:
     """The answer that is under way is not disturbed; the late head is 408 after it."""
     standin = Standin(endless=True, pace_s=0.005)
-    async with hub_with(standin, header_timeout_s=SHORT_S) as hub, wire_to(hub) as wire:
+    async with hub_with(standin, header_timeout_s=HEAD_S) as hub, wire_to(hub) as wire:
         body = json.dumps({"model": "standin", "messages": HI, "stream": True}).encode()
         await wire.send(post("/api/chat", len(body)) + body, b"GET /hea")
         head = await wire.reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200 ")
-        until = asyncio.get_running_loop().time() + 6 * SHORT_S
+        until = asyncio.get_running_loop().time() + 3 * HEAD_S
         while asyncio.get_running_loop().time() < until:
             assert b'"done":false' in await wire.reader.readuntil(b"}\n")
         standin.endless = False
@@ -250,7 +251,7 @@ async def test_heads_are_as_large_as_the_setting_says() -> None:
                 assert (await wire.answer()).status == status
         for target, status in ((b"/" + b"a" * 1999, 404), (b"/" + b"a" * 2000, 431)):
             async with wire_to(hub) as wire:
-                await wire.send(b"GET %b HTTP/1.1\r\nHost: a\r\n\r\n" % target)
+                await wire.send(b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n" % target)
                 assert (await wire.answer()).status == status
         async with wire_to(hub) as wire:
             await wire.send(HEAD[:-2] + b"X: 1\r\n" * 128 + b"\r\n")

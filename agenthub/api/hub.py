@@ -50,10 +50,13 @@ class Serving:
     hub: Hub
     is_stopping: bool = False
     is_closed: bool = False
+    _loop: asyncio.AbstractEventLoop | None = None
 
     def enter(self, http_request: web.Request, caller: Caller) -> Hub:
         """Have the request answered by the hub of the moment, to its end; raises HubStopping."""
-        task = asyncio.current_task()
+        # The application lives in one loop; to ask for the running one is a system call before Python 3.12.
+        self._loop = self._loop or asyncio.get_running_loop()
+        task = asyncio.current_task(self._loop)
         assert task is not None
         hub = http_request[HUB] = self.hub
         hub.running[task] = caller

@@ -26,14 +26,17 @@ async def _read_joined(content: Any) -> AsyncIterator[bytes]:
     # ``iter_any`` of aiohttp 3.14 takes HTTP chunks one by one and calls the parser again after each, a sixth of the
     # time of a stream whose tokens come in chunks of their own.
     while True:
-        if len(content._buffer) > 1 and not content._buffer_offset and content._exception is None:
+        # It also forgets what had come when the connection broke, be it the end of an answer.
+        is_waiting = len(content._buffer) > (content._exception is None)
+        if is_waiting and not content._buffer_offset:
             data = b"".join(content._buffer)
             content._buffer.clear()
             content._size -= len(data)
             content._cursor += len(data)
             if content._http_chunk_splits:
                 content._http_chunk_splits.clear()
-            content._protocol.resume_reading()
+            if content._exception is None:
+                content._protocol.resume_reading()
         else:
             data = await content.readany()
         if not data:

@@ -20,7 +20,7 @@ from tests.upstreams import HI, PATHS, Reply, answering, serving
 CHAT: dict[str, Any] = {"model": "standin", "messages": HI, "stream": False}
 BODY = json.dumps(CHAT).encode()
 _HIDDEN = json.dumps({"model": "standin", "prompt": "smuggled", "stream": False}).encode()
-SMUGGLED = b"POST /api/generate HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (len(_HIDDEN), _HIDDEN)
+SMUGGLED = b"POST /api/generate HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (len(_HIDDEN), _HIDDEN)
 CHAT_PATHS = tuple(path.encode() for path in PATHS.values())
 REFUSED = "agenthub.request_refused"
 
@@ -33,7 +33,7 @@ def standin() -> Standin:
 @pytest.fixture
 async def hub(standin: Standin) -> AsyncIterator[RunningHub]:
     """A hub with little patience, so that a connection that waits for more is closed soon."""
-    protection = ProtectionSettings(header_timeout_s=0.3, body_timeout_s=0.3)
+    protection = ProtectionSettings(header_timeout_s=1.0, body_timeout_s=0.3)
     async with running(standin) as upstream, running_hub(upstream, protection=protection) as running_one:
         yield running_one
 
@@ -77,7 +77,7 @@ async def read_all(reader: asyncio.StreamReader, quiet_s: float = 1.5) -> list[M
 
 
 def post(path: bytes, *fields: bytes, body: bytes = b"") -> bytes:
-    return b"\r\n".join([b"POST %b HTTP/1.1" % path, b"Host: a", *fields]) + b"\r\n\r\n" + body
+    return b"\r\n".join([b"POST %b HTTP/1.1" % path, b"Host: localhost", *fields]) + b"\r\n\r\n" + body
 
 
 def get(path: bytes, *fields: bytes) -> bytes:
@@ -275,12 +275,12 @@ async def test_upgrades(hub: RunningHub, standin: Standin, protocol: bytes) -> N
 
 
 HEADS = {
-    "a long target": (b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 431),
-    "a long query": (b"GET /v1/models?" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 431),
-    "a long method": (b"G" * 20_000 + b" / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "a long target": (b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 431),
+    "a long query": (b"GET /v1/models?" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 431),
+    "a long method": (b"G" * 20_000 + b" / HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
     "a long name": (get(b"/v1/models", b"X" * 20_000 + b": y"), 431),
     "a long value": (get(b"/v1/models", b"X: " + b"y" * 20_000), 431),
-    "a value without end": (b"GET /v1/models HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 2_000_000, 431),
+    "a value without end": (b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nX: " + b"y" * 2_000_000, 431),
     "many headers": (get(b"/v1/models", *[b"X: y"] * 200), 431),
     "headers without end": (b"GET /v1/models HTTP/1.1\r\n" + b"X: y\r\n" * 100_000, 431),
     "a NUL in a value": (get(b"/v1/models", b"Authorization: Bearer se\x00cret"), 400),
@@ -289,14 +289,14 @@ HEADS = {
     "a line break in the target": (get(b"/v1/models\r\nX: y"), 505),
     "two hosts": (get(b"/v1/models", b"Host: b"), 400),
     "no host": (b"GET /v1/models HTTP/1.1\r\n\r\n", 400),
-    "a word that is no method": (b"G@T /v1/models HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-    "a method of nobody": (b"SECRET /v1/models HTTP/1.1\r\nHost: a\r\n\r\n", 400),
-    "a space in the target": (b"GET /v1/models secret HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "a word that is no method": (b"G@T /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+    "a method of nobody": (b"SECRET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+    "a space in the target": (b"GET /v1/models secret HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
     "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"secret" * 20, 400),
     "HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
-    "HTTP/3.7": (b"GET /v1/models HTTP/3.7\r\nHost: a\r\n\r\n", 400),
+    "HTTP/3.7": (b"GET /v1/models HTTP/3.7\r\nHost: localhost\r\n\r\n", 400),
     "HTTP/0.9": (b"GET /health\r\n\r\n", 505),
-    "line feeds only": (b"GET /v1/models HTTP/1.1\nHost: a\n\n", 400),
+    "line feeds only": (b"GET /v1/models HTTP/1.1\nHost: localhost\n\n", 400),
 }
 
 
@@ -318,7 +318,7 @@ async def test_heads_that_are_none(hub: RunningHub, head: bytes, status: int) ->
 async def test_methods_that_nobody_takes(hub: RunningHub, standin: Standin, method: bytes) -> None:
     """TRACE echoes nothing back and CONNECT opens nothing: 405, or 400 where the parser does not know the word."""
     target = b"evil.example:443" if method == b"CONNECT" else b"/v1/chat/completions"
-    sent = b"%b %b HTTP/1.1\r\nHost: a\r\nConnection: close\r\nCookie: secret\r\n\r\n" % (method, target)
+    sent = b"%b %b HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nCookie: secret\r\n\r\n" % (method, target)
     found = await answers(hub, sent)
     assert [answer.status for answer in found] == [400 if method == b"TRACK" else 405]
     assert b"secret" not in found[0].body
