@@ -1,0 +1,38 @@
+"""Where the parts meet: what each does right alone must be right together."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from typing import Any
+
+from agenthub.standin import Standin, running
+from tests.hubs import running_hub
+
+PING_S = 0.02
+LARGE = "word " * 2**20
+CHAT: dict[str, Any] = {"model": "standin", "messages": [{"role": "user", "content": "hi"}], "temperature": 0}
+
+
+async def test_nothing_follows_the_end_of_a_stream_that_its_client_takes_slowly() -> None:
+    """No ping comes while the end waits for its client: the next answer on the connection would begin with it."""
+    async with running(Standin(text=LARGE)) as upstream, running_hub(upstream, sse_ping_s=PING_S) as hub:
+        assert (await hub.post("/v1/chat/completions", CHAT)).headers["X-AgentHub-Cache"] == "miss"
+        client = socket.socket()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.setblocking(False)
+        host, port = hub.url.removeprefix("http://").split(":")
+        await asyncio.get_running_loop().sock_connect(client, (host, int(port)))
+        reader, writer = await asyncio.open_connection(sock=client, limit=2**16)
+        body = json.dumps({**CHAT, "stream": True})
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+        writer.write(f"{head}{body}".encode())
+        assert b"X-AgentHub-Cache: hit" in await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(10 * PING_S)  # in which pings would be due
+        while size := int(await reader.readline(), 16):
+            await reader.readexactly(size + 2)
+        assert await reader.readline() == b"\r\n"
+        writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+        writer.close()
