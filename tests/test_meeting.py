@@ -7,6 +7,7 @@ import json
 import socket
 from typing import Any
 
+from agenthub.settings import BackendSettings, HealthSettings
 from agenthub.standin import Standin, running
 from tests.hubs import running_hub
 
@@ -36,3 +37,21 @@ async def test_nothing_follows_the_end_of_a_stream_that_its_client_takes_slowly(
         writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
         writer.close()
+
+
+async def test_a_request_that_one_backend_has_no_place_for_goes_to_one_that_has() -> None:
+    """Whose turn it is does not decide whether a strict request is answered; where none takes it, it is refused."""
+    async with running(Standin()) as upstream:
+        backends = {
+            "narrow": BackendSettings(url=upstream, api_mode="openai", priority=1),
+            "wide": BackendSettings(url=upstream, api_mode="native"),
+        }
+        quiet = HealthSettings(models_refresh_s=0, interval_s=0)
+        async with running_hub(backends, health=quiet) as hub:
+            body = {"model": "standin", "messages": CHAT["messages"], "stream": False, "options": {"num_ctx": 64}}
+            loose = await hub.post("/api/chat", body)
+            assert (loose.status, loose.headers["X-AgentHub-Backend"]) == (200, "narrow")
+            strict = await hub.post("/api/chat", body, X_AgentHub_Strict="true")
+            assert (strict.status, strict.headers["X-AgentHub-Backend"]) == (200, "wide")
+            nowhere = await hub.post("/api/chat", body, X_AgentHub_Strict="true", X_AgentHub_Api_Mode="openai")
+            assert nowhere.status == 400
