@@ -7,7 +7,12 @@ import json
 import socket
 from typing import Any
 
-from agenthub.settings import BackendSettings, HealthSettings
+import attrs
+import pytest
+
+from agenthub.app import make_hub
+from agenthub.plugins import make_plugins
+from agenthub.settings import BackendSettings, HealthSettings, Settings
 from agenthub.standin import Standin, running
 from tests.hubs import running_hub
 
@@ -55,3 +60,15 @@ async def test_a_request_that_one_backend_has_no_place_for_goes_to_one_that_has(
             assert (strict.status, strict.headers["X-AgentHub-Backend"]) == (200, "wide")
             nowhere = await hub.post("/api/chat", body, X_AgentHub_Strict="true", X_AgentHub_Api_Mode="openai")
             assert nowhere.status == 400
+
+
+@pytest.mark.parametrize(("change", "is_kept"), [({"weight": 2}, True), ({"max_concurrency": 2}, False)])
+async def test_what_runs_at_a_backend_counts_after_a_reload(change: dict[str, int], is_kept: bool) -> None:
+    """Only other limits, or another server, begin a new count; else a new weight would let in twice as many."""
+    backend = BackendSettings(url="http://127.0.0.1:9", max_concurrency=1)
+    settings = Settings(backends={"b": backend})
+    before = make_hub(settings, make_plugins(settings.plugins))
+    assert before.router.backends["b"].slots.take()
+    changed = attrs.evolve(settings, backends={"b": attrs.evolve(backend, **change)})
+    after = make_hub(changed, before.plugins, kept=before.kept.next())
+    assert after.router.backends["b"].slots.is_full is is_kept
