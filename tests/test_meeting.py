@@ -72,3 +72,16 @@ async def test_what_runs_at_a_backend_counts_after_a_reload(change: dict[str, in
     changed = attrs.evolve(settings, backends={"b": attrs.evolve(backend, **change)})
     after = make_hub(changed, before.plugins, kept=before.kept.next())
     assert after.router.backends["b"].slots.is_full is is_kept
+
+
+async def test_a_model_is_shown_by_a_backend_that_is_up() -> None:
+    """One that the health checks found dead is not waited for, though it comes first and has the model."""
+    async with running(Standin()) as upstream, running(Standin()) as other:
+        backends = {"dead": BackendSettings(url=upstream), "alive": BackendSettings(url=other)}
+        quiet = HealthSettings(models_refresh_s=0, interval_s=0)
+        async with running_hub(backends, health=quiet) as hub:
+            first = await hub.post("/api/show", {"model": "standin"})
+            assert (first.status, first.headers["X-AgentHub-Backend"]) == (200, "dead")
+            hub.hub.router.backends["dead"].is_up = False
+            second = await hub.post("/api/show", {"model": "standin"})
+            assert (second.status, second.headers["X-AgentHub-Backend"]) == (200, "alive")
