@@ -217,8 +217,9 @@ class Link:
             return str(error) or type(error).__name__
         finally:
             self._asking.discard(ask)
-        # What would count as a wait in an operation does so here.
-        return "" if self._ticks - ask.began < 2 else f"an answer takes more than {TICK_S:g} s"
+        # One that is slow is not taken up again only to be given up at once; at the start it has its chance.
+        is_slow = self._ticks - ask.began >= PATIENCE / 2 and self._back_at > 0
+        return f"an answer takes more than {TICK_S * PATIENCE / 2:g} s" if is_slow else ""
 
     async def _disconnect(self) -> None:
         with suppress(Exception):

@@ -19,6 +19,8 @@ from tests.hubs import Clock
 from tests.redis_server import RedisServer
 from tests.shared.support import until
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 
 @attrs.define
 class Replica:

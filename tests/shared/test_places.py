@@ -6,11 +6,15 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+
 from agenthub.settings.redis_url import parse_redis_url
 from agenthub.shared.link import Link
 from agenthub.shared.places import PREFIX, Places
 from tests.redis_server import RedisServer
 from tests.shared.support import until
+
+pytestmark = pytest.mark.usefixtures("patient")
 
 
 @asynccontextmanager

@@ -18,6 +18,8 @@ from agenthub.shared.board import KEY
 from tests.redis_server import RedisServer, running_redis
 from tests.shared.support import until
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 BACKEND = BackendSettings(url="http://127.0.0.1:1")
 
 

@@ -15,6 +15,8 @@ from tests.hubs import Clock, running_hub
 from tests.redis_server import RedisServer
 from tests.shared.support import BODY, MIDDLEWARE, SOON_S, breaker_of, replicas, state_of, until
 
+pytestmark = pytest.mark.usefixtures("patient")
+
 
 async def test_an_answer_cached_by_one_is_a_hit_in_the_other(redis_server: RedisServer, lane: tuple[str, str]) -> None:
     """As soon as the client has its answer, whole or streamed, in any dialect; and both answers are the same."""
