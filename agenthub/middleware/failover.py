@@ -110,12 +110,14 @@ class Moves:
         if isinstance(failure, BackendUnavailable):
             # Nothing was sent, so that this is no attempt.
             if not self._move(failure):
-                raise self._last or failure
+                final = self._last or failure
+                final.is_final = True
+                raise final
             return
         try:
             await self._next_attempt(failure)
-        except DispatchError as final:
-            final.is_final = self._sent > 1 or final.is_final
+        except DispatchError as last:
+            last.is_final = self._sent > 1 or last.is_final
             raise
         if not self._move(failure) and failure.status not in _BUSY:
             raise failure
