@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 
 import attrs
@@ -67,9 +67,26 @@ class Dispatcher:
         chosen = self._select(request=request, candidates=candidates)
         if chosen is not candidates[0]:
             candidates = [chosen, *(backend for backend in candidates if backend is not chosen)]
-        dispatch.candidates = candidates
         dispatch.assign = partial(self._assign, dispatch, route)
-        self._assign(dispatch, route, chosen)
+        dispatch.candidates = candidates
+        try:
+            self._assign(dispatch, route, chosen)
+        except AgentHubError as refusal:
+            dispatch.candidates = self._assign_another(dispatch, candidates, refusal)
+
+    def _assign_another(
+        self, dispatch: Dispatch, candidates: Sequence[Backend], refusal: AgentHubError
+    ) -> Sequence[Backend]:
+        """Give the dispatch to the first of the others that takes it; return the order; raise ``refusal`` for none.
+
+        Whether a request can be sent must not hang on whose turn it is.
+        """
+        assert dispatch.assign is not None
+        for backend in candidates[1:]:
+            with suppress(AgentHubError):
+                dispatch.assign(backend)
+                return [backend, *(other for other in candidates if other is not backend)]
+        raise refusal
 
     def _assign(self, dispatch: Dispatch, route: Route, backend: Backend) -> None:
         request, caller, dispatch.backend = dispatch.request, dispatch.caller, backend

@@ -11,8 +11,9 @@ create from files       the default backend
 blobs                   the default backend
 ======================  =====================================================================================
 
-Of several, those come first whose adapter has the verb. Where none is found: the default backend, and where that is
-missing or lacks the verb, the first backend that has it. Uploads and what is created from them never part.
+Of several, those come first whose adapter has the verb, and to show a model those that are up. Where none is found: the
+default backend, and where that is missing or lacks the verb, the first backend that has it. Uploads and what is created
+from them never part.
 """
 
 from __future__ import annotations
@@ -42,7 +43,10 @@ def place(router: Router, request: RelayRequest, has_verb: Callable[[Backend, Ro
 
     if request.verb not in NEW_NAMES:
         route = router.resolve(request.model)
-        return attrs.evolve(route, candidates=able(route.candidates) or route.candidates)
+        candidates = able(route.candidates) or route.candidates
+        if request.verb == "show":
+            candidates = sorted(candidates, key=lambda backend: not backend.is_up)
+        return attrs.evolve(route, candidates=candidates)
     goes_by_model = bool(request.model) and not any(request.arguments.get(name) for name in FILES)
     route = router.route(request.model)
     found = _homes(router, route) if goes_by_model else []

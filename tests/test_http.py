@@ -154,6 +154,17 @@ async def test_contents_are_logged_only_on_demand(standin: Standin) -> None:
                 assert ("secret-word" in str(hub.lines)) is content
 
 
+async def test_contents_in_the_log_are_bounded(standin: Standin, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer without end is not held for its line, which says so; the answer itself is whole."""
+    monkeypatch.setattr("agenthub.middleware.logging._MAX_CONTENT_BYTES", 2000)
+    standin.text = "word " * 200
+    async with running(standin) as upstream, running_hub(upstream, log=LogSettings(content=True)) as hub:
+        answer = await hub.post("/api/chat", NATIVE | {"stream": True})
+        said = "".join(frame["message"]["content"] for frame in answer.frames())
+        assert said == standin.text
+        assert [line["content"] for line in hub.dispatches()] == ["not shown: too large"]
+
+
 async def test_keys_stay_here(standin: Standin) -> None:
     """The backend's key goes upstream, the client's does not unless configured; neither is ever shown."""
     async with running(standin) as upstream:

@@ -197,7 +197,7 @@ async def test_failures_are_as_documented(standin: Standin, route: tuple[str, st
     path, good = route[1], example(route)
     async with running(standin) as upstream:
         mode = "native" if path.startswith("/api/") else "openai"
-        backends = {"ollama": BackendSettings(url=upstream, api_mode=mode, first_event_timeout_s=0.05)}
+        backends = {"ollama": BackendSettings(url=upstream, api_mode=mode, first_event_timeout_s=1.0)}
         async with running_hub(backends, retries=ONCE) as hub:
             for status in (429, 418):
                 standin.script(Fault.answer(status, headers={"Retry-After": "7"}).at(path))

@@ -98,14 +98,17 @@ class Stream:
 
     async def end(self, data: bytes = b"") -> None:
         """End the message, with ``data`` as its last bytes."""
+        if self._timer is not None:
+            # The connection may take its time for the end, and a ping behind that would be read as the next answer's.
+            self._timer.cancel()
         if self._pinging is not None:
             await self._settle()
         await self.response.write_eof(data)
 
     async def _settle(self) -> None:
         """Let a ping that is being written get out of the way."""
-        assert self._pinging is not None
-        await asyncio.wait([self._pinging])
+        while self._pinging is not None and not self._pinging.done():
+            await asyncio.wait([self._pinging])
         self._pinging = None
 
     def _ring(self) -> None:

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
@@ -56,25 +55,30 @@ class Failover:
         moves: Moves | None = None
         while True:
             assert dispatch.backend is not None
-            slots, has_place, begun = dispatch.backend.slots, False, False
+            slots, has_place, begun, is_over = dispatch.backend.slots, False, False, False
+            batches: AsyncGenerator[Batch, None] | None = None
             try:
                 if not slots.take():
                     await slots.wait()
                 has_place = True
-                async with aclosing(handler(dispatch)) as batches:
-                    async for batch in batches:
-                        begun = True
-                        if has_place and type(batch[-1]) is Finished:
-                            # The upstream has done its work; the client may take its time.
-                            slots.give_back()
-                            has_place = False
-                        yield batch
+                batches = handler(dispatch)
+                async for batch in batches:
+                    begun = True
+                    if has_place and type(batch[-1]) is Finished:
+                        # The upstream has done its work; the client may take its time.
+                        slots.give_back()
+                        has_place = False
+                    yield batch
+                is_over = True
                 return
             except DispatchError as error:
                 if begun:
                     raise
                 failure = error
             finally:
+                # What has ended is closed; aclosing would ask it once more, at the price of a batch.
+                if not (is_over or batches is None):
+                    await batches.aclose()
                 if has_place:
                     slots.give_back()
             moves = moves or Moves(dispatch, self.retries, self.clock)
@@ -106,12 +110,14 @@ class Moves:
         if isinstance(failure, BackendUnavailable):
             # Nothing was sent, so that this is no attempt.
             if not self._move(failure):
-                raise self._last or failure
+                final = self._last or failure
+                final.is_final = True
+                raise final
             return
         try:
             await self._next_attempt(failure)
-        except DispatchError as final:
-            final.is_final = self._sent > 1 or final.is_final
+        except DispatchError as last:
+            last.is_final = self._sent > 1 or last.is_final
             raise
         if not self._move(failure) and failure.status not in _BUSY:
             raise failure

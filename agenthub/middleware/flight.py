@@ -151,7 +151,8 @@ class Flight:
             if type(batch[-1]) is Finished:
                 await self._keep()
             self._publish(batch, kept, size_bytes)
-            while self._is_ahead:
+            # After the end there is nothing more to come that could be too much.
+            while self._is_ahead and not self._is_closed:
                 await self.bell.wait()
             if not self.readers:
                 return

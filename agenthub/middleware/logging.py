@@ -26,9 +26,11 @@ from agenthub.canonical import (
 from agenthub.dialects import jsontext
 from agenthub.log import timestamp
 from agenthub.middleware import Dispatch, Handler, MiddlewareContext, Outcome, field_names
+from agenthub.middleware.cache_entry import size_of
 from agenthub.middleware.watching import watch
 
 _MAX_NAME, _MAX_ERROR = 256, 2048
+_MAX_CONTENT_BYTES = 16 * 2**20
 _TOGETHER_S = 0.02
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING}
 
@@ -66,14 +68,19 @@ class Logging:
 
     async def _with_content(self, dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]:
         events: list[Event] = []
+        size_bytes = 0
 
         def finished(dispatch: Dispatch, outcome: Outcome) -> None:
-            self.finished(dispatch, outcome, **_make_content(dispatch, events))
+            is_too_large = size_bytes > _MAX_CONTENT_BYTES
+            content = {"content": "not shown: too large"} if is_too_large else _make_content(dispatch, events)
+            self.finished(dispatch, outcome, **content)
 
         watched = watch(dispatch, handler, finished)
         try:
             async for batch in watched:
-                events.extend(batch)
+                size_bytes += size_of(batch)
+                if size_bytes <= _MAX_CONTENT_BYTES:
+                    events.extend(batch)
                 yield batch
         finally:
             await watched.aclose()

@@ -25,6 +25,11 @@ class Slots:
     in_flight: int = 0
     _waiting: deque[asyncio.Future[None]] = attrs.field(factory=deque, repr=False)
 
+    @staticmethod
+    def terms(settings: BackendSettings) -> tuple[object, ...]:
+        """Return what of the settings matters here: whatever else a reload changes, what runs still counts."""
+        return settings.url, settings.max_concurrency, settings.queue_size, settings.queue_timeout_s
+
     @property
     def waiting(self) -> int:
         """How many stand in line."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
 
 from agenthub.canonical import Batch
 from agenthub.errors import AgentHubError
@@ -22,10 +21,13 @@ async def watch(
     The consumer handles each batch before it pulls the next, so by then the dispatch knows what was sent of it.
     """
     outcome: tuple[str, str, int | None] = ("ok", "", None)
+    batches: AsyncGenerator[Batch, None] | None = None
+    is_over = False
     try:
-        async with aclosing(handler(dispatch)) as batches:
-            async for batch in batches:
-                yield batch
+        batches = handler(dispatch)
+        async for batch in batches:
+            yield batch
+        is_over = True
     except (GeneratorExit, asyncio.CancelledError):
         if dispatch.finished is None:
             cut = dispatch.caller.cut
@@ -38,6 +40,9 @@ async def watch(
         outcome = ("failed", type(error).__name__, 500)
         raise
     finally:
+        # What has ended is closed; aclosing would ask it once more, at the price of a batch.
+        if not (is_over or batches is None):
+            await batches.aclose()
         finished(dispatch, _outcome(dispatch, *outcome))
 
 

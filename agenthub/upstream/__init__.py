@@ -65,7 +65,7 @@ class HttpUpstream:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self.settings.connect_timeout_s or None),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=headers,
-            read_bufsize=2**18,
+            read_bufsize=2**16,
         )
         return self
 

@@ -65,7 +65,7 @@ async def connected(hub: RunningHub) -> AsyncIterator[tuple[asyncio.StreamReader
         writer.transport.abort()
 
 
-async def read_all(reader: asyncio.StreamReader, quiet_s: float = 1.5) -> list[Message]:
+async def read_all(reader: asyncio.StreamReader, quiet_s: float = 5.0) -> list[Message]:
     """Return all answers until the connection ends, or is quiet for as long as no answer takes."""
     found: list[Message] = []
     while True:

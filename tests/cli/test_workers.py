@@ -71,7 +71,8 @@ def worker_of(hub: Started, stream: aiohttp.ClientResponse) -> int:
     port = stream.connection.transport.get_extra_info("sockname")[1]
     ends = (f":{stream.url.port:04X}", f":{port:04X}")
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    (inode,) = [row[9] for row in rows if (row[1][-5:], row[2][-5:]) == ends]
+    established = "01"  # a pair of ports may stand there again, from a connection that is being forgotten
+    (inode,) = [row[9] for row in rows if (row[1][-5:], row[2][-5:], row[3]) == (*ends, established)]
     for pid in workers_of(hub):
         for opened in Path(f"/proc/{pid}/fd").iterdir():
             with suppress(FileNotFoundError):

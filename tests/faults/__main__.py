@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-MEASURING = ("test_leaving.py", "test_killing.py", "test_thousand.py", "test_soak.py")
+MEASURING = ("leaving", "killing", "promises", "thousand", "soak")
 
 if __name__ == "__main__":
-    sys.exit(pytest.main(sys.argv[1:] or [str(HERE / name) for name in MEASURING]))
+    sys.exit(pytest.main(sys.argv[1:] or [str(HERE / f"test_{name}.py") for name in MEASURING]))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import resource
 import signal
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -20,6 +22,7 @@ from bench import processes
 from tests.faults.traces import until
 
 MOST_FILES = 8192
+PORTS = range(22000, 32000)
 
 
 @attrs.define
@@ -76,14 +79,25 @@ def raise_limits() -> int:
     return max(soft, wanted)
 
 
+def free_port() -> int:
+    """Return a port that is free, and stays so: not one of those that the system gives to connections and to port 0."""
+    for port in random.SystemRandom().sample(PORTS, len(PORTS)):
+        with socket.socket() as found, suppress(OSError):
+            found.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no port is free")
+
+
 @asynccontextmanager
 async def _running(
-    command: list[str], port: int, ready: str, directory: Path, environ: Mapping[str, str]
+    command: list[str], port: int, ready: str, said: str, directory: Path, environ: Mapping[str, str]
 ) -> AsyncIterator[Program]:
-    program = processes.running(command, port, ready, directory, environ)
+    """Run a program while the block runs; it is there when it answers at ``ready`` and has ``said`` so."""
+    program, log = processes.running(command, port, ready, directory, environ), directory / f"{port}.log"
     started = await asyncio.to_thread(program.__enter__)
     try:
-        yield Program(f"http://127.0.0.1:{port}", started.pid, directory / f"{port}.log")
+        await until(lambda: said in log.read_text(encoding="utf-8"), lambda: log.read_text(encoding="utf-8"))
+        yield Program(f"http://127.0.0.1:{port}", started.pid, log)
     finally:
         await asyncio.to_thread(program.__exit__, None, None, None)
 
@@ -96,20 +110,20 @@ def _environ(**variables: str) -> dict[str, str]:
 @asynccontextmanager
 async def standin_process(directory: Path, *arguments: str, port: int = 0) -> AsyncIterator[Program]:
     """Run ``python -m agenthub.standin`` while the block runs."""
-    port = port or processes.free_port()
+    port = port or free_port()
     command = processes.python("agenthub.standin", f"--port={port}", *arguments)
-    async with _running(command, port, "/api/version", directory, _environ()) as program:
+    async with _running(command, port, "/api/version", "stand-in Ollama on", directory, _environ()) as program:
         yield program
 
 
 @asynccontextmanager
 async def hub_process(directory: Path, **settings: object) -> AsyncIterator[Program]:
     """Run ``agenthub serve`` while the block runs; settings are named as in their variables, ``backends__a__url``."""
-    port = processes.free_port()
+    port = free_port()
     given = {f"AGENTHUB_{name.upper()}": str(value) for name, value in settings.items()}
     environ = _environ(AGENTHUB_PORT=str(port), AGENTHUB_LOG__FORMAT="json", **given)
     command = processes.python("tests.faults.serving", str(directory / f"{port}.tasks"))
-    async with _running(command, port, "/health", directory, environ) as program:
+    async with _running(command, port, "/health", "agenthub.listening", directory, environ) as program:
         yield program
 
 

@@ -16,13 +16,14 @@ import pytest
 
 from tests.faults.load import Load, unaccounted, under_load
 from tests.faults.programs import Program, hub_process, raise_limits, standin_process
+from tests.faults.reading import Got
 from tests.faults.traces import until
 from tests.redis_server import RedisServer, redis_server
 
 __all__ = ["redis_server"]
 CLIENTS, PACE = 16, "--pace=0.005"
 KINDS = {"plain": 8, "asked_often": 1, "together": 1}
-SOON_S = 30.0
+SOON_S, RELOADS = 30.0, 5
 pytestmark = pytest.mark.timeout(180)
 
 
@@ -178,3 +179,39 @@ async def test_redis(tmp_path: Path, redis_server: RedisServer, figure: Callable
         after_s=after,
         **seen(load),
     )
+
+
+async def test_a_reload(tmp_path: Path, figure: Callable[..., None]) -> None:
+    """SIGHUP under load, again and again: nothing is lost, nothing fails."""
+    async with (
+        standin_process(tmp_path, PACE) as upstream,
+        hub_process(tmp_path, backends__one__url=upstream.url) as hub,
+        under_load(hub.url, KINDS, CLIENTS) as load,
+    ):
+        for number in range(1, RELOADS + 1):
+            await answered(load, 20)
+            os.kill(hub.pid, signal.SIGHUP)
+            await until(lambda number=number: len(events(hub, "agenthub.reloaded")) == number, hub.lines, SOON_S)  # type: ignore[misc]
+        await answered(load, 20)
+    assert seen(load) == {"answered": len(load.seen)}, load.strange[:5]
+    assert not (wrong := unaccounted(load.seen, hub.outcomes())), list(wrong.items())[:5]
+    figure("reloaded under load", reloads=RELOADS, **seen(load))
+
+
+async def test_a_stop(tmp_path: Path, figure: Callable[..., None]) -> None:
+    """SIGTERM under load: what was accepted is answered; who comes later is turned away, and has no line in the log."""
+    async with (
+        standin_process(tmp_path, PACE) as upstream,
+        hub_process(tmp_path, backends__one__url=upstream.url) as hub,
+        under_load(hub.url, KINDS, CLIENTS) as load,
+    ):
+        await answered(load, 100)
+        os.kill(hub.pid, signal.SIGTERM)
+        await until(lambda: bool(events(hub, "agenthub.stopped")), hub.lines, SOON_S)
+        await load.stop()
+    turned_away = {id_ for id_, got in load.strange if isinstance(got, Got) and got.status == 0}
+    assert turned_away == {id_ for id_, saw in load.seen.items() if saw == "lost"}
+    accepted = {id_: saw for id_, saw in load.seen.items() if id_ not in turned_away}
+    assert set(accepted.values()) == {"answered"}
+    assert not (wrong := unaccounted(accepted, hub.outcomes())), list(wrong.items())[:5]
+    figure("stopped under load", answered=len(accepted))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Any
@@ -146,7 +147,9 @@ WAYS = pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streame
 
 @WAYS
 @pytest.mark.parametrize("name", CASES)
-async def test_a_fault(real: Real, lane: tuple[str, str], name: str, streamed: bool) -> None:
+async def test_a_fault(
+    real: Real, lane: tuple[str, str], name: str, streamed: bool, figure: Callable[..., None]
+) -> None:
     """The client gets all of the answer or an error in its dialect's shape, and nothing is left of the request."""
     case, descriptors_before = CASES[name], descriptors()
     expected, timeouts = (case.whole,), case.timeouts
@@ -160,7 +163,10 @@ async def test_a_fault(real: Real, lane: tuple[str, str], name: str, streamed: b
             before, fault = tasks(), case.fault(sizes)
             # Twice: where nothing of an answer came, the hub tries once more by itself.
             proxy.script(fault, fault)
+            since = time.perf_counter()
             got = await ask(hub, lane[0], real, streamed=streamed)
+            if timeouts:
+                figure("time-outs", overrun_s=[time.perf_counter() - since - SHORT])
             assert judge(hub, got, expected[0], real.text) in expected
             await settled(hub, before)
             await proxy.until_open(proxy.open if got.end == "whole" else 0, timeout_s=20)

@@ -144,7 +144,6 @@ async def test_a_soak(tmp_path: Path, figure: Callable[..., None]) -> None:
     """Clients of every sort before backends that fail at random: one outcome each, and all is as before at the end."""
     raise_limits()
     async with set_up(tmp_path) as (hub, proxies):
-        await until(lambda: any(line["event"] == "agenthub.listening" for line in hub.lines()), hub.lines)
         files, tasks, memory = hub.descriptors(), await hub.tasks(), Memory(hub)
         clients = await run(hub, memory, proxies[0])
         for proxy in proxies:

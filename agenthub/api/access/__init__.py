@@ -32,6 +32,8 @@ class Access:
     pages: Pages
     guards_host: bool
     """True where nothing but the address that the hub listens on keeps strangers out."""
+    _last_host: str | None = None
+    """The one that was allowed last: nearly all requests come under one name."""
 
     @classmethod
     def of(cls, settings: Settings) -> Access:
@@ -45,8 +47,10 @@ class Access:
         Raises Unauthorized for a missing or a wrong key, unless the path ``is_open`` to everyone.
         """
         headers = http_request.headers
-        if self.guards_host and not is_ours(headers.get("Host", "")):
-            return _turn_away(http_request, caller, "host", headers["Host"])
+        if self.guards_host and (host := headers.get("Host", "")) != self._last_host:
+            if not is_ours(host):
+                return _turn_away(http_request, caller, "host", host)
+            self._last_host = host
         if "Origin" in headers and (origins := headers.getall("Origin")) != [""]:
             told = self.pages.admit(origins, headers.get("Host", ""))
             if told is None:
@@ -56,7 +60,8 @@ class Access:
                 caller.reply_headers = {**told, **preflight_headers(headers)}
                 return web.Response(status=204)
         if not self.clients.keys:
-            caller.rights = self.clients.rights.get(caller.client, EVERYTHING)
+            if self.clients.rights:
+                caller.rights = self.clients.rights.get(caller.client, EVERYTHING)
         elif not is_open:
             self._identify(http_request, caller)
         return None
