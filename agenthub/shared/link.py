@@ -30,9 +30,9 @@ _FORGOTTEN = 0.1
 _QUEUED = 40
 """Ticks that an operation may wait for a connection, while others get theirs and Redis answers quickly."""
 _CONNECTIONS = 64
-_PROBE_S, _CLOSE_S = 0.5, 0.5
+_PROBE, _CLOSE_S = 20, 0.5
 _EVERY_S, _SILENT_S, _SELDOM_S, _STABLE_S, _QUIET_S = 1.0, 4.0, 30.0, 10.0, 60.0
-_SILENT = f"no answer within {_PROBE_S:g} s"
+_SILENT = f"no answer within {_PROBE * TICK_S:g} s"
 
 
 class Away(Exception):
@@ -41,11 +41,12 @@ class Away(Exception):
 
 @attrs.define(eq=False)
 class _Ask:
-    """One operation under way: when it came, and when it got a connection."""
+    """One operation under way: when it came, when it got a connection, and how many ticks it may wait for one."""
 
     limit: asyncio.Timeout
     came: int
     began: int = -1
+    patience: int = _QUEUED
 
 
 @attrs.define(eq=False)
@@ -146,7 +147,7 @@ class Link:
         self._was_strained = waiting
         if self._strain >= PATIENCE:
             self._lose(f"no answer within {PATIENCE * TICK_S:g} s")
-        for ask in [ask for ask in self._asking if ask.began < 0 and self._ticks - ask.came >= _QUEUED]:
+        for ask in [ask for ask in self._asking if ask.began < 0 and self._ticks - ask.came >= ask.patience]:
             self._let_go(ask)
         if self._asking:
             self._ticking = loop.call_later(TICK_S, self._tick)
@@ -204,12 +205,12 @@ class Link:
         from redis.exceptions import RedisError
 
         await self._disconnect()
-        ask = _Ask(asyncio.timeout(_PROBE_S), self._ticks)
+        ask = _Ask(asyncio.timeout(None), self._ticks, patience=_PROBE)
+        self._begin(ask)
         try:
             async with ask.limit:
                 await self._client.ping()
-                self._begin(ask)
-                ask.began = self._ticks
+                connected = self._ticks
                 await self._client.ping()
         except TimeoutError:
             return _SILENT
@@ -218,7 +219,7 @@ class Link:
         finally:
             self._asking.discard(ask)
         # One that is slow is not taken up again only to be given up at once; at the start it has its chance.
-        is_slow = self._ticks - ask.began >= PATIENCE / 2 and self._back_at > 0
+        is_slow = self._ticks - connected >= PATIENCE / 2 and self._back_at > 0
         return f"an answer takes more than {TICK_S * PATIENCE / 2:g} s" if is_slow else ""
 
     async def _disconnect(self) -> None:

@@ -11,4 +11,4 @@ __all__ = ["redis_server"]
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests in which Redis is well: on a machine that is busy with other things an answer may take its time."""
     monkeypatch.setattr("agenthub.shared.link.PATIENCE", 200)
-    monkeypatch.setattr("agenthub.shared.link._PROBE_S", 10.0)
+    monkeypatch.setattr("agenthub.shared.link._PROBE", 400)
