@@ -396,3 +396,15 @@ async def test_a_model_that_was_replaced_answers_anew() -> None:
         await hub.post("/api/create", {"model": "made", "from": "standin", "system": "Be brief."})
         states += [(await hub.post("/api/chat", body)).headers["X-AgentHub-Cache"] for _ in range(2)]
         assert states == ["miss", "hit", "miss", "hit"]
+
+
+async def test_what_a_hit_is_rendered_from_is_what_was_stored(upstream: str) -> None:
+    """It is assembled once for all who want the whole answer, and each gets all of it."""
+    async with running_hub(upstream) as hub:
+        body = {"model": "standin", "messages": [{"role": "user", "content": "once"}], "options": {"temperature": 0}}
+        answers = [await hub.post("/api/chat", body | {"stream": False}) for _ in range(3)]
+        assert [answer.headers["X-AgentHub-Cache"] for answer in answers] == ["miss", "hit", "hit"]
+        assert len({answer.json()["message"]["content"] for answer in answers}) == 1
+        other = await hub.post("/v1/chat/completions", {**body, "temperature": 0, "stream": False})
+        assert other.headers["X-AgentHub-Cache"] == "hit"
+        assert other.json()["choices"][0]["message"]["content"] == answers[0].json()["message"]["content"]

@@ -85,7 +85,11 @@ class Stream:
         if type(batch[-1]) is Finished:
             await self.end(data)
         elif data:
-            await self.write(data)
+            # As ``write`` does: one more coroutine for each batch would be felt.
+            if self._pinging is not None:
+                await self._settle()
+            await self.response.write(data)
+            self._wrote()
         self.dispatch.sent(batch, len(data))
 
     async def write(self, data: bytes) -> None:
@@ -93,6 +97,9 @@ class Stream:
         if self._pinging is not None:
             await self._settle()
         await self.response.write(data)
+        self._wrote()
+
+    def _wrote(self) -> None:
         if self._timer is not None:
             self._wrote_at = self._loop.time()
 

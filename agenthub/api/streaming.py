@@ -71,7 +71,7 @@ def _render_whole(codec: Codec, dispatch: Dispatch, events: list[Event]) -> tupl
     if isinstance(started, Started) and started.raw_path == codec.path and not started.streamed:
         body = b"".join([event.data for event in events if type(event) is RawFrames])
         return started.status, body if codec.complete is None else _complete(codec, dispatch, body)
-    return 200, codec.render_whole(dispatch.request, assemble(events))
+    return 200, codec.render_whole(dispatch.request, dispatch.answer or assemble(events))
 
 
 def _complete(codec: Codec, dispatch: Dispatch, body: bytes) -> bytes:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
-from agenthub.canonical import Batch, Finished, Loss, Request, Usage
+from agenthub.canonical import Answer, Batch, Finished, Loss, Request, Usage
 from agenthub.errors import AgentHubError
 from agenthub.kept import Kept
 from agenthub.middleware.slots import Slots
@@ -92,6 +92,8 @@ class Dispatch:
     asked_at: float | None = None
     first_event_at: float | None = None
     finished: Finished | None = None
+    answer: Answer | None = None
+    """What its events come to, where that is known already; nobody may change it."""
     status: int | None = None
     bytes_sent: int = 0
 

@@ -10,6 +10,7 @@ from itertools import chain
 import attrs
 
 from agenthub.canonical import (
+    Answer,
     Batch,
     Embeddings,
     Event,
@@ -20,6 +21,7 @@ from agenthub.canonical import (
     Started,
     TextDelta,
     ToolCallDelta,
+    assemble,
 )
 
 # What CPython takes for a small object with its string, and for a float in a list.
@@ -44,10 +46,18 @@ class Entry:
     is_counted: bool
     batch: Batch = attrs.field(init=False, eq=False, repr=False)
     """All of it as one; made once, since it is read more often than written."""
+    _answers: list[Answer] = attrs.field(factory=list, init=False, eq=False, repr=False)
 
     @batch.default
     def _join(self) -> Batch:
         return tuple(chain.from_iterable(self.batches))
+
+    @property
+    def answer(self) -> Answer:
+        """What the events come to; assembled when a whole answer is first asked for."""
+        if not self._answers:
+            self._answers.append(assemble(self.batch))
+        return self._answers[0]
 
 
 @attrs.define

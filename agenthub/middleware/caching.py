@@ -61,7 +61,11 @@ class Caching:
             entry = await self._read(key, dispatch.request)
             if entry is not None:
                 dispatch.cache = "hit"
-                if self.settings.replay == "at_once" or not dispatch.request.wants_stream:
+                if not dispatch.request.wants_stream:
+                    dispatch.answer = entry.answer
+                    yield entry.batch
+                    return
+                if self.settings.replay == "at_once":
                     yield entry.batch
                     return
                 async for batch in self._replayed(entry):
