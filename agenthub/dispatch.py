@@ -158,7 +158,9 @@ class Dispatcher:
                     if type(batch[-1]) is Finished:
                         await self.router.refresh_one(dispatch.backend)
                     yield batch
-        except UpstreamReport:
+        except UpstreamReport as report:
+            # The client has read it, and may leave before the list is there.
+            dispatch.report = report
             # Ollama may report an error and make the model all the same.
             await self.router.refresh_one(dispatch.backend)
             raise

@@ -92,6 +92,8 @@ class Dispatch:
     asked_at: float | None = None
     first_event_at: float | None = None
     finished: Finished | None = None
+    report: AgentHubError | None = None
+    """What the upstream has reported in its stream, which decides what became of the dispatch."""
     answer: Answer | None = None
     """What its events come to, where that is known already; nobody may change it."""
     status: int | None = None

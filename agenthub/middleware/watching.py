@@ -30,7 +30,7 @@ async def watch(
         is_over = True
     except (GeneratorExit, asyncio.CancelledError):
         if dispatch.finished is None:
-            cut = dispatch.caller.cut
+            cut = dispatch.report or dispatch.caller.cut
             outcome = ("abandoned", "", None) if cut is None else ("failed", str(cut), cut.status)
         raise
     except AgentHubError as error:

@@ -13,7 +13,7 @@ import attrs
 import pytest
 
 from agenthub.standin import Standin, running
-from tests.hubs import RunningHub, running_hub
+from tests.hubs import ONCE, RunningHub, running_hub
 from tests.real import real_ollama_url
 
 Upstream = Literal["standin", "endless", "real"]
@@ -62,7 +62,7 @@ class Serving:
             self.missing = str(error)
         for upstream, url in urls.items():
             for adapter in ("native", "openai"):
-                hub = await stack.enter_async_context(running_hub(url, api_mode=adapter))
+                hub = await stack.enter_async_context(running_hub(url, api_mode=adapter, retries=ONCE))
                 self.hubs[upstream, adapter] = hub
 
 
