@@ -1,5 +1,8 @@
 """What every test run shares."""
 
+import gc
+from collections.abc import Iterator
+
 import hypothesis
 import pytest
 
@@ -16,3 +19,10 @@ hypothesis.settings.load_profile("agenthub")
 def lane(request: pytest.FixtureRequest) -> tuple[str, str]:
     """Which dialect the client speaks, and through which adapter the hub asks: a test runs once for each."""
     return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_left_open() -> Iterator[None]:
+    """Fail the module that leaves a connection or a file open, not whichever is under way when that is noticed."""
+    yield
+    gc.collect()

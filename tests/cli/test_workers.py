@@ -168,7 +168,9 @@ async def test_a_killed_worker_is_replaced() -> None:
                 assert not await is_whole(stream)
             else:
                 stream.close()
-        assert all([await is_whole(stream) for pid, stream in others if pid != victim])
+        for pid, stream in others:
+            # Those of the victim may have been whole before.
+            assert await is_whole(stream) or pid == victim
         await hub.log_line("Using native Ollama API")
         assert len(workers_of(hub) - both) == 1
         assert all([await is_whole(stream) for _, stream in await by_each(hub, session, url)])

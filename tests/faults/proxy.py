@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import socket
 import struct
 from collections import Counter, deque
@@ -18,6 +19,7 @@ from tests.forwarder import Ends, Forwarder, until_first
 
 _GARBAGE = b"\xff\x00\xfe"
 """In no encoding, no HTTP and no JSON."""
+_LENGTH = re.compile(rb"(?i)\r\ncontent-length: (\d+)")
 _KEPT_BYTES = 2**20
 _MOST_LINGERING = 10
 
@@ -41,7 +43,7 @@ class Drip:
 
 @attrs.frozen
 class Cut:
-    """The connection ends (FIN) after so many bytes of the answer."""
+    """The connection ends (FIN) after so many bytes of the answer; below zero: so many before its end."""
 
     after: int = 0
 
@@ -127,7 +129,7 @@ class FaultProxy(Forwarder):
             while data := await reader.read(65536):
                 if len(self.last) < _KEPT_BYTES:
                     self.last += data
-                fault, room = course.fault, (course.fault.after - course.passed if course.fault is not None else 0)
+                fault, room = course.fault, self._room(course, data)
                 course.passed += len(data)
                 if fault is None or room >= len(data):
                     await _send(writer, data)
@@ -138,6 +140,15 @@ class FaultProxy(Forwarder):
                     await _send(writer, data[:room])
                     if not await self._strike(writer, data[room:], fault):
                         return
+
+    def _room(self, course: _Course, data: bytes) -> int:
+        """Return how much of ``data`` comes before the fault, if there is any; below zero: it has struck already."""
+        if course.fault is None:
+            return 0
+        after = course.fault.after
+        if after >= 0:
+            return after - course.passed
+        return len(data) + after if _is_whole(self.last) else len(data)
 
     async def _strike(self, writer: asyncio.StreamWriter, rest: bytes, fault: Fault) -> bool:
         """Carry out the fault; say whether the connection goes on."""
@@ -165,6 +176,13 @@ class FaultProxy(Forwarder):
         for start in range(0, len(data), fault.piece_bytes):
             await _send(writer, data[start : start + fault.piece_bytes])
             await asyncio.sleep(fault.pause_s)
+
+
+def _is_whole(answer: bytes | bytearray) -> bool:
+    """Say whether an HTTP answer has come to its end."""
+    head, _, body = bytes(answer).partition(b"\r\n\r\n")
+    length = _LENGTH.search(head)
+    return body.endswith(b"0\r\n\r\n") if length is None else len(body) >= int(length[1])
 
 
 async def _send(writer: asyncio.StreamWriter, data: bytes) -> None:
