@@ -81,7 +81,8 @@ def make_middleware(settings: Settings, plugins: Plugins, context: MiddlewareCon
         if name not in plugins.middleware:
             source = settings.sources.get("middleware", "default")
             raise ConfigError(f"{source}: middleware: {name!r} is not brought by any plugin: use some of {known}")
-    return [plugins.middleware[name].make(context) for name in settings.middleware]
+    made = [plugins.middleware[name].make(context) for name in settings.middleware]
+    return [layer for layer in made if layer is not None]
 
 
 def check_modes(settings: Settings, plugins: Plugins) -> None:

@@ -67,10 +67,10 @@ class Dispatcher:
         chosen = self._select(request=request, candidates=candidates)
         if chosen is not candidates[0]:
             candidates = [chosen, *(backend for backend in candidates if backend is not chosen)]
-        dispatch.assign = partial(self._assign, dispatch, route)
+        dispatch.assigner = partial(self._assign, route)
         dispatch.candidates = candidates
         try:
-            self._assign(dispatch, route, chosen)
+            dispatch.assign(chosen)
         except AgentHubError as refusal:
             dispatch.candidates = self._assign_another(dispatch, candidates, refusal)
 
@@ -81,14 +81,13 @@ class Dispatcher:
 
         Whether a request can be sent must not hang on whose turn it is.
         """
-        assert dispatch.assign is not None
         for backend in candidates[1:]:
             with suppress(AgentHubError):
                 dispatch.assign(backend)
                 return [backend, *(other for other in candidates if other is not backend)]
         raise refusal
 
-    def _assign(self, dispatch: Dispatch, route: Route, backend: Backend) -> None:
+    def _assign(self, route: Route, dispatch: Dispatch, backend: Backend) -> None:
         request, caller, dispatch.backend = dispatch.request, dispatch.caller, backend
         dispatch.api_mode = self.router.api_mode(backend, caller, route)
         adapter = dispatch.adapter = backend.adapters[dispatch.api_mode]

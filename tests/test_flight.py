@@ -551,7 +551,7 @@ async def test_a_lone_slow_client_slows_its_upstream(tap: Tap) -> None:
         await fill(call)
         (flight,) = caching_of(hub).flights
         # And one batch more: all that aiohttp had read of the upstream's socket, beside its raw frames.
-        assert flight.leader.pending_bytes < AHEAD_BYTES + 2 * 2**20
+        assert flight.readers[0].pending_bytes < AHEAD_BYTES + 2 * 2**20
         assert readers(hub) == 1
         call.drop()
         call.finish()

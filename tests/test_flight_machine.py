@@ -107,7 +107,7 @@ class FlightMachine(RuleBasedStateMachine):
             return Flight(dispatch, self.upstream.handler, Recording(max_bytes, room=self.room), keep)
 
         self.flight = self.loop.run_until_complete(start())
-        return self.add(self.flight.leader, is_leader=True)
+        return self.add(self.flight.readers[0], is_leader=True)
 
     def add(self, reader: Reader, *, is_leader: bool = False) -> Client:
         client = Client(reader, is_leader, reader.pending_bytes)

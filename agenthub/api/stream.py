@@ -40,7 +40,8 @@ class Stream:
 
     def __enter__(self) -> Self:
         if self.ping_s:
-            self._loop = asyncio.get_running_loop()
+            # Not asyncio.get_running_loop(), which is a system call before Python 3.12.
+            self._loop = self.http_request.task.get_loop()
             self._wrote_at = self._loop.time()
             self._timer = self._loop.call_later(self.ping_s, self._ring)
         return self

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing, suppress
+from contextlib import suppress
 
 import attrs
 import structlog
@@ -30,14 +30,16 @@ async def answer(http_request: web.Request, caller: Caller, codec: Codec, reques
     if hub.forwards_authorization and not caller.shows_key and "Authorization" in http_request.headers:
         request = attrs.evolve(request, authorization=http_request.headers["Authorization"])
     dispatch = await hub.dispatcher.dispatch(request, caller)
-    async with aclosing(hub.dispatcher.run(dispatch)) as batches:
-        try:
-            if request.wants_stream:
-                return await _stream(http_request, codec, dispatch, batches)
-            return await _whole(http_request, codec, dispatch, batches)
-        except Exception as error:
-            await _tell(batches, error)
-            raise
+    batches = hub.dispatcher.run(dispatch)
+    try:
+        if request.wants_stream:
+            return await _stream(http_request, codec, dispatch, batches)
+        return await _whole(http_request, codec, dispatch, batches)
+    except Exception as error:
+        await _tell(batches, error)
+        raise
+    finally:
+        await batches.aclose()
 
 
 async def _tell(batches: AsyncGenerator[Batch, None], error: Exception) -> None:

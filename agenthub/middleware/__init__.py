@@ -84,7 +84,7 @@ class Dispatch:
     adapter: Adapter | None = None
     losses: Sequence[Loss] = ()
     candidates: Sequence[Backend] = ()
-    assign: Callable[[Backend], None] | None = None
+    assigner: Callable[[Dispatch, Backend], None] | None = None
     refusal: AgentHubError | None = None
     cache: str = "bypass"
     cache_scope: str = ""
@@ -98,6 +98,11 @@ class Dispatch:
     """What its events come to, where that is known already; nobody may change it."""
     status: int | None = None
     bytes_sent: int = 0
+
+    def assign(self, backend: Backend) -> None:
+        """Give it to another of the ``candidates``; raises AgentHubError where that one cannot take it."""
+        assert self.assigner is not None, "it was refused"
+        self.assigner(self, backend)
 
     def sent(self, batch: Batch, size_bytes: int) -> None:
         """The consumer passed a batch on, as ``size_bytes`` on the wire; to be called before it pulls the next."""
@@ -159,10 +164,13 @@ class MiddlewareContext:
 
 @attrs.frozen
 class MiddlewareType:
-    """What a plugin registers: a name for the setting ``middleware``, and how to make it."""
+    """What a plugin registers: a name for the setting ``middleware``, and how to make it.
+
+    ``make`` returns None where the settings leave it nothing to do: then no request passes through it.
+    """
 
     name: str
-    make: Callable[[MiddlewareContext], Middleware]
+    make: Callable[[MiddlewareContext], Middleware | None]
 
 
 def build_chain(middleware: Sequence[Middleware], innermost: Handler) -> Handler:

@@ -74,7 +74,7 @@ class Caching:
             flight = self.flights.find(_alike(key, dispatch)) if self.flights else None
         if flight is None:
             dispatch.cache = "miss"
-            reader = self._start(key, dispatch, handler).leader
+            (reader,) = self._start(key, dispatch, handler).readers
         else:
             dispatch.cache = "shared"
             reader = flight.join(dispatch)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
 from functools import partial
 
 import attrs
@@ -161,23 +160,29 @@ async def _guarded(breaker: Breaker, dispatch: Dispatch, handler: Handler) -> As
     verdict = breaker.released
     # The end of an answer may be minutes away, that of a pull hours, and others wait for what a probe finds.
     is_probe = breaker.is_probe(ticket)
+    batches: AsyncGenerator[Batch, None] | None = None
+    is_over = False
     try:
-        async with aclosing(handler(dispatch)) as batches:
-            async for batch in batches:
-                if type(batch[-1]) is Finished:
-                    # Whatever the client does now, the backend has done its work.
-                    verdict = breaker.succeeded
-                elif is_probe:
-                    is_probe, ticket = False, breaker.proved(ticket)
-                elif relayed is not None and verdict == breaker.released:
-                    breaker.succeeded(ticket)
-                    verdict = breaker.succeeded
-                yield batch
+        batches = handler(dispatch)
+        async for batch in batches:
+            if type(batch[-1]) is Finished:
+                # Whatever the client does now, the backend has done its work.
+                verdict = breaker.succeeded
+            elif is_probe:
+                is_probe, ticket = False, breaker.proved(ticket)
+            elif relayed is not None and verdict == breaker.released:
+                breaker.succeeded(ticket)
+                verdict = breaker.succeeded
+            yield batch
+        is_over = True
     except UpstreamError as error:
         # An error below 500 is the backend doing its work: it is up.
         verdict = breaker.failed if error.counted else breaker.succeeded
         raise
     finally:
+        # What has ended is closed; aclosing would ask it once more, at the price of a batch.
+        if not (is_over or batches is None):
+            await batches.aclose()
         verdict(ticket)
 
 

@@ -147,7 +147,6 @@ class Moves:
 
     def _move(self, failure: DispatchError) -> bool:
         """Give the dispatch to the best backend that was not tried and takes it."""
-        assert self.dispatch.assign is not None
         assert self.dispatch.backend is not None
         for backend in self.dispatch.candidates:
             if backend in self._tried:

@@ -96,7 +96,6 @@ class Flight:
     finished: Callable[[Entry], Awaitable[None]]
     loop: asyncio.AbstractEventLoop = attrs.field(factory=asyncio.get_running_loop)
     readers: list[Reader] = attrs.field(factory=list)
-    leader: Reader = attrs.field(init=False)
     error: Exception | None = None
     trace: TracebackType | None = None
     is_over: bool = False
@@ -107,8 +106,8 @@ class Flight:
 
     def __attrs_post_init__(self) -> None:
         self.bell = Bell(self.loop)
-        self.leader = Reader(self, self.dispatch)
-        self.readers.append(self.leader)
+        # Known as the first reader only: with a name of its own it would be garbage that nobody but a collector finds.
+        self.readers.append(Reader(self, self.dispatch))
         self.task = self.loop.create_task(self._run())
 
     @property
@@ -175,7 +174,7 @@ class Flight:
     def _publish(self, batch: Batch, kept: Batch, size_bytes: int) -> None:
         most = 0
         for reader in self.readers:
-            if reader is self.leader:
+            if reader.dispatch is self.dispatch:
                 reader.give(batch, size_bytes + sum([len(event.data) for event in batch if type(event) is RawFrames]))
             elif kept:
                 reader.give(kept, size_bytes)

@@ -23,21 +23,20 @@ _COUNTS = frozenset({f"x-ratelimit-{what}-requests" for what in ("limit", "remai
 
 @attrs.define
 class Limits:
-    """The middleware; ``clients`` are those that have a limit, ``quotas`` is there where any has."""
+    """The middleware; ``clients`` are those that have a limit."""
 
     clients: Mapping[str, ClientSettings]
-    quotas: Quotas | None = None
+    quotas: Quotas
 
     def __call__(self, dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]:
         client = self.clients.get(dispatch.caller.client)
-        if client is None or self.quotas is None:
+        if client is None:
             return handler(dispatch)
         return _limited(self.quotas, client, dispatch, handler)
 
     def close(self) -> None:
         """The hub ends."""
-        if self.quotas is not None:
-            self.quotas.close()
+        self.quotas.close()
 
 
 async def _limited(
@@ -113,13 +112,14 @@ def check_limits(settings: Settings) -> None:
                 raise ConfigError(f'{source}: {key}: no limit holds without "limits" in middleware: add it there')
 
 
-def make_limits(context: MiddlewareContext) -> Limits:
-    """Return the middleware for the settings; what counts is made only where a client has a limit."""
+def make_limits(context: MiddlewareContext) -> Limits | None:
+    """Return the middleware for the settings; None where no client has a limit."""
     found = context.settings.clients.items()
     clients = {name: client for name, client in found if client.requests_per_minute or client.max_concurrency}
+    if not clients:
+        return None
     # What a reload leaves as it is: whoever has used up its minute has done so under the new settings too.
-    quotas = context.kept.keep("limits", context.shared, partial(_make_quotas, context)) if clients else None
-    return Limits(clients, quotas)
+    return Limits(clients, context.kept.keep("limits", context.shared, partial(_make_quotas, context)))
 
 
 def _make_quotas(context: MiddlewareContext) -> Quotas:

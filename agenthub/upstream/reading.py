@@ -46,7 +46,11 @@ async def _read_joined(content: Any) -> AsyncIterator[bytes]:
 
 async def read_whole(content: aiohttp.StreamReader, most: int) -> bytes:
     """Return all of a body; raise UpstreamProtocol for one of more than ``most`` bytes (0: no limit)."""
-    body = await read_start(content, most + 1 if most else sys.maxsize)
+    if content.is_eof() and content.exception() is None:
+        # It came with its head, as short ones do.
+        body = content.read_nowait()
+    else:
+        body = await read_start(content, most + 1 if most else sys.maxsize)
     if 0 < most < len(body):
         raise _too_large(most)
     return body
