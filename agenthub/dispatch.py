@@ -9,6 +9,7 @@ from functools import partial
 
 import attrs
 
+from agenthub.adapter import Adapter
 from agenthub.balancing import Balancer
 from agenthub.canonical import Batch, Finished, Loss, RelayRequest, Request
 from agenthub.errors import AgentHubError, Unsupported, UpstreamReport
@@ -56,7 +57,7 @@ class Dispatcher:
         caller = dispatch.caller
         if caller.rights is not EVERYTHING:
             caller.rights.check(dispatch.request)
-        route = self._route(dispatch)
+        route = self.route(dispatch)
         request = dispatch.request = apply_alias(dispatch.request, route)
         if self.router.settings.sidecar:
             request = dispatch.request = attrs.evolve(request, sidecar=True)
@@ -96,9 +97,10 @@ class Dispatcher:
             raise Unsupported(text, status=501)
         dispatch.losses = adapter.losses(request)
         if dispatch.losses:
-            refuse_losses(dispatch.losses, dispatch.api_mode, strict=self._is_strict(caller))
+            refuse_losses(dispatch.losses, dispatch.api_mode, strict=self.is_strict(caller))
 
-    def _route(self, dispatch: Dispatch) -> Route:
+    def route(self, dispatch: Dispatch) -> Route:
+        """Return where it may go, best first; raise UnknownModel where there is no place for it."""
         request, caller = dispatch.request, dispatch.caller
         if not isinstance(request, RelayRequest):
             return self.router.resolve(request.model)
@@ -114,7 +116,7 @@ class Dispatcher:
             if (close := getattr(layer, "close", None)) is not None:
                 close()
 
-    def _is_strict(self, caller: Caller) -> bool:
+    def is_strict(self, caller: Caller) -> bool:
         settings = self.router.settings
         client = settings.clients.get(caller.client)
         return caller.strict or settings.strict or (client is not None and client.strict)
@@ -138,12 +140,8 @@ class Dispatcher:
         if dispatch.refusal is not None or dispatch.adapter is None:
             raise dispatch.refusal or AgentHubError("no adapter")
         dispatch.asked_at = time.perf_counter()
-        request = dispatch.request
-        if isinstance(request, RelayRequest):
-            answer = dispatch.adapter.relay(request)
-            return self._relisted(dispatch, answer) if request.verb in _CHANGING else answer
-        asked: AsyncGenerator[Batch, None] = getattr(dispatch.adapter, request.operation)(request)
-        return asked
+        answer = ask_adapter(dispatch.adapter, dispatch.request)
+        return self._relisted(dispatch, answer) if dispatch.request.operation in _CHANGING else answer
 
     async def _relisted(self, dispatch: Dispatch, answer: AsyncGenerator[Batch, None]) -> AsyncGenerator[Batch, None]:
         """Yield the answer; before its end leaves, the backend's list of models is fetched anew.
@@ -163,6 +161,14 @@ class Dispatcher:
             # Ollama may report an error and make the model all the same.
             await self.router.refresh_one(dispatch.backend)
             raise
+
+
+def ask_adapter(adapter: Adapter, request: Request) -> AsyncGenerator[Batch, None]:
+    """Return the adapter's answer to ``request``."""
+    if isinstance(request, RelayRequest):
+        return adapter.relay(request)
+    asked: AsyncGenerator[Batch, None] = getattr(adapter, request.operation)(request)
+    return asked
 
 
 def apply_alias(request: Request, route: Route) -> Request:

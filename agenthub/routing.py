@@ -167,12 +167,11 @@ class Router:
 
     def holders(self, route: Route) -> list[Backend]:
         """Return those of the candidates that have the model, as far as is known, and are meant to serve it."""
-        key = model_key(route.upstream_model)
-        return [
-            backend
-            for backend in route.candidates
-            if key in self._models.get(backend.name, {}) and self.serves(backend, route)
-        ]
+        return [backend for backend in route.candidates if self.lists(backend, route) and self.serves(backend, route)]
+
+    def lists(self, backend: Backend, route: Route) -> bool:
+        """Say whether the backend has the model, as far as is known."""
+        return model_key(route.upstream_model) in self._models.get(backend.name, {})
 
     def serves(self, backend: Backend, route: Route) -> bool:
         """Say whether the backend is meant to serve the model, by its patterns."""

@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 from aiohttp.compression_utils import HAS_BROTLI, HAS_ZSTD
 from aiohttp.http_exceptions import ContentEncodingError
+from multidict import CIMultiDictProxy
 
+from agenthub.api.described import Head
 from agenthub.api.hub import hub_of
 from agenthub.errors import InvalidRequest, RequestError, RequestTimeout, TooLarge
 
@@ -33,13 +35,21 @@ def _give_up(http_request: web.Request, error: RequestError | None = None) -> Re
     return error or BrokenBody("the body cannot be decoded")
 
 
-def _check_encoding(http_request: web.Request) -> None:
-    if "Content-Encoding" not in http_request.headers:
+def check_encoding(headers: CIMultiDictProxy[str]) -> None:
+    """Raise UnknownEncoding for a body that cannot be decoded."""
+    if "Content-Encoding" not in headers:
         return
-    encoding = http_request.headers["Content-Encoding"].strip().lower()
+    encoding = headers["Content-Encoding"].strip().lower()
     if encoding and encoding not in _DECODED:
         known = ", ".join(sorted(_DECODED - {"identity"}))
-        raise _give_up(http_request, UnknownEncoding(f"Content-Encoding must be one of {known}"))
+        raise UnknownEncoding(f"Content-Encoding must be one of {known}")
+
+
+def _check_encoding(http_request: web.Request) -> None:
+    try:
+        check_encoding(http_request.headers)
+    except UnknownEncoding as error:
+        raise _give_up(http_request, error) from None
 
 
 async def read_body(http_request: web.Request) -> bytes:
@@ -94,6 +104,6 @@ async def stream_body(http_request: web.Request) -> AsyncIterator[bytes]:
         raise _give_up(http_request) from error
 
 
-def body_length(http_request: web.Request) -> int | None:
+def body_length(head: Head) -> int | None:
     """Return the size of the body in bytes as the client told it; None where it did not, or where it is decoded."""
-    return None if "Content-Encoding" in http_request.headers else http_request.content_length
+    return None if "Content-Encoding" in head.headers else head.content_length

@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-import attrs
 from aiohttp import web
 
-from agenthub.api.bodies import body_length, read_body, stream_body
 from agenthub.api.hub import Hub, hub_of
 from agenthub.api.listing import listed_models
-from agenthub.api.streaming import answer
 from agenthub.canonical import JSON
-from agenthub.dialects.ollama import blobs, fields, listing
+from agenthub.dialects.ollama import fields, listing
 from agenthub.errors import AgentHubError
 from agenthub.middleware import Caller
 from agenthub.verbs import ask_verb, list_running
@@ -57,29 +54,6 @@ async def ps(http_request: web.Request, caller: Caller) -> web.Response:
     if failures and len(failures) == len(results):
         raise failures[0]
     return _json(listing.render_running([entry for entry in entries if _may_see(hub, caller, entry)]))
-
-
-async def show(http_request: web.Request, caller: Caller) -> web.StreamResponse:
-    """Show a model, as the backend that has it describes it."""
-    for_copilot = http_request.headers.get("User-Agent", "").startswith("GitHubCopilotChat/")
-    codec = listing.COPILOT_SHOW_CODEC if for_copilot else listing.SHOW_CODEC
-    return await answer(http_request, caller, codec, codec.parse_request(await read_body(http_request)))
-
-
-async def ask_blob(http_request: web.Request, caller: Caller) -> web.StreamResponse:
-    """Say whether the backend that uploads go to has a blob."""
-    request = blobs.parse_request(http_request.match_info["digest"].encode())
-    return await answer(http_request, caller, blobs.ASK_CODEC, request)
-
-
-async def upload_blob(http_request: web.Request, caller: Caller) -> web.StreamResponse:
-    """Pass an upload on as it comes in; what is held of it at any time is a few buffers."""
-    request = attrs.evolve(
-        blobs.parse_request(http_request.match_info["digest"].encode()),
-        content=stream_body(http_request),
-        length=body_length(http_request),
-    )
-    return await answer(http_request, caller, blobs.UPLOAD_CODEC, request)
 
 
 def _may_see(hub: Hub, caller: Caller, entry: Mapping[str, JSON]) -> bool:

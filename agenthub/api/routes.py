@@ -11,40 +11,21 @@ from aiohttp import web
 
 from agenthub import __version__
 from agenthub.api import health, ollama, openai
-from agenthub.api.bodies import read_body
+from agenthub.api.asking import ask, ask_blob, show, upload_blob
 from agenthub.api.context import dialect_of, make_caller
 from agenthub.api.errors import ANYWHERE, failure_response, no_route
 from agenthub.api.expecting import expect
 from agenthub.api.hub import SERVING, hub_of
 from agenthub.api.openapi import make_document
 from agenthub.api.responses import WholeResponse
-from agenthub.api.streaming import answer, cut_off
-from agenthub.dialects import Codec, jsontext
+from agenthub.api.streaming import cut_off
+from agenthub.dialects import jsontext
 from agenthub.dialects.ollama import CODECS as OLLAMA_CODECS
 from agenthub.dialects.ollama import blobs, managing
 from agenthub.dialects.openai import CODECS as OPENAI_CODECS
 from agenthub.middleware import Caller
 
 Handler: TypeAlias = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
-
-
-_LONGEST_BYTES, _MOST = 8192, 128
-
-
-def ask(codec: Codec) -> Handler:
-    """Return the handler of an endpoint that asks a model something.
-
-    Short bodies are remembered with the request that they were parsed into: the cache serves clients that ask the same
-    again, and parsing would be a third of a hit. Requests are frozen, so one may serve many.
-    """
-    remembered = lru_cache(_MOST)(codec.parse_request)
-
-    async def handle(http_request: web.Request, caller: Caller) -> web.StreamResponse:
-        body = await read_body(http_request)
-        request = remembered(body) if len(body) <= _LONGEST_BYTES else codec.parse_request(body)
-        return await answer(http_request, caller, codec, request)
-
-    return handle
 
 
 MANAGING_CODECS = (
@@ -72,11 +53,11 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/api/version", ollama.version),
     ("GET", "/api/tags", ollama.tags),
     ("GET", "/api/ps", ollama.ps),
-    ("POST", "/api/show", ollama.show),
+    ("POST", "/api/show", show),
     *(("POST", path, ask(codec)) for path, codec in OLLAMA_CODECS.items()),
     *((codec.method, codec.path, ask(codec)) for codec in MANAGING_CODECS),
-    ("HEAD", f"{blobs.PATH}/{{digest}}", ollama.ask_blob),
-    ("POST", f"{blobs.PATH}/{{digest}}", ollama.upload_blob),
+    ("HEAD", f"{blobs.PATH}/{{digest}}", ask_blob),
+    ("POST", f"{blobs.PATH}/{{digest}}", upload_blob),
     *(("POST", path, ask(codec)) for path, codec in OPENAI_CODECS.items()),
     ("GET", "/v1/models", openai.models),
     ("GET", r"/v1/models/{id:[\s\S]+}", openai.model),
@@ -110,7 +91,7 @@ def entrance(handler: Handler, dialect: str) -> Callable[[web.Request], Awaitabl
     is_open = handler in OPEN
 
     async def enter(http_request: web.Request) -> web.StreamResponse:
-        caller = make_caller(http_request, dialect or dialect_of(http_request.path))
+        caller = make_caller(http_request.headers, dialect or dialect_of(http_request.path))
         serving = http_request.app[SERVING]
         try:
             hub = serving.enter(http_request, caller)

@@ -10,8 +10,9 @@ import attrs
 import structlog
 from aiohttp import web
 
+from agenthub.api.described import Head
 from agenthub.api.headers import make_headers
-from agenthub.api.hub import hub_of
+from agenthub.api.hub import Hub, hub_of
 from agenthub.api.responses import make_whole
 from agenthub.api.stream import Stream
 from agenthub.canonical import Batch, Event, Finished, RawFrames, Request, Started, assemble
@@ -27,8 +28,7 @@ _log = structlog.get_logger("agenthub")
 async def answer(http_request: web.Request, caller: Caller, codec: Codec, request: Request) -> web.StreamResponse:
     """Dispatch ``request`` and answer as ``codec`` renders it; raises AgentHubError before the first byte."""
     hub = hub_of(http_request)
-    if hub.forwards_authorization and not caller.shows_key and "Authorization" in http_request.headers:
-        request = attrs.evolve(request, authorization=http_request.headers["Authorization"])
+    request = with_authorization(hub, http_request, caller, request)
     dispatch = await hub.dispatcher.dispatch(request, caller)
     batches = hub.dispatcher.run(dispatch)
     try:
@@ -40,6 +40,13 @@ async def answer(http_request: web.Request, caller: Caller, codec: Codec, reques
         raise
     finally:
         await batches.aclose()
+
+
+def with_authorization(hub: Hub, head: Head, caller: Caller, request: Request) -> Request:
+    """Return the request with the client's own Authorization header, where a backend is to see that."""
+    if hub.forwards_authorization and not caller.shows_key and "Authorization" in head.headers:
+        return attrs.evolve(request, authorization=head.headers["Authorization"])
+    return request
 
 
 async def _tell(batches: AsyncGenerator[Batch, None], error: Exception) -> None:

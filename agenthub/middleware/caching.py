@@ -44,21 +44,40 @@ class Caching:
         self.room = Room(self.settings.max_bytes or sys.maxsize)
 
     def __call__(self, dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]:
-        caller = dispatch.caller
-        if dispatch.refusal is not None or caller.no_store or not is_cacheable(dispatch.request, self.settings.policy):
+        if self.bypassed(dispatch):
             return handler(dispatch)
-        return self._renewed(dispatch, handler) if caller.no_cache else self._cached(dispatch, handler)
+        return self._renewed(dispatch, handler) if dispatch.caller.no_cache else self._cached(dispatch, handler)
+
+    def bypassed(self, dispatch: Dispatch) -> str:
+        """Return why the answer is neither looked up nor kept; empty where it may be."""
+        if dispatch.refusal is not None:
+            return "the request is refused"
+        if dispatch.caller.no_store:
+            return "Cache-Control: no-store"
+        return uncacheable(dispatch.request, self.settings.policy)
+
+    async def look(self, dispatch: Dispatch) -> tuple[str, str]:
+        """Return the key of a dispatch that is not bypassed, and hit, shared or miss: what it would be just now.
+
+        Nothing is changed by that, not even the order in which entries are forgotten.
+        """
+        key = cache_key(dispatch)
+        if dispatch.caller.no_cache:
+            return key, "miss"
+        if self.flights.find(_alike(key, dispatch)) is not None:
+            return key, "shared"
+        return key, "miss" if await self._read(self.store.peek, key, dispatch.request) is None else "hit"
 
     def close(self) -> None:
         """Stop what is under way: only the storing of answers whose clients have left."""
         self.flights.stop()
 
     async def _cached(self, dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]:
-        key = _key(dispatch)
+        key = cache_key(dispatch)
         # First who is under way: that costs nothing, and reading may mean to ask a server.
         flight = self.flights.find(_alike(key, dispatch)) if self.flights else None
         if flight is None:
-            entry = await self._read(key, dispatch.request)
+            entry = await self._read(self.store.get, key, dispatch.request)
             if entry is not None:
                 dispatch.cache = "hit"
                 if not dispatch.request.wants_stream:
@@ -91,7 +110,7 @@ class Caching:
 
     async def _renewed(self, dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]:
         """Yield a new answer, shared with nobody, and keep it in the place of the old one."""
-        key = _key(dispatch)
+        key = cache_key(dispatch)
         recording = self._recording()
         try:
             async with aclosing(handler(dispatch)) as batches:
@@ -114,9 +133,9 @@ class Caching:
     def _recording(self) -> Recording:
         return Recording(self.room.max_bytes, self.clock, self.room)
 
-    async def _read(self, key: str, request: Request) -> Entry | None:
+    async def _read(self, get: Callable[[str], Awaitable[object]], key: str, request: Request) -> Entry | None:
         try:
-            entry = await self.store.get(key)
+            entry = await get(key)
         except Exception as error:
             _log.warning("agenthub.cache_failed", operation="read", error=str(error))
             return None
@@ -131,7 +150,8 @@ class Caching:
             _log.warning("agenthub.cache_failed", operation="write", error=str(error))
 
 
-def _key(dispatch: Dispatch) -> str:
+def cache_key(dispatch: Dispatch) -> str:
+    """Return the name under which the answer is kept."""
     request, scope = dispatch.request, dispatch.cache_scope
     if isinstance(request, TextRequest) and request.choices > 1:
         # One API ignores the wish for several, another grants it, and for a third the hub asks several times.
@@ -152,20 +172,30 @@ def _alike(key: str, dispatch: Dispatch) -> Iterator[Hashable]:
 
 
 def is_cacheable(request: Request, policy: str) -> bool:
-    """Say whether the answer to ``request`` may be stored and served again.
+    """Say whether the answer to ``request`` may be stored and served again."""
+    return not uncacheable(request, policy)
+
+
+def uncacheable(request: Request, policy: str) -> str:
+    """Return why the answer to ``request`` may not be stored and served again; empty where it may.
 
     ``deterministic`` takes answers that would be the same again (temperature 0, or a seed) and embeddings. An answer of
     which the canonical events hold only a part (several choices) is never stored.
     """
+    if policy == "off":
+        return "caching.policy is off"
     match request:
         case EmbedRequest():
-            wanted = True
+            pass
         case ChatRequest() | GenerateRequest():
             seed = request.options.get("seed")
-            wanted = policy == "all" or request.options.get("temperature") == 0 or (seed is not None and seed != -1)
+            if not (policy == "all" or request.options.get("temperature") == 0 or (seed is not None and seed != -1)):
+                return "caching.policy is deterministic, and the request has neither temperature 0 nor a seed"
         case _:
-            wanted = False
-    return wanted and policy != "off" and not request.loads_only and is_representable(request)
+            return "only answers of models are kept"
+    if request.loads_only:
+        return "the model is only loaded or unloaded"
+    return "" if is_representable(request) else "it asks for what only its own dialect can answer"
 
 
 def make_caching(context: MiddlewareContext) -> Caching:

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, suppress
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -25,6 +26,7 @@ from agenthub.upstream.errors import kept_headers, make_status_error
 from agenthub.upstream.hiding import Hiding
 from agenthub.upstream.patience import Patience
 from agenthub.upstream.reading import read_any, read_start, read_whole, read_within
+from agenthub.upstream.rehearsal import STAGE, Rehearsed
 from agenthub.upstream.upload import Upload
 
 # llama.cpp's server closes idle connections after 5 s, so a pooled one must not be older than that.
@@ -52,6 +54,10 @@ class HttpUpstream:
 
     def __attrs_post_init__(self) -> None:
         self._hiding = Hiding.of(self.settings)
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """A copy of an adapter, as it is made to rehearse, asks through the same connections."""
+        return self
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -122,6 +128,8 @@ class HttpUpstream:
                         # Not response.read(): that waits for the upload's end, even when the answer came before it.
                         data = await read_whole(response.content, self.settings.max_answer_bytes)
                         last = (started, *parse_whole(codec, data, raw=lane.raw, rename=lane.rename))
+        except Rehearsed as stopped:
+            last = stopped.answer(is_verb=codec.is_verb)
         except UpstreamError as error:
             self._hiding.hide(error)
             raise
@@ -135,21 +143,23 @@ class HttpUpstream:
     async def _send(
         self, method: str, url: URL, body: bytes | Upload | None = None, authorization: str = ""
     ) -> aiohttp.ClientResponse:
-        session = self._session
-        assert session is not None, "the upstream is not open"
+        assert self._session is not None, "the upstream is not open"
+        request, stage = self._session.request, STAGE.get()
+        if stage is not None:
+            request = partial(request, middlewares=stage)
         headers = {"Authorization": authorization} if authorization and self.settings.forward_authorization else None
         if isinstance(body, Upload):
             # Not tried twice: what was read of it is gone.
             headers = {**(headers or {}), **body.headers}
-            response = await session.request(method, url, data=body, headers=headers, allow_redirects=False)
+            response = await request(method, url, data=body, headers=headers, allow_redirects=False)
             body.answered(response)
             return response
         try:
-            return await session.request(method, url, data=_payload(body), headers=headers, allow_redirects=False)
+            return await request(method, url, data=_payload(body), headers=headers, allow_redirects=False)
         except aiohttp.ServerDisconnectedError:
             # Nearly always a pooled connection that the upstream had closed meanwhile; nothing of an answer came.
             try:
-                return await session.request(method, url, data=_payload(body), headers=headers, allow_redirects=False)
+                return await request(method, url, data=_payload(body), headers=headers, allow_redirects=False)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 failure = self._failure(error)
                 failure.is_final = True

@@ -35,13 +35,13 @@ class Hiding:
 
     def hide(self, error: UpstreamError) -> None:
         """Do the same to every text of an error: JSON may spell a secret so that its bytes do not show it."""
-        error.args = (self._text(str(error)),)
+        error.args = (self.hidden_text(str(error)),)
         if isinstance(error, UpstreamStatus):
-            error.kind = self._text(error.kind)
-            error.code = None if error.code is None else self._text(error.code)
-            error.param = None if error.param is None else self._text(error.param)
-            error.fields = {name: self._text(v) if isinstance(v, str) else v for name, v in error.fields.items()}
-            error.headers = {name: self._text(value) for name, value in error.headers.items()}
+            error.kind = self.hidden_text(error.kind)
+            error.code = None if error.code is None else self.hidden_text(error.code)
+            error.param = None if error.param is None else self.hidden_text(error.param)
+            error.fields = {name: self.hidden_text(v) if isinstance(v, str) else v for name, v in error.fields.items()}
+            error.headers = {name: self.hidden_text(value) for name, value in error.headers.items()}
 
-    def _text(self, text: str) -> str:
+    def hidden_text(self, text: str) -> str:
         return self.hidden(text.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
