@@ -25,6 +25,7 @@ class UnknownEncoding(BrokenBody):
     status = 415
 
 
+_TOO_LARGE = "http: request body too large"
 _DECODED = {"identity", "gzip", "deflate", *(["br"] if HAS_BROTLI else []), *(["zstd"] if HAS_ZSTD else [])}
 """What aiohttp decodes before anybody reads."""
 
@@ -35,8 +36,14 @@ def _give_up(http_request: web.Request, error: RequestError | None = None) -> Re
     return error or BrokenBody("the body cannot be decoded")
 
 
-def check_encoding(headers: CIMultiDictProxy[str]) -> None:
-    """Raise UnknownEncoding for a body that cannot be decoded."""
+def check_body(headers: CIMultiDictProxy[str], size: int, most: int) -> None:
+    """Raise for a body of that size what ``read_body`` would; ``most`` is ``max_body_bytes``."""
+    _check_known(headers)
+    if 0 < most < size:
+        raise TooLarge(_TOO_LARGE)
+
+
+def _check_known(headers: CIMultiDictProxy[str]) -> None:
     if "Content-Encoding" not in headers:
         return
     encoding = headers["Content-Encoding"].strip().lower()
@@ -47,7 +54,7 @@ def check_encoding(headers: CIMultiDictProxy[str]) -> None:
 
 def _check_encoding(http_request: web.Request) -> None:
     try:
-        check_encoding(http_request.headers)
+        _check_known(http_request.headers)
     except UnknownEncoding as error:
         raise _give_up(http_request, error) from None
 
@@ -80,7 +87,7 @@ async def _read_on(http_request: web.Request) -> bytes:
 
 
 def _too_large(http_request: web.Request) -> RequestError:
-    error = TooLarge("http: request body too large")
+    error = TooLarge(_TOO_LARGE)
     # What follows of a plain body is read and dropped for a while, so that the client comes to read its answer. What is
     # compressed would be unpacked for that.
     return error if "Content-Encoding" not in http_request.headers else _give_up(http_request, error)

@@ -12,7 +12,7 @@ from agenthub.api.listing import listed_models
 from agenthub.canonical import JSON
 from agenthub.dialects.ollama import fields, listing
 from agenthub.errors import AgentHubError
-from agenthub.middleware import Caller
+from agenthub.middleware import Backend, Caller
 from agenthub.verbs import ask_verb, list_running
 
 COMPATIBLE_VERSION = "0.9.3"
@@ -28,14 +28,17 @@ async def version(http_request: web.Request, caller: Caller) -> web.Response:
     """Answer with the version of the default backend, or of the first that tells one."""
     caller.rights.check_operation("version")
     hub = hub_of(http_request)
-    default = hub.router.default
-    backends = sorted(hub.router.backends.values(), key=lambda backend: backend is not default)
-    for backend in backends:
+    for backend in by_default(hub):
         try:
             return _json(listing.render_version(listing.parse_version(await ask_verb(hub.router, backend, "version"))))
         except AgentHubError:
             continue
     return _json(listing.render_version(COMPATIBLE_VERSION))
+
+
+def by_default(hub: Hub) -> list[Backend]:
+    """Return all backends, the default one first."""
+    return sorted(hub.router.backends.values(), key=lambda backend: backend is not hub.router.default)
 
 
 async def tags(http_request: web.Request, caller: Caller) -> web.Response:

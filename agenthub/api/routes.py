@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from functools import lru_cache
-from typing import TypeAlias
+from collections.abc import Awaitable, Callable, Mapping
+from functools import cache, lru_cache
+from typing import TypeAlias, cast
 
+import attrs
 from aiohttp import web
 
 from agenthub import __version__
-from agenthub.api import health, ollama, openai
+from agenthub.api import explaining, health, ollama, openai
 from agenthub.api.asking import ask, ask_blob, show, upload_blob
 from agenthub.api.context import dialect_of, make_caller
+from agenthub.api.described import Described
 from agenthub.api.errors import ANYWHERE, failure_response, no_route
 from agenthub.api.expecting import expect
 from agenthub.api.hub import SERVING, hub_of
@@ -64,6 +66,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/health", health.health),
     ("GET", "/ready", health.ready),
     ("GET", "/openapi.json", openapi),
+    ("POST", "/hub/explain", explaining.explain),
     ("*", ANYWHERE, no_route),
 )
 """Every path with its method and its handler; a GET answers HEAD as well."""
@@ -73,12 +76,36 @@ OPEN: frozenset[Handler] = frozenset({health.health, health.ready})
 
 def add_routes(app: web.Application) -> None:
     """Put every route into ``app``."""
+    put_routes(app.router)
+
+
+def put_routes(router: web.UrlDispatcher) -> Mapping[web.AbstractRoute, Handler]:
+    """Put every route into ``router``; return the handler behind each."""
+    handlers: dict[web.AbstractRoute, Handler] = {}
     for method, path, handler in ROUTES:
         if method == "GET":
-            app.router.add_get(path, entrance(handler, dialect_of(path)), expect_handler=expect)
+            route = router.add_get(path, entrance(handler, dialect_of(path)), expect_handler=expect)
         else:
             dialect = "" if path == ANYWHERE else dialect_of(path)
-            app.router.add_route(method, path, entrance(handler, dialect), expect_handler=expect)
+            route = router.add_route(method, path, entrance(handler, dialect), expect_handler=expect)
+        for added in route.resource or ():
+            handlers.setdefault(added, handler)
+    return handlers
+
+
+@cache
+def _described_routes() -> tuple[web.UrlDispatcher, Mapping[web.AbstractRoute, Handler]]:
+    router = web.UrlDispatcher()
+    handlers = put_routes(router)
+    router.freeze()
+    return router, handlers
+
+
+async def find_route(described: Described) -> tuple[web.UrlDispatcher, Handler, Described]:
+    """Return the routes, the handler that a described request would come to, and the request with its variables."""
+    router, handlers = _described_routes()
+    match = await router.resolve(cast(web.Request, described))  # of which only method and path are read
+    return router, handlers[match.route], attrs.evolve(described, match_info=match)
 
 
 def entrance(handler: Handler, dialect: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:

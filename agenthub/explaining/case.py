@@ -24,8 +24,9 @@ class Case:
     """A request with what was decided about it.
 
     ``asked`` is the request as the client wrote it, and ``in_line`` are the backends that may answer it, best first.
-    Where not ``is_allowed``, nothing may be told of who would answer. ``error`` is why it is refused, None where it is not. ``cache`` is hit, shared, miss or bypass, ``key`` what the
-    answer is kept under, and ``is_settled`` says that nothing is sent for it, since its answer is there.
+    Where not ``is_allowed``, nothing may be told of who would answer. ``cache`` is hit, shared, miss or bypass, ``key``
+    what the answer is kept under, and ``is_settled`` says that nothing is sent for it, since its answer is there.
+    ``error`` is why it is refused, None where it is not.
     """
 
     dispatcher: Dispatcher

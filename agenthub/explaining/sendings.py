@@ -11,6 +11,7 @@ from agenthub.canonical import JSON
 from agenthub.dispatch import ask_adapter
 from agenthub.explaining.case import Case
 from agenthub.explaining.rehearsing import rehearse
+from agenthub.middleware import Backend
 from agenthub.settings import BackendSettings
 from agenthub.upstream.hiding import Hiding
 from agenthub.upstream.rehearsal import Sending
@@ -33,14 +34,14 @@ def explain_upstream(case: Case) -> JSON:
         "backend": backend.name,
         "api_mode": case.dispatch.api_mode,
         "is_sent": not case.is_settled,
-        "requests": tell_sendings(rehearsal.sendings, backend.settings),
+        "requests": tell_sendings(rehearsal.sendings, backend),
         "open_end": rehearsal.open_end or None,
     }
 
 
-def tell_sendings(sendings: Sequence[Sending], settings: BackendSettings) -> list[JSON]:
-    """Return requests as they would be sent, with stars in the place of what is secret."""
-    return [_told(masked(sending, settings)) for sending in sendings]
+def tell_sendings(sendings: Sequence[Sending], backend: Backend) -> list[JSON]:
+    """Return requests as the backend would get them, with stars in the place of what is secret."""
+    return [{"backend": backend.name, **_told(masked(sending, backend.settings))} for sending in sendings]
 
 
 def masked(sending: Sending, settings: BackendSettings) -> Sending:

@@ -16,7 +16,12 @@ def explain_api_mode(case: Case) -> JSON:
     if backend is None:
         return None
     wish = explain_mode(case.dispatcher.router.settings, backend, case.caller, case.route)
-    told = {"mode": case.dispatch.api_mode or wish.mode, "wished": wish.mode, "level": wish.level, "rule": wish.rule}
+    told: dict[str, JSON] = {
+        "mode": case.dispatch.api_mode or wish.mode,
+        "wished": wish.mode,
+        "level": wish.level,
+        "rule": wish.rule,
+    }
     if wish.mode == AUTO:
         told["weighed"] = [
             {

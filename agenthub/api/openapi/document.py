@@ -10,6 +10,7 @@ from agenthub.api.context import dialect_of
 from agenthub.api.openapi import (
     embeddings,
     errors,
+    explaining,
     managing,
     models,
     ollama_text,
@@ -30,7 +31,7 @@ from agenthub.api.openapi.headers import (
 from agenthub.api.openapi.operation import Operation
 from agenthub.api.openapi.schema import Schema
 
-_DESCRIBED = (ollama_text, openai_chat, openai_text, embeddings, models, managing, watching)
+_DESCRIBED = (ollama_text, openai_chat, openai_text, embeddings, models, managing, watching, explaining)
 
 OPERATIONS: Mapping[tuple[str, str], Operation] = {
     route: operation for module in _DESCRIBED for route, operation in module.OPERATIONS.items()
