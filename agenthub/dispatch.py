@@ -20,7 +20,7 @@ from agenthub.plugins import Plugins
 from agenthub.rights import EVERYTHING
 from agenthub.routing import Route, Router
 
-_CHANGING = frozenset({"pull", "create", "copy", "delete"})
+CHANGING = frozenset({"pull", "create", "copy", "delete"})
 """The verbs after which a backend has other models than before."""
 
 
@@ -141,7 +141,7 @@ class Dispatcher:
             raise dispatch.refusal or AgentHubError("no adapter")
         dispatch.asked_at = time.perf_counter()
         answer = ask_adapter(dispatch.adapter, dispatch.request)
-        return self._relisted(dispatch, answer) if dispatch.request.operation in _CHANGING else answer
+        return self._relisted(dispatch, answer) if dispatch.request.operation in CHANGING else answer
 
     async def _relisted(self, dispatch: Dispatch, answer: AsyncGenerator[Batch, None]) -> AsyncGenerator[Batch, None]:
         """Yield the answer; before its end leaves, the backend's list of models is fetched anew.

@@ -63,7 +63,7 @@ class Explained:
     async def follow(self, own: Caller) -> None:
         """Go the way that ``agenthub.api.routes.entrance`` has a request go; raises what stops it."""
         # Each of them imports this module, for the route that explains.
-        from agenthub.api.own import answer_own
+        from agenthub.api.own import explain_own
         from agenthub.api.routes import OPEN, find_route
 
         router, handler, described = await find_route(self.described)
@@ -75,7 +75,10 @@ class Explained:
             self.refuse(await refuse_path(router, cast(web.Request, described), self.caller))
         else:
             self.answer = {"status": 200, "by": "hub", "body": None}
-            self.sections = {"upstream": answer_own(self.hub, self.caller, handler, described)}
+            told, error = explain_own(self.hub, self.caller, handler, described)
+            self.sections = {"upstream": told}
+            if error is not None:
+                raise error
 
     def _is_let_in(self, own: Caller, *, is_open: bool) -> bool:
         access, headers, caller = self.hub.access, self.described.headers, self.caller

@@ -13,55 +13,59 @@ from agenthub.api.described import Described
 from agenthub.api.hub import Hub
 from agenthub.api.listing import known_models
 from agenthub.canonical import JSON, RelayRequest
+from agenthub.errors import AgentHubError
 from agenthub.explaining.rehearsing import rehearse
 from agenthub.explaining.sendings import tell_sendings
 from agenthub.middleware import Backend, Caller
 
-Ask = Callable[[Adapter], Any]
-
 
 @attrs.frozen
 class Own:
-    """One endpoint: ``check`` raises what its answer would be refused with, ``ask`` is what each backend is asked."""
+    """One endpoint: the ``operation`` that its client must be allowed, and what each of the backends is asked.
 
-    check: Callable[[Hub, Caller, Described], object]
-    ask: Ask
+    ``check`` raises what the answer then is in the place of a good one.
+    """
+
+    operation: str
+    ask: Callable[[Adapter], Any]
     backends: Callable[[Hub], Sequence[Backend]] = lambda hub: list(hub.router.backends.values())
-
-
-def _verb(verb: str, backends: Callable[[Hub, str], Sequence[Backend]]) -> Own:
-    return Own(
-        lambda hub, caller, described: caller.rights.check_operation(verb),
-        lambda adapter: adapter.relay(RelayRequest(verb=verb, model="")),
-        lambda hub: backends(hub, verb),
-    )
+    check: Callable[[Hub, Caller, Described], object] = lambda hub, caller, described: None
 
 
 def _having(hub: Hub, verb: str) -> list[Backend]:
     return [backend for backend in ollama.by_default(hub) if verb in hub.router.adapter(backend).operations]
 
 
-_LISTED = Own(lambda hub, caller, described: known_models(hub, caller), lambda adapter: adapter.models())
+def _relay(verb: str) -> Callable[[Adapter], Any]:
+    return lambda adapter: adapter.relay(RelayRequest(verb=verb, model=""))
+
+
+_LISTS = Own("list", lambda adapter: adapter.models(), check=lambda hub, caller, described: known_models(hub, caller))
 _OWN: Mapping[object, Own] = {
-    ollama.tags: _LISTED,
-    openai.models: _LISTED,
+    ollama.tags: _LISTS,
+    openai.models: _LISTS,
     openai.model: attrs.evolve(
-        _LISTED, check=lambda hub, caller, described: openai.find_model(hub, caller, described.match_info["id"])
+        _LISTS, check=lambda hub, caller, described: openai.find_model(hub, caller, described.match_info["id"])
     ),
-    ollama.version: _verb("version", lambda hub, verb: _having(hub, verb)[:1]),
-    ollama.ps: _verb("ps", _having),
-    health.ready: Own(lambda hub, caller, described: None, lambda adapter: adapter.ping()),
+    ollama.version: Own("version", _relay("version"), lambda hub: _having(hub, "version")[:1]),
+    ollama.ps: Own("ps", _relay("ps"), lambda hub: _having(hub, "ps")),
+    health.ready: Own("", lambda adapter: adapter.ping()),
 }
 
 
-def answer_own(hub: Hub, caller: Caller, handler: object, described: Described) -> JSON:
-    """Return what the endpoint of ``handler`` would ask; raises AgentHubError where its client would get that."""
+def explain_own(hub: Hub, caller: Caller, handler: object, described: Described) -> tuple[JSON, AgentHubError | None]:
+    """Return what the endpoint of ``handler`` would ask, and the error that its client would get, if any."""
     own = _OWN.get(handler)
     if own is None:
-        return {"is_sent": False, "requests": []}
-    own.check(hub, caller, described)
-    requests = []
+        return {"is_sent": False, "requests": []}, None
+    if own.operation:
+        caller.rights.check_operation(own.operation)
+    requests: list[JSON] = []
     for backend in own.backends(hub):
-        found = rehearse(hub.router.adapter(backend), own.ask)
-        requests += tell_sendings(found.sendings, backend)
-    return {"is_sent": bool(requests), "requests": requests}
+        requests += tell_sendings(rehearse(hub.router.adapter(backend), own.ask).sendings, backend)
+    error: AgentHubError | None = None
+    try:
+        own.check(hub, caller, described)
+    except AgentHubError as raised:
+        error = raised
+    return {"is_sent": bool(requests), "requests": requests}, error

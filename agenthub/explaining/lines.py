@@ -10,6 +10,7 @@ from agenthub.explaining.case import Case
 from agenthub.middleware import Backend, Dispatch
 from agenthub.middleware.cache_key import model_key
 from agenthub.middleware.circuit_breaker import CLOSED, OPEN, CircuitBreaker
+from agenthub.patterns import EVERY
 
 
 def explain_model(case: Case) -> JSON:
@@ -75,9 +76,9 @@ def _for(case: Case, backend: Backend) -> Iterator[str]:
         yield f"lists {route.upstream_model}"
     elif backend is router.default:
         yield "is the default backend"
-    if route.cache_scope:
+    if route.alias and router.settings.models[route.alias].backends:
         yield f"alias {route.alias} names it"
-    elif router.is_named(backend, route):
+    elif backend.settings.models != EVERY and router.serves(backend, route):
         yield "its own patterns of models fit"
     if len(case.in_line) > 1 and not isinstance(case.asked, RelayRequest):
         yield from _rank(case, backend)

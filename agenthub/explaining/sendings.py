@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import attrs
 
 from agenthub.canonical import JSON
-from agenthub.dispatch import ask_adapter
+from agenthub.dispatch import CHANGING, ask_adapter
 from agenthub.explaining.case import Case
 from agenthub.explaining.rehearsing import rehearse
 from agenthub.middleware import Backend
@@ -18,6 +18,7 @@ from agenthub.upstream.rehearsal import Sending
 
 _SECRET = frozenset({"authorization", "proxy-authorization", "x-api-key", "api-key", "x-goog-api-key", "cookie"})
 MASK = "********"
+_AFTERWARDS = "once that is done, since the backend then has other models"
 
 
 def explain_upstream(case: Case) -> JSON:
@@ -30,11 +31,17 @@ def explain_upstream(case: Case) -> JSON:
     if rehearsal.error is not None:
         case.error = rehearsal.error
         return None
+    requests = tell_sendings(rehearsal.sendings, backend)
+    if request.operation in CHANGING:
+        listing = rehearse(case.dispatcher.router.adapter(backend), lambda adapter: adapter.models())
+        requests += [
+            {**told, "is_certain": False, "about": _AFTERWARDS} for told in tell_sendings(listing.sendings, backend)
+        ]
     return {
         "backend": backend.name,
         "api_mode": case.dispatch.api_mode,
         "is_sent": not case.is_settled,
-        "requests": tell_sendings(rehearsal.sendings, backend),
+        "requests": requests,
         "open_end": rehearsal.open_end or None,
     }
 

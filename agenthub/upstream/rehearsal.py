@@ -24,8 +24,8 @@ _STAND_IN: Batch = (Started(), ToolCallDelta(0, name="any"), Finished())
 class Sending:
     """One HTTP request as an upstream would get it, secrets included.
 
-    ``body`` is None where it is passed on as it comes in. What is not ``is_certain`` would be sent only if the upstream
-    does not do with what it was asked before.
+    ``body`` is None where it is passed on as it comes in. Where not ``is_certain``, it hangs on what the upstream answers
+    to the one before whether it is sent.
     """
 
     method: str

@@ -110,7 +110,7 @@ SCHEMAS: Mapping[str, Schema] = {
                         "url": text(),
                         "headers": array(array(text()), "Names and values; secrets are stars."),
                         "body": or_null(text()),
-                        "is_certain": flag("false: only if the upstream does not do with the one before."),
+                        "is_certain": flag("false: it hangs on the answer to the one before."),
                     },
                     {"body_base64": text("Where the body is no UTF-8."), "about": text()},
                 )
