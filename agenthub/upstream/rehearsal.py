@@ -24,8 +24,8 @@ _STAND_IN: Batch = (Started(), ToolCallDelta(0, name="any"), Finished())
 class Sending:
     """One HTTP request as an upstream would get it, secrets included.
 
-    ``body`` is None where it is passed on as it comes in. Where not ``is_certain``, it hangs on what the upstream answers
-    to the one before whether it is sent.
+    ``body`` is None where it is passed on as it comes in. Where not ``is_certain``, whether it is sent hangs on the
+    answer to the one before.
     """
 
     method: str

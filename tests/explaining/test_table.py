@@ -29,7 +29,7 @@ PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBA
 SHOWN: Any = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PICTURE}"}}
 TOOL: Any = {"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": {}}}}
 CALLED: list[Any] = [
-    {"role": "user", "content": "what time is it?"},
+    {"role": "user", "content": "what time is it now?"},
     {
         "role": "assistant",
         "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "now", "arguments": "{}"}}],
