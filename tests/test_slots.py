@@ -188,3 +188,15 @@ async def test_a_client_that_leaves_the_line_is_abandoned() -> None:
             slots.give_back()
             assert "/api/chat" not in asked(standin)
             assert (await hub.post("/api/chat", CHAT)).status == 200
+
+
+async def test_to_show_a_model_needs_no_place() -> None:
+    """Tools ask it before each chat; it does not stand in line behind long answers."""
+    standin = Standin()
+    async with running(standin) as upstream:
+        backends = {"one": BackendSettings(url=upstream, max_concurrency=1, queue_size=0)}
+        async with running_hub(backends) as hub:
+            assert hub.hub.router.backends["one"].slots.take()
+            assert (await hub.post("/api/chat", CHAT)).status == 503
+            assert (await hub.post("/api/show", {"model": "standin"})).status == 200
+            assert hub.hub.router.backends["one"].slots.in_flight == 1

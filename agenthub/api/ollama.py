@@ -25,7 +25,7 @@ async def root(http_request: web.Request, caller: Caller) -> web.Response:
 
 
 async def version(http_request: web.Request, caller: Caller) -> web.Response:
-    """Answer with the version of the default backend, or of the first that tells one."""
+    """Answer with the version of the default backend, or of the first that tells one, best one that is up."""
     caller.rights.check_operation("version")
     hub = hub_of(http_request)
     for backend in by_default(hub):
@@ -37,8 +37,9 @@ async def version(http_request: web.Request, caller: Caller) -> web.Response:
 
 
 def by_default(hub: Hub) -> list[Backend]:
-    """Return all backends, the default one first."""
-    return sorted(hub.router.backends.values(), key=lambda backend: backend is not hub.router.default)
+    """Return all backends, those that are up first, of these the default one."""
+    default = hub.router.default
+    return sorted(hub.router.backends.values(), key=lambda backend: (not backend.is_up, backend is not default))
 
 
 async def tags(http_request: web.Request, caller: Caller) -> web.Response:
