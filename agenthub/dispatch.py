@@ -14,6 +14,7 @@ from agenthub.canonical import Batch, Finished, Loss, RelayRequest, Request
 from agenthub.errors import AgentHubError, Unsupported, UpstreamReport
 from agenthub.middleware import Backend, Caller, Dispatch, Handler, Middleware, build_chain
 from agenthub.middleware.watching import watch
+from agenthub.modes import AUTO, pick
 from agenthub.placing import place
 from agenthub.plugins import Plugins
 from agenthub.rights import EVERYTHING
@@ -45,6 +46,8 @@ class Dispatcher:
         """
         if not self.router.is_ready:
             await self.router.refresh()
+        if caller.api_mode == AUTO:
+            await self.router.detect()
         dispatch = Dispatch(request, caller, request.model)
         try:
             self._decide(dispatch)
@@ -89,12 +92,16 @@ class Dispatcher:
 
     def _assign(self, route: Route, dispatch: Dispatch, backend: Backend) -> None:
         request, caller, dispatch.backend = dispatch.request, dispatch.caller, backend
-        dispatch.api_mode = self.router.api_mode(backend, caller, route)
+        mode, losses = self.router.wished_mode(backend, caller, route), None
+        if mode == AUTO:
+            picked = pick(backend, request)
+            mode, losses = picked.kind, picked.losses
+        dispatch.api_mode = mode
         adapter = dispatch.adapter = backend.adapters[dispatch.api_mode]
         if request.operation not in adapter.operations:
             text = f"{request.operation} is not supported by backend {backend.name} through its {dispatch.api_mode} API"
             raise Unsupported(text, status=501)
-        dispatch.losses = adapter.losses(request)
+        dispatch.losses = adapter.losses(request) if losses is None else losses
         if dispatch.losses:
             refuse_losses(dispatch.losses, dispatch.api_mode, strict=self._is_strict(caller))
 
@@ -104,7 +111,9 @@ class Dispatcher:
             return self.router.resolve(request.model)
 
         def has_verb(backend: Backend, route: Route) -> bool:
-            return request.verb in backend.adapters[self.router.api_mode(backend, caller, route)].operations
+            return (
+                request.verb in backend.adapters[self.router.api_mode(backend, caller, route, request.verb)].operations
+            )
 
         return place(self.router, request, has_verb)
 

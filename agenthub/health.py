@@ -12,6 +12,7 @@ from agenthub.canonical import JSON
 from agenthub.errors import AgentHubError, UpstreamError, UpstreamTimeout
 from agenthub.middleware import Backend
 from agenthub.middleware.cache_key import model_key
+from agenthub.probing import probe
 from agenthub.routing import Router
 from agenthub.verbs import list_running, ping
 
@@ -42,10 +43,13 @@ class Health:
 
     async def _check(self, backend: Backend) -> None:
         try:
+            is_auto = backend.name in self.router.autos
+            if is_auto:
+                await probe(backend, self.router.settings.health.ping_timeout_s)
             # To know what is loaded matters only where there is a choice.
-            if len(self.router.backends) > 1 and "ps" in self.router.adapter(backend).operations:
+            if len(self.router.backends) > 1 and "ps" in self.router.adapter(backend, "ps").operations:
                 backend.loaded = _keys(await list_running(self.router, backend))
-            else:
+            elif not is_auto:
                 await ping(self.router, backend)
         except UpstreamTimeout as error:
             self._slow[backend.name] = self._slow.get(backend.name, 0) + 1
