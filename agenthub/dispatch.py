@@ -9,8 +9,10 @@ from functools import partial
 
 import attrs
 
+from agenthub.abilities import refuse_lacking
 from agenthub.balancing import Balancer
-from agenthub.canonical import Batch, Finished, Loss, RelayRequest, Request
+from agenthub.canonical import Batch, Finished, Loss, RelayRequest, Request, TextRequest
+from agenthub.contexts import is_long, note_length
 from agenthub.errors import AgentHubError, Unsupported, UpstreamReport
 from agenthub.middleware import Backend, Caller, Dispatch, Handler, Middleware, build_chain
 from agenthub.middleware.watching import watch
@@ -22,6 +24,7 @@ from agenthub.routing import Route, Router
 
 _CHANGING = frozenset({"pull", "create", "copy", "delete"})
 """The verbs after which a backend has other models than before."""
+_MOST_USED = 256
 
 
 @attrs.define
@@ -104,6 +107,23 @@ class Dispatcher:
         dispatch.losses = adapter.losses(request) if losses is None else losses
         if dispatch.losses:
             refuse_losses(dispatch.losses, dispatch.api_mode, strict=self._is_strict(caller))
+        if isinstance(request, TextRequest):
+            self._weigh_model(dispatch, backend, route, request)
+
+    def _weigh_model(self, dispatch: Dispatch, backend: Backend, route: Route, request: TextRequest) -> None:
+        """Refuse what the model is known not to be able to do, and note what is too long for it."""
+        lacks = backend.lacks.get(route.key)
+        if lacks is None:
+            if len(backend.used) < _MOST_USED:
+                backend.used.add(route.key)
+        elif lacks:
+            refuse_lacking(request, lacks, dispatch.losses)
+        loaded = backend.contexts.get(route.key, 0)
+        if loaded or "num_ctx" in request.options:
+            note = note_length(request, loaded, dispatch.losses)
+            dispatch.losses = dispatch.losses if note is None else (*dispatch.losses, note)
+        elif not backend.has_long_prompts and is_long(request):
+            backend.has_long_prompts = True
 
     def _route(self, dispatch: Dispatch) -> Route:
         request, caller = dispatch.request, dispatch.caller
@@ -191,6 +211,6 @@ def apply_alias(request: Request, route: Route) -> Request:
 def refuse_losses(losses: Sequence[Loss], api_mode: str, *, strict: bool) -> None:
     """Raise Unsupported for the first loss that may not be."""
     for loss in losses:
-        if loss.rejected or strict:
+        if loss.rejected or (strict and not loss.is_note):
             text = loss.reason or f"{loss.field} is not supported by the {api_mode} API of this backend"
             raise Unsupported(text, param=loss.field)

@@ -9,6 +9,7 @@ from itertools import count
 import attrs
 import structlog
 
+from agenthub.abilities import kept_lacks
 from agenthub.adapter import Adapter
 from agenthub.canonical import JSON, ModelInfo
 from agenthub.errors import AgentHubError, InvalidRequest, UnknownModel, UpstreamError
@@ -29,7 +30,8 @@ _MOST_ROUTES, _LONGEST_NAME = 1024, 512
 class Route:
     """Where a model's requests go: its name upstream, the backends that have it (best first), an alias's settings.
 
-    ``alias`` is the name of these settings as they are written, empty where there are none.
+    ``alias`` is the name of these settings as they are written, empty where there are none. ``key`` is the one spelling
+    of the name upstream.
     """
 
     upstream_model: str
@@ -38,6 +40,11 @@ class Route:
     cache_scope: str = ""
     options: Mapping[str, JSON] = attrs.field(factory=dict)
     alias: str = ""
+    key: str = attrs.field(init=False)
+
+    @key.default
+    def _key(self) -> str:
+        return model_key(self.upstream_model)
 
 
 @attrs.define
@@ -83,7 +90,8 @@ class Router:
         self.is_ready = True
 
     async def refresh_one(self, backend: Backend) -> None:
-        """Fetch the list of one backend anew, after its models were changed."""
+        """Fetch the list of one backend anew, after its models were changed, and forget what was learned of them."""
+        backend.lacks = {}
         await self._refresh(backend)
         self._routes.clear()
 
@@ -110,7 +118,9 @@ class Router:
             return
         self._known[backend.name] = turn
         self._errors.pop(backend.name, None)
+        before = self._models.get(backend.name, {})
         self._models[backend.name] = {model_key(model.name): model for model in models}
+        backend.lacks = kept_lacks(backend.lacks, before, self._models[backend.name])
 
     async def detect(self) -> None:
         """Return when each backend was asked which APIs it answers: only the first that asks for ``auto`` waits."""
@@ -128,6 +138,10 @@ class Router:
     def error(self, backend: Backend) -> AgentHubError | None:
         """Return why the backend's list could not be fetched the last time, or None."""
         return self._errors.get(backend.name)
+
+    def listed(self, backend: Backend, key: str) -> ModelInfo | None:
+        """Return the model as the backend lists it."""
+        return self._models.get(backend.name, {}).get(key)
 
     def models(self) -> list[ModelInfo]:
         """Return the union of all lists without duplicates, and the aliases whose target is in it."""
@@ -170,7 +184,7 @@ class Router:
         return attrs.evolve(route, candidates=candidates, cache_scope=scope)
 
     def _digest(self, backend: Backend, route: Route) -> str:
-        model = self._models.get(backend.name, {}).get(model_key(route.upstream_model))
+        model = self.listed(backend, route.key)
         return str(model.entry.get("digest") or "") if model is not None else ""
 
     def route(self, model: str) -> Route:
@@ -179,21 +193,23 @@ class Router:
         if alias is None:
             return Route(model, list(self.backends.values()))
         allowed = [self.backends[name] for name in alias.backends] or list(self.backends.values())
-        return Route(alias.target, allowed, alias.api_mode, ",".join(alias.backends), alias.options, name)
+        # Settings of a model under its own name leave the client its spelling.
+        target = model if model_key(alias.target) == model_key(model) else alias.target
+        return Route(target, allowed, alias.api_mode, ",".join(alias.backends), alias.options, name)
 
     def aliases_of(self, model: str) -> list[str]:
         """Return the aliases that stand for a model."""
         key = model_key(model)
-        return [alias for alias, settings in self.settings.models.items() if model_key(settings.target) == key]
+        return [
+            alias
+            for alias, settings in self.settings.models.items()
+            if model_key(settings.target) == key != model_key(alias)
+        ]
 
     def holders(self, route: Route) -> list[Backend]:
         """Return those of the candidates that have the model, as far as is known, and are meant to serve it."""
-        key = model_key(route.upstream_model)
-        return [
-            backend
-            for backend in route.candidates
-            if key in self._models.get(backend.name, {}) and self.serves(backend, route)
-        ]
+        listing = [backend for backend in route.candidates if self.listed(backend, route.key) is not None]
+        return [backend for backend in listing if self.serves(backend, route)]
 
     def serves(self, backend: Backend, route: Route) -> bool:
         """Say whether the backend is meant to serve the model, by its patterns."""

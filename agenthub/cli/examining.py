@@ -99,7 +99,7 @@ def _examine_model(hub: Hub, name: str, listed: Listed) -> Finding:
     except UnknownModel:
         alias = hub.settings.models.get(name)
         wanted = alias.target if alias is not None else name
-        title = f"model {name}" if alias is None else f"alias {name} -> {wanted}"
+        title = f"model {name}" if wanted == name else f"alias {name} -> {wanted}"
         silent = [backend for backend in hub.router.backends if backend not in listed]
         if silent:
             return Finding(False, f"{title}: not known, since backend {silent[0]} does not answer")
