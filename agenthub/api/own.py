@@ -23,17 +23,19 @@ from agenthub.middleware import Backend, Caller
 class Own:
     """One endpoint: the ``operation`` that its client must be allowed, and what each of the backends is asked.
 
-    ``check`` raises what the answer then is in the place of a good one.
+    That is the relay of ``verb``, where it is not empty. ``check`` raises what its client gets in the place of a good
+    answer.
     """
 
     operation: str
     ask: Callable[[Adapter], Any]
+    verb: str = ""
     backends: Callable[[Hub], Sequence[Backend]] = lambda hub: list(hub.router.backends.values())
     check: Callable[[Hub, Caller, Described], object] = lambda hub, caller, described: None
 
 
 def _having(hub: Hub, verb: str) -> list[Backend]:
-    return [backend for backend in ollama.by_default(hub) if verb in hub.router.adapter(backend).operations]
+    return [backend for backend in ollama.by_default(hub) if verb in hub.router.adapter(backend, verb).operations]
 
 
 def _relay(verb: str) -> Callable[[Adapter], Any]:
@@ -47,8 +49,8 @@ _OWN: Mapping[object, Own] = {
     openai.model: attrs.evolve(
         _LISTS, check=lambda hub, caller, described: openai.find_model(hub, caller, described.match_info["id"])
     ),
-    ollama.version: Own("version", _relay("version"), lambda hub: _having(hub, "version")[:1]),
-    ollama.ps: Own("ps", _relay("ps"), lambda hub: _having(hub, "ps")),
+    ollama.version: Own("version", _relay("version"), "version", lambda hub: _having(hub, "version")[:1]),
+    ollama.ps: Own("ps", _relay("ps"), "ps", lambda hub: _having(hub, "ps")),
     health.ready: Own("", lambda adapter: adapter.ping()),
 }
 
@@ -62,7 +64,7 @@ def explain_own(hub: Hub, caller: Caller, handler: object, described: Described)
         caller.rights.check_operation(own.operation)
     requests: list[JSON] = []
     for backend in own.backends(hub):
-        requests += tell_sendings(rehearse(hub.router.adapter(backend), own.ask).sendings, backend)
+        requests += tell_sendings(rehearse(hub.router.adapter(backend, own.verb), own.ask).sendings, backend)
     error: AgentHubError | None = None
     try:
         own.check(hub, caller, described)

@@ -14,6 +14,7 @@ COMMANDS = {
     "serve": "Run the hub until SIGTERM or Ctrl-C.",
     "demo": "Show what the hub does, with or without an Ollama.",
     "check": "Find out whether the hub would work, and what to do if not.",
+    "explain": "Tell what the hub would do with a request, and why.",
     "plugins": "List the plugins and the middleware chain.",
     "models": "List the models of all backends, and the aliases.",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from urllib.parse import urlsplit
 
@@ -14,6 +15,8 @@ from agenthub.cli.opening import open_hub
 from agenthub.errors import AgentHubError, UnknownModel
 from agenthub.middleware import Backend
 from agenthub.middleware.cache_key import model_key
+from agenthub.modes import AUTO
+from agenthub.probing import probe
 from agenthub.settings import Settings
 from agenthub.shared import Shared
 
@@ -59,6 +62,10 @@ async def _examine_backend(hub: Hub, backend: Backend, listed: Listed) -> Findin
     if _is_hub_itself(hub.settings, url):
         text = f"backend {backend.name}: {url} is this hub itself, which would ask itself without end"
         return Finding(False, text, ["Point it to the model server, or give the hub another port."])
+    if hub.router.wished_mode(backend) == AUTO:
+        with suppress(AgentHubError):
+            await probe(backend, hub.settings.health.ping_timeout_s)
+        mode = hub.router.api_mode(backend)
     error = await _ping(hub, backend, mode)
     if error is not None:
         others = [kind for kind in backend.adapters if kind != mode and await _ping(hub, backend, kind) is None]
@@ -70,7 +77,8 @@ async def _examine_backend(hub: Hub, backend: Backend, listed: Listed) -> Findin
         why = str(error) or "no answer in time"
         return Finding(False, f"backend {backend.name}: {url} answers, but does not list its models: {why}")
     listed[backend.name] = names
-    text = f"backend {backend.name}: {url} answers through the {mode} API"
+    shown = " and ".join(sorted(backend.answers)) if hub.router.wished_mode(backend) == AUTO else mode
+    text = f"backend {backend.name}: {url} answers through the {shown} API"
     if names:
         return Finding(True, f"{text} with {_count(names)}: {_some(names)}")
     return Finding(True, f"{text}, but has no model yet", [f"Get one: {_pull(url, 'llama3.2')}"])
@@ -91,7 +99,7 @@ def _examine_model(hub: Hub, name: str, listed: Listed) -> Finding:
     except UnknownModel:
         alias = hub.settings.models.get(name)
         wanted = alias.target if alias is not None else name
-        title = f"model {name}" if alias is None else f"alias {name} -> {wanted}"
+        title = f"model {name}" if wanted == name else f"alias {name} -> {wanted}"
         silent = [backend for backend in hub.router.backends if backend not in listed]
         if silent:
             return Finding(False, f"{title}: not known, since backend {silent[0]} does not answer")

@@ -10,6 +10,7 @@ import click
 from agenthub import __version__
 from agenthub.cli.console import make_console, make_table, mute_logging
 from agenthub.cli.options import load_settings, settings_options
+from agenthub.modes import AUTO
 from agenthub.plugins import BUILTIN, Plugins, make_plugins
 from agenthub.settings import Settings
 
@@ -78,7 +79,7 @@ def _problems(settings: Settings, found: Plugins) -> Iterator[str]:
     for name in settings.middleware:
         if name not in found.middleware:
             yield f"the hub will not start: no plugin brings the middleware {name}"
-    if settings.api_mode not in found.adapters:
+    if settings.api_mode not in (*found.adapters, AUTO):
         yield f"the hub will not start: no adapter {settings.api_mode}, which api_mode asks for"
 
 

@@ -59,7 +59,7 @@ class Case:
 
 async def make_case(dispatcher: Dispatcher, request: Request, caller: Caller) -> Case:
     """Return the case of a request, decided by the dispatcher itself. Whose turn it is stays as it was."""
-    beside = attrs.evolve(dispatcher, balancer=copy.copy(dispatcher.balancer))
+    beside = attrs.evolve(dispatcher, balancer=copy.copy(dispatcher.balancer), only_explains=True)
     dispatch = await beside.dispatch(request, caller)
     case = Case(dispatcher, caller, request, dispatch, _route(beside, dispatch, request), _is_allowed(request, caller))
     case.in_line = tuple(dispatch.candidates)

@@ -72,7 +72,7 @@ def _candidate(case: Case, backend: Backend) -> JSON:
 
 def _for(case: Case, backend: Backend) -> Iterator[str]:
     router, route = case.dispatcher.router, case.route
-    if router.lists(backend, route):
+    if router.listed(backend, route.key) is not None:
         yield f"lists {route.upstream_model}"
     elif backend is router.default:
         yield "is the default backend"
@@ -108,7 +108,7 @@ def _unfit(case: Case, backend: Backend) -> Iterator[str]:
         yield f"alias {route.alias} does not name it"
     if case.asked.model and not router.serves(backend, route):
         yield f"its patterns of models do not fit {route.upstream_model}"
-    if case.asked.model and not router.lists(backend, route):
+    if case.asked.model and router.listed(backend, route.key) is None:
         error = router.error(backend)
         yield f"does not list {route.upstream_model}" if error is None else f"its models are not known: {error}"
     if case.dispatch.assigner is not None:

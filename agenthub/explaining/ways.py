@@ -42,10 +42,11 @@ def explain_losses(case: Case) -> JSON:
     if backend is None:
         return None
     is_strict = case.dispatcher.is_strict(case.caller)
-    return {
-        kind: _told(adapter.losses(request), is_strict) if request.operation in adapter.operations else None
-        for kind, adapter in backend.adapters.items()
-    }
+    told: dict[str, JSON] = {}
+    for kind, adapter in backend.adapters.items():
+        losses = case.dispatch.losses if adapter is case.dispatch.adapter else adapter.losses(request)
+        told[kind] = _told(losses, is_strict) if request.operation in adapter.operations else None
+    return told
 
 
 def _backend(case: Case) -> Backend | None:
@@ -56,7 +57,10 @@ def _backend(case: Case) -> Backend | None:
 
 
 def _told(losses: Sequence[Loss], is_strict: bool) -> JSON:
-    return [
-        {"field": loss.field, "fate": "rejected" if loss.rejected or is_strict else "dropped", "reason": loss.reason}
-        for loss in losses
-    ]
+    return [{"field": loss.field, "fate": _fate(loss, is_strict), "reason": loss.reason} for loss in losses]
+
+
+def _fate(loss: Loss, is_strict: bool) -> str:
+    if loss.is_note:
+        return "noted"
+    return "rejected" if loss.rejected or is_strict else "dropped"

@@ -122,6 +122,17 @@ ROWS = [
     Row(CHAT, None, {"Origin": "http://localhost", "Access-Control-Request-Method": "POST"}, method="OPTIONS"),
     Row(CHAT, {"model": "standin", "messages": HI}, {"Content-Encoding": "snappy"}),
     *(
+        Row(path, {"messages": HI, "stream": False, **body}, {"X-AgentHub-Api-Mode": "auto"})
+        for path in (CHAT, CHATS)
+        for body in (
+            {"model": "standin"},
+            {"model": "standin", "logit_bias": {"1": 5}},
+            {"model": "standin", "keep_alive": "1h", "options": {"num_ctx": 512}},
+            {"model": "standin-embed"},
+            {"model": "standin", "messages": [{"role": "user", "content": "long " * 9000}]},
+        )
+    ),
+    *(
         Row(path, {"model": name, "messages": HI, "stream": False, **more}, {"X-Client-Name": client}, hub="rich")
         for path in (CHAT, CHATS)
         for name, client, more in [
@@ -186,6 +197,7 @@ async def hub_of(name: str) -> AsyncIterator[tuple[RunningHub, Standin]]:
         backends, settings = configured(name, url)
         async with running_hub(backends, **quiet, **settings) as hub:
             await hub.hub.router.refresh()
+            await hub.hub.router.detect()
             standin.requests.clear()
             yield hub, standin
 

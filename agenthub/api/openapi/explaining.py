@@ -87,7 +87,7 @@ SCHEMAS: Mapping[str, Schema] = {
         {"weighed": array({"type": "object"}, "What `auto` has compared, the best first.")},
     ),
     "ExplainedLoss": given(
-        {"field": text(), "fate": choice("dropped", "rejected"), "reason": text()},
+        {"field": text(), "fate": choice("dropped", "rejected", "noted"), "reason": text()},
         {},
     ),
     "ExplainedCache": given(
