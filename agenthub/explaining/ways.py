@@ -28,8 +28,8 @@ def explain_api_mode(case: Case) -> JSON:
                 "mode": one.kind,
                 "answers": one.answers,
                 "has_operation": one.is_able,
-                "dropped": sum(not loss.rejected for loss in one.losses),
-                "rejected": sum(loss.rejected for loss in one.losses),
+                "dropped": [loss.field for loss in one.losses if not loss.rejected],
+                "rejected": [loss.field for loss in one.losses if loss.rejected],
             }
             for one in weigh(backend, case.dispatch.request)
         ]
