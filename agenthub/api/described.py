@@ -97,7 +97,7 @@ def parse_description(data: bytes, host: str) -> Described:
         if name not in _MEMBERS:
             raise InvalidRequest(f"{name!r} is not one of {', '.join(_MEMBERS)}", param="body")
     for name in ("method", "path"):
-        if not isinstance(value.get(name, ""), str):
+        if not isinstance(value.get(name), str | None):
             raise InvalidRequest(f"{name} must be a text", param=name)
     headers = value.get("headers") or {}
     if not isinstance(headers, dict):

@@ -77,10 +77,9 @@ def command(
 def _read(file: IO[bytes] | None) -> bytes:
     if file is not None:
         return file.read()
-    stdin = click.get_binary_stream("stdin")
-    if sys.stdin is not None and stdin.isatty():
+    if sys.stdin is None or sys.stdin.isatty():
         raise click.UsageError("there is no body: use --file, or write it to stdin")
-    return stdin.read()
+    return sys.stdin.buffer.read()
 
 
 def _headers(given: Sequence[str]) -> dict[str, str | list[str]]:
