@@ -10,7 +10,7 @@ from typing import TypeAlias
 from aiohttp import web
 
 from agenthub import __version__
-from agenthub.api import health, ollama, openai
+from agenthub.api import enhancing, health, ollama, openai
 from agenthub.api.bodies import read_body
 from agenthub.api.context import dialect_of, make_caller
 from agenthub.api.errors import ANYWHERE, failure_response, no_route
@@ -23,6 +23,7 @@ from agenthub.dialects import Codec, jsontext
 from agenthub.dialects.ollama import CODECS as OLLAMA_CODECS
 from agenthub.dialects.ollama import blobs, managing
 from agenthub.dialects.openai import CODECS as OPENAI_CODECS
+from agenthub.dialects.prompts import CHAT, GENERATE
 from agenthub.middleware import Caller
 
 Handler: TypeAlias = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
@@ -38,10 +39,13 @@ def ask(codec: Codec) -> Handler:
     again, and parsing would be a third of a hit. Requests are frozen, so one may serve many.
     """
     remembered = lru_cache(_MOST)(codec.parse_request)
+    has_prompt = codec.path in CHAT | GENERATE
 
     async def handle(http_request: web.Request, caller: Caller) -> web.StreamResponse:
         body = await read_body(http_request)
         request = remembered(body) if len(body) <= _LONGEST_BYTES else codec.parse_request(body)
+        if has_prompt and enhancing.wants_enhancement(http_request, caller):
+            request = await enhancing.enhance_in_line(http_request, caller, codec, request)
         return await answer(http_request, caller, codec, request)
 
     return handle
@@ -82,6 +86,8 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", r"/v1/models/{id:[\s\S]+}", openai.model),
     ("GET", "/health", health.health),
     ("GET", "/ready", health.ready),
+    ("POST", "/hub/enhance", enhancing.enhance),
+    ("GET", "/hub/enhancement", enhancing.rules),
     ("GET", "/openapi.json", openapi),
     ("*", ANYWHERE, no_route),
 )

@@ -27,8 +27,8 @@ _log = structlog.get_logger("agenthub")
 async def answer(http_request: web.Request, caller: Caller, codec: Codec, request: Request) -> web.StreamResponse:
     """Dispatch ``request`` and answer as ``codec`` renders it; raises AgentHubError before the first byte."""
     hub = hub_of(http_request)
-    if hub.forwards_authorization and not caller.shows_key and "Authorization" in http_request.headers:
-        request = attrs.evolve(request, authorization=http_request.headers["Authorization"])
+    if hub.forwards_authorization and (authorization := authorization_of(http_request, caller)):
+        request = attrs.evolve(request, authorization=authorization)
     dispatch = await hub.dispatcher.dispatch(request, caller)
     batches = hub.dispatcher.run(dispatch)
     try:
@@ -40,6 +40,13 @@ async def answer(http_request: web.Request, caller: Caller, codec: Codec, reques
         raise
     finally:
         await batches.aclose()
+
+
+def authorization_of(http_request: web.Request, caller: Caller) -> str:
+    """Return what a backend is to see of the client's own, empty where none is to."""
+    if not hub_of(http_request).forwards_authorization or caller.shows_key:
+        return ""
+    return http_request.headers.get("Authorization", "")
 
 
 async def _tell(batches: AsyncGenerator[Batch, None], error: Exception) -> None:

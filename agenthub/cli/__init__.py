@@ -15,6 +15,7 @@ COMMANDS = {
     "demo": "Show what the hub does, with or without an Ollama.",
     "check": "Find out whether the hub would work, and what to do if not.",
     "plugins": "List the plugins and the middleware chain.",
+    "enhance": "Put a prompt better by the rules of the hub.",
     "models": "List the models of all backends, and the aliases.",
 }
 """Each command, its module's name and its line in ``agenthub --help``; in the order of a newcomer's interest."""

@@ -45,7 +45,11 @@ class Caching:
 
     def __call__(self, dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]:
         caller = dispatch.caller
-        if dispatch.refusal is not None or caller.no_store or not is_cacheable(dispatch.request, self.settings.policy):
+        policy = self.settings.policy
+        if dispatch.enhancing and policy != "off":
+            # One good way to put a prompt is as good as another.
+            policy = "all"
+        if dispatch.refusal is not None or caller.no_store or not is_cacheable(dispatch.request, policy):
             return handler(dispatch)
         return self._renewed(dispatch, handler) if caller.no_cache else self._cached(dispatch, handler)
 
@@ -136,6 +140,8 @@ def _key(dispatch: Dispatch) -> str:
     if isinstance(request, TextRequest) and request.choices > 1:
         # One API ignores the wish for several, another grants it, and for a third the hub asks several times.
         scope = f"{scope} {dispatch.api_mode}"
+    if dispatch.enhancing:
+        scope = f"{scope} {dispatch.enhancing}"
     return make_key(request, dispatch.upstream_model, scope)
 
 

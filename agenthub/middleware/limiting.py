@@ -30,7 +30,7 @@ class Limits:
 
     def __call__(self, dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]:
         client = self.clients.get(dispatch.caller.client)
-        if client is None:
+        if client is None or not dispatch.caller.is_counted:
             return handler(dispatch)
         return _limited(self.quotas, client, dispatch, handler)
 
