@@ -48,12 +48,11 @@ async def enhance_in_line(http_request: web.Request, caller: Caller, codec: Code
     except NoPrompt as none:
         caller.enhanced = f"no: {none}"
     else:
-        # What the client is told of limits and the like belongs to its own request.
-        errand = attrs.evolve(caller, is_counted=False, strict=False, reply_headers={})
+        errand = attrs.evolve(caller, strict=False)
         authorization = authorization_of(http_request, caller)
         enhancer = hub_of(http_request).enhancer
         found = await enhancer.enhance(prompt.text, errand, instead=request.model, authorization=authorization)
-        caller.enhanced = found.label
+        caller.enhanced, caller.is_counted, caller.reply_headers = found.label, errand.is_counted, errand.reply_headers
         if found.was_enhanced:
             request = codec.parse_request(prompt.replaced(body, found.enhanced))
     caller.reply_headers = {**caller.reply_headers, HEADER: caller.enhanced}

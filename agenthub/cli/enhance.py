@@ -9,6 +9,7 @@ from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
+import attrs
 import click
 from rich.text import Text
 
@@ -16,7 +17,7 @@ from agenthub.cli.console import make_console, mute_logging
 from agenthub.cli.opening import open_hub
 from agenthub.cli.options import load_settings, settings_options
 from agenthub.errors import AgentHubError, ConfigError
-from agenthub.settings import Settings
+from agenthub.settings import CachingSettings, Settings
 from agenthub.settings.kinds import Url, Wrong
 
 _PATIENCE_S = 600.0
@@ -60,14 +61,15 @@ def _read(prompt: str | None) -> str:
         return prompt
     if prompt is None and sys.stdin.isatty():
         raise click.UsageError('Missing argument "PROMPT".')
-    text: str = click.get_text_stream("stdin").read()
-    return text.rstrip("\r\n")
+    return sys.stdin.buffer.read().decode("utf-8", "replace").rstrip("\r\n")
 
 
 async def _enhance(settings: Settings, prompt: str, client: str, model: str) -> dict[str, Any]:
     """Do what a running hub would do, without one."""
     from agenthub.middleware import Caller
 
+    # It asks once and is gone.
+    settings = attrs.evolve(settings, caching=CachingSettings(policy="off"))
     async with open_hub(settings) as hub:
         try:
             found = await hub.enhancer.enhance(prompt, Caller(client=client), model=model)

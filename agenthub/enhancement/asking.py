@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 import attrs
 
-from agenthub.canonical import ChatRequest, Event, Message, TextDelta, Usage, assemble
+from agenthub.canonical import ChatRequest, Event, Finished, Message, TextDelta, Usage, assemble
 from agenthub.dispatch import Dispatcher
 from agenthub.enhancement.cleaning import Settling, clean
 from agenthub.enhancement.rules import Rule
@@ -79,6 +79,8 @@ async def ask_model(dispatcher: Dispatcher, question: Question, model: str, tell
                 raise Unfit(ENDLESS, is_kept=False)
             if tell is not None and (told := settling.feed(text)):
                 await tell(told)
+            if type(batch[-1]) is Finished:
+                dispatch.status = 200
             dispatch.sent(batch, 0)
     rewritten = _judge(question.prompt, dispatch, events)
     if tell is not None and (told := settling.close()):

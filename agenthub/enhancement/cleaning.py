@@ -11,11 +11,12 @@ _BETTER = (
     r"(?:improved|enhanced|rewritten|re-written|revised|refined|rephrased|reworded|reformulated|clearer|clarified|polished|"
     r"optimi[sz]ed|updated|better|final|more\s+specific)"
 )
+_THING = r"(?:prompt|version|question|request|query|instructions?)"
 _PREAMBLE = re.compile(
     r"(?:(?:sure|certainly|of\s+course|okay|ok|absolutely|yes)\b[^\n:.!]{0,40}[.!,:]?\s+)?"
     r"[#*_>\s]*"
     rf"(?:here(?:['\u2019]s|\s+is|\s+are)\b[^\n:]{{0,60}}?\b(?:{_BETTER}\b|prompt\b)[^\n:]{{0,60}}"
-    rf"|(?:the\s+|your\s+|my\s+)?{_BETTER}\s+(?:\w+\s+){{0,2}}?(?:prompt|version|question|request|query|instructions?)\b[^\n:]{{0,40}})"
+    rf"|(?:the\s+|your\s+|my\s+)?{_BETTER}\s+(?:\w+\s+)??{_THING}(?:\s+of\s+(?:the|your|my)\s+(?:\w+\s+)?{_THING})?)"
     r"[*_]*\s*:[*_]*\s*",
     re.IGNORECASE,
 )

@@ -10,6 +10,7 @@ import attrs
 
 from agenthub.settings.kinds import Kind, Wrong
 
+_BRACES = "use {client} for the client's name, {{ and }} for braces"
 _VERSION = re.compile(r"[A-Za-z0-9._-]{1,32}")
 
 
@@ -75,10 +76,10 @@ class Template(Kind):
         try:
             fields = [piece[1:] for piece in Formatter().parse(value) if piece[1] is not None]
         except ValueError:
-            raise Wrong("a brace stands alone: use {client} for the client's name, {{ and }} for braces") from None
+            raise Wrong(f"a brace stands alone: {_BRACES}") from None
         for name, spec, conversion in fields:
             if name != "client" or spec or conversion:
-                raise Wrong("it has other braces than {client}: use {client} for its name, {{ and }} for braces")
+                raise Wrong(f"it has other braces than {{client}}: {_BRACES}")
         return value
 
 

@@ -63,8 +63,8 @@ class Caller:
     rights: Rights = EVERYTHING
     shows_key: bool = False
     """True where its Authorization header holds a key of the hub's, which goes no further."""
-    is_counted: bool = True
-    """False for what the hub asks on its behalf beside its own request: no limit counts that."""
+    is_counted: bool = False
+    """True once its minute is charged: what the hub asks on its behalf and its own request are one to its limit."""
     enhanced: str = ""
     """By which ``rule@version`` its prompt was put better, or why not; empty where nobody wanted that."""
 
