@@ -36,7 +36,7 @@ _WORDS = re.compile(r"\s+|\w+|[^\w\s]")
 def command(
     ctx: click.Context, /, prompt: str | None, config: str | None, assignments: tuple[str, ...], **wishes: Any
 ) -> None:
-    """Put a prompt better by the rules in config/enhancement.toml.
+    """Put a prompt better by the rules of the hub.
 
     PROMPT is what stands on stdin where it is not given, or is "-". On a terminal
     the changes are shown, elsewhere the new prompt alone. Ends with 0 when the

@@ -196,9 +196,12 @@ def members(text: str, start: int = 0) -> list[tuple[str, Span]]:
 
 
 def items(text: str, start: int = 0) -> list[Span]:
-    """Return the items of the JSON list at ``start``, which was checked before."""
-    found = []
-    position = _skip(text, _skip(text, start) + 1)
+    """Return the items of the JSON list at ``start``, none where something else stands there."""
+    found: list[Span] = []
+    position = _skip(text, start)
+    if text[position : position + 1] != "[":
+        return found
+    position = _skip(text, position + 1)
     while text[position : position + 1] not in ("]", ""):
         end = _decode(_SPANS.raw_decode, text, position)[1]
         found.append((position, end))

@@ -33,8 +33,11 @@ def find_prompt(path: str, body: bytes) -> Prompt:
 
     Of a chat that is the text of the last user message, and where it has several parts the last of them.
     """
-    text = body.decode("utf-8")
-    return _find_in_chat(text) if path in CHAT else _find_in_generate(text)
+    try:
+        text = body.decode("utf-8")
+        return _find_in_chat(text) if path in CHAT else _find_in_generate(text)
+    except ValueError:  # numbers of thousands of digits
+        raise NoPrompt("the body is too strange") from None
 
 
 def _find_in_chat(text: str) -> Prompt:

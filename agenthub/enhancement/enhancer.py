@@ -71,7 +71,7 @@ class Enhancer:
 def _enhanced(found: Enhancement, made: Rewritten) -> Enhancement:
     facts = attrs.evolve(found, model=made.model, is_cached=made.is_cached, usage=made.usage)
     if made.text == found.original.strip():
-        return attrs.evolve(facts, error="the model left the prompt as it is")
+        return attrs.evolve(facts, error="there is nothing to put better")
     return attrs.evolve(facts, enhanced=made.text)
 
 
@@ -142,11 +142,12 @@ class _Run:
             call = getattr(self.enhancer.plugins.manager.hook, _HOOK)
             made = call(prompt=question.prompt, rule=question.rule, client=question.caller.client)
             text = await made if inspect.isawaitable(made) else made
-        except (AgentHubError, TimeoutError):
+        except AgentHubError:
             raise
         except Exception as error:
             _log.error("agenthub.hook_failed", hook=_HOOK, error=repr(error))
             raise DispatchError("a plugin that enhances prompts failed") from error
         if text is not None and not (isinstance(text, str) and text.strip()):
+            _log.error("agenthub.hook_failed", hook=_HOOK, error=f"no text but a {type(text).__name__}")
             raise DispatchError("a plugin that enhances prompts gave no text")
         return text

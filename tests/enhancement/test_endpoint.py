@@ -56,11 +56,13 @@ async def test_a_prompt_is_put_better(adapter: str) -> None:
     """By one chat, not streamed, with what the rule says; it is a dispatch like any other, with a line in the log."""
     rewriter = Rewriter(better=f"Here is the improved prompt:\n\n{BETTER}")
     rule = a_rule(temperature=0.5, max_tokens=99, system_prompt=f"{TOLD} For {{client}}.", version="7")
-    async with serving(rewriter) as upstream:
-        async with running_hub(upstream.url, api_mode=adapter, enhancement=by_rules(ed=rule)) as hub:
-            found = await enhance(hub, X_Client_Name="ed")
-            assert found == made(rule="ed", rule_version="7")
-            (line,) = hub.dispatches()
+    async with (
+        serving(rewriter) as upstream,
+        running_hub(upstream.url, api_mode=adapter, enhancement=by_rules(ed=rule)) as hub,
+    ):
+        found = await enhance(hub, X_Client_Name="ed")
+        assert found == made(rule="ed", rule_version="7")
+        (line,) = hub.dispatches()
     told = [{"role": "system", "content": f"{TOLD} For ed."}, {"role": "user", "content": ASKED["prompt"]}]
     (body,) = rewriter.rewrote
     assert (body["messages"], body["model"], body["stream"]) == (told, "m", False)
@@ -105,12 +107,14 @@ async def test_a_result_is_kept_by_prompt_rule_version_and_model(adapter: str) -
 async def test_a_changed_rule_is_another_question(adapter: str) -> None:
     """Even where nobody raised its version: after a reload nothing of the old instructions comes out of the cache."""
     rewriter = Rewriter()
-    async with serving(rewriter) as upstream:
-        async with running_hub(upstream.url, api_mode=adapter, enhancement=by_rules()) as hub:
-            assert (await enhance(hub))["cached"] is False
-            hub.hub.enhancer.rules = by_rules(a_rule(system_prompt=f"{TOLD} Anew.")).rules
-            assert (await enhance(hub))["cached"] is False
-            assert (await enhance(hub))["cached"] is True
+    async with (
+        serving(rewriter) as upstream,
+        running_hub(upstream.url, api_mode=adapter, enhancement=by_rules()) as hub,
+    ):
+        assert (await enhance(hub))["cached"] is False
+        hub.hub.enhancer.rules = by_rules(a_rule(system_prompt=f"{TOLD} Anew.")).rules
+        assert (await enhance(hub))["cached"] is False
+        assert (await enhance(hub))["cached"] is True
 
 
 async def test_with_caching_off_nothing_is_kept(adapter: str) -> None:
@@ -157,14 +161,16 @@ async def test_what_goes_wrong_gives_the_prompt_back(adapter: str) -> None:
         "thoughts": (answering("<think>hm</think>"), "the model answered nothing"),
         "endless": (lambda path, body: cut_at_length(path, "on and on"), "the model went on and on"),
         "runaway": (answering("long " * 10_000), "the model went on and on"),
-        "same": (answering(ASKED["prompt"]), "the model left the prompt as it is"),
+        "same": (answering(ASKED["prompt"]), "there is nothing to put better"),
         "garbage": (Reply(["what"]), "the upstream sent what its API does not allow"),
     }
     for name, (reply, reason) in answers.items():
         rewriter = Rewriter(instead=lambda path, body, reply=reply: reply(path, body) if callable(reply) else reply)
-        async with serving(rewriter) as upstream:
-            async with running_hub(upstream.url, api_mode=adapter, enhancement=by_rules(), retries=ONCE) as hub:
-                found = await enhance(hub)
+        async with (
+            serving(rewriter) as upstream,
+            running_hub(upstream.url, api_mode=adapter, enhancement=by_rules(), retries=ONCE) as hub,
+        ):
+            found = await enhance(hub)
         assert (found["enhanced"], found["was_enhanced"]) == (ASKED["prompt"], False), name
         assert reason in found["error"], name
         assert (found["model"], found["usage"] is None) == (("m", False) if name == "same" else (None, True)), name
@@ -173,12 +179,14 @@ async def test_what_goes_wrong_gives_the_prompt_back(adapter: str) -> None:
 async def test_an_unfit_answer_out_of_the_cache_is_asked_for_anew(adapter: str) -> None:
     """A model's bad moment is not kept for an hour."""
     rewriter = Rewriter(better="")
-    async with serving(rewriter) as upstream:
-        async with running_hub(upstream.url, api_mode=adapter, enhancement=by_rules()) as hub:
-            assert (await enhance(hub))["error"] == "the model answered nothing"
-            rewriter.better = BETTER
-            assert await enhance(hub) == made()
-            assert await enhance(hub) == made(cached=True)
+    async with (
+        serving(rewriter) as upstream,
+        running_hub(upstream.url, api_mode=adapter, enhancement=by_rules()) as hub,
+    ):
+        assert (await enhance(hub))["error"] == "the model answered nothing"
+        rewriter.better = BETTER
+        assert await enhance(hub) == made()
+        assert await enhance(hub) == made(cached=True)
 
 
 async def test_nobody_there_and_an_open_breaker(adapter: str, unused_tcp_port: int) -> None:
@@ -208,15 +216,17 @@ async def test_fallback_models_are_asked_in_turn(adapter: str) -> None:
         a_rule(model="gone", fallback_models=("mute", "m")), bad=a_rule(model="gone", fallback_models=("mute",))
     )
     rewriter = Rewriter(instead=reply)
-    async with serving(rewriter) as upstream:
-        async with running_hub(upstream.url, api_mode=adapter, enhancement=rules, retries=ONCE) as hub:
-            assert await enhance(hub) == made()
-            assert [body["model"] for body in rewriter.rewrote] == ["gone", "mute", "m"]
-            bad = await enhance(hub, ASKED | {"client": "bad"})
-            assert bad == left(bad["error"], rule="bad")
-            assert bad["error"].split("; ") == ["gone: no such model", "mute: the model answered nothing"]
-            alone = await enhance(hub, ASKED | {"model": "gone"})
-            assert alone["error"] == "no such model"
+    async with (
+        serving(rewriter) as upstream,
+        running_hub(upstream.url, api_mode=adapter, enhancement=rules, retries=ONCE) as hub,
+    ):
+        assert await enhance(hub) == made()
+        assert [body["model"] for body in rewriter.rewrote] == ["gone", "mute", "m"]
+        bad = await enhance(hub, ASKED | {"client": "bad"})
+        assert bad == left(bad["error"], rule="bad")
+        assert bad["error"].split("; ") == ["gone: no such model", "mute: the model answered nothing"]
+        alone = await enhance(hub, ASKED | {"model": "gone"})
+        assert alone["error"] == "no such model"
 
 
 async def test_too_late_is_given_up(adapter: str) -> None:
@@ -284,11 +294,13 @@ async def test_a_stream_that_breaks_gives_the_prompt_back(adapter: str) -> None:
 
 async def test_a_kept_answer_is_streamed_too(adapter: str) -> None:
     """And one that was streamed is good for a client that wants the whole."""
-    async with serving(Rewriter()) as upstream:
-        async with running_hub(upstream.url, api_mode=adapter, enhancement=by_rules()) as hub:
-            first = (await hub.post(PATH, ASKED | {"stream": True})).frames()
-            again = (await hub.post(PATH, ASKED | {"stream": True})).frames()
-            whole = await enhance(hub)
+    async with (
+        serving(Rewriter()) as upstream,
+        running_hub(upstream.url, api_mode=adapter, enhancement=by_rules()) as hub,
+    ):
+        first = (await hub.post(PATH, ASKED | {"stream": True})).frames()
+        again = (await hub.post(PATH, ASKED | {"stream": True})).frames()
+        whole = await enhance(hub)
     assert [frames[-1]["cached"] for frames in (first, again)] == [False, True]
     assert "".join(line["delta"] for line in again[:-1]) == BETTER
     assert whole == made(cached=True)
@@ -347,19 +359,21 @@ async def test_the_rights_of_a_chat(adapter: str) -> None:
         "wide": ClientSettings(models=("m",)),
     }
     rewriter = Rewriter()
-    async with serving(rewriter) as upstream:
-        async with running_hub(upstream.url, api_mode=adapter, enhancement=rules, clients=clients) as hub:
-            for client, reason in {
-                "mute": "this client may not use the operation chat",
-                "narrow": "this client may not use model 'other'",
-            }.items():
-                for body, headers in ((ASKED, {"X_Client_Name": client}), (ASKED | {"client": client}, {})):
-                    for stream in (False, True):
-                        answer = await hub.post(PATH, body | {"stream": stream}, **headers)
-                        DESCRIBED.check("POST", PATH, answer, status=403)
-                        assert answer.json() == {"error": reason}
-            assert rewriter.rewrote == []
-            assert (await enhance(hub, X_Client_Name="wide"))["model"] == "m"
+    async with (
+        serving(rewriter) as upstream,
+        running_hub(upstream.url, api_mode=adapter, enhancement=rules, clients=clients) as hub,
+    ):
+        for client, reason in {
+            "mute": "this client may not use the operation chat",
+            "narrow": "this client may not use model 'other'",
+        }.items():
+            for body, headers in ((ASKED, {"X_Client_Name": client}), (ASKED | {"client": client}, {})):
+                for stream in (False, True):
+                    answer = await hub.post(PATH, body | {"stream": stream}, **headers)
+                    DESCRIBED.check("POST", PATH, answer, status=403)
+                    assert answer.json() == {"error": reason}
+        assert rewriter.rewrote == []
+        assert (await enhance(hub, X_Client_Name="wide"))["model"] == "m"
 
 
 async def test_a_client_over_its_limit(adapter: str) -> None:
@@ -367,9 +381,11 @@ async def test_a_client_over_its_limit(adapter: str) -> None:
     rules = by_rules(a_rule(model="mute", fallback_models=("m",)))
     rewriter = Rewriter(instead=lambda path, body: answering("")(path, body) if body["model"] == "mute" else None)
     clients = {"ci": ClientSettings(requests_per_minute=2)}
-    async with serving(rewriter) as upstream:
-        async with running_hub(upstream.url, api_mode=adapter, enhancement=rules, clients=clients) as hub:
-            answers = [await hub.post(PATH, ASKED | {"prompt": f"prompt {n}"}, X_Client_Name="ci") for n in range(3)]
+    async with (
+        serving(rewriter) as upstream,
+        running_hub(upstream.url, api_mode=adapter, enhancement=rules, clients=clients) as hub,
+    ):
+        answers = [await hub.post(PATH, ASKED | {"prompt": f"prompt {n}"}, X_Client_Name="ci") for n in range(3)]
     for answer in answers:
         DESCRIBED.check("POST", PATH, answer, status=200)
     assert [answer.headers["RateLimit-Remaining"] for answer in answers] == ["1", "0", "0"]
@@ -381,12 +397,14 @@ async def test_the_api_mode_is_the_clients(adapter: str) -> None:
     """As for each dispatch: the request's header, the client's setting."""
     other = "openai" if adapter == "native" else "native"
     clients = {"other": ClientSettings(api_mode=other)}
-    async with serving(Rewriter()) as upstream:
-        async with running_hub(upstream.url, api_mode=adapter, enhancement=by_rules(), clients=clients) as hub:
-            await enhance(hub, {"prompt": "one"})
-            await enhance(hub, {"prompt": "two"}, X_Client_Name="other")
-            await enhance(hub, {"prompt": "three"}, X_AgentHub_Api_Mode=other)
-            assert [line["api_mode"] for line in hub.dispatches()] == [adapter, other, other]
+    async with (
+        serving(Rewriter()) as upstream,
+        running_hub(upstream.url, api_mode=adapter, enhancement=by_rules(), clients=clients) as hub,
+    ):
+        await enhance(hub, {"prompt": "one"})
+        await enhance(hub, {"prompt": "two"}, X_Client_Name="other")
+        await enhance(hub, {"prompt": "three"}, X_AgentHub_Api_Mode=other)
+        assert [line["api_mode"] for line in hub.dispatches()] == [adapter, other, other]
 
 
 async def test_the_clients_own_authorization_goes_on(adapter: str) -> None:
@@ -417,8 +435,10 @@ async def test_another_backend_serves_where_one_fails(adapter: str) -> None:
 
 async def test_the_documented_example_works(adapter: str) -> None:
     """As it stands in /openapi.json."""
-    async with serving(Rewriter()) as upstream:
-        async with running_hub(upstream.url, api_mode=adapter, enhancement=by_rules()) as hub:
-            example = OPERATIONS["POST", PATH].example
-            assert DESCRIBED.complaints(DESCRIBED.body_schema("POST", PATH), example) == []
-            assert (await enhance(hub, example))["was_enhanced"] is True
+    async with (
+        serving(Rewriter()) as upstream,
+        running_hub(upstream.url, api_mode=adapter, enhancement=by_rules()) as hub,
+    ):
+        example = OPERATIONS["POST", PATH].example
+        assert DESCRIBED.complaints(DESCRIBED.body_schema("POST", PATH), example) == []
+        assert (await enhance(hub, example))["was_enhanced"] is True
