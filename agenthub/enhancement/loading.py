@@ -39,7 +39,7 @@ def load_rules(named: str, directory: Path) -> Rules:
     path = directory / shown
     if not named and not path.is_file():
         return Rules()
-    layers, tree = Layers(_ROOT), read_toml(path, shown, required=True)
+    layers, tree = Layers(_ROOT), read_toml(path, shown)
     layers.add(tree, shown)
     inherited: dict[str, Any] = {path[1]: value for path, value in layers.values.items() if path[0] == DEFAULT}
     own: dict[str, dict[str, Any]] = {}

@@ -100,7 +100,7 @@ def add_sources(
     dotenv = _read_dotenv(directory)
     named = path or environ.get(CONFIG) or dotenv.get(CONFIG)
     shown = str(named or "config/agenthub.toml")
-    layers.add(read_toml(directory / shown, shown, required=bool(named)), shown)
+    layers.add(_read_toml(directory / shown, shown, required=bool(named)), shown)
     _add_variables(layers, dotenv, ".env")
     _add_variables(layers, environ, "environment")
     for key, value in overrides.items():
@@ -122,8 +122,7 @@ def _read_text(path: FilePath, shown: str, *, required: bool) -> str:
         raise ConfigError(f"{shown}: cannot be read: the file is not UTF-8 text") from None
 
 
-def read_toml(path: FilePath, shown: str, *, required: bool) -> dict[str, object]:
-    """The tables of a file, which errors call ``shown``; none where it need not be there. Raises ConfigError."""
+def _read_toml(path: FilePath, shown: str, *, required: bool) -> dict[str, object]:
     text = _read_text(path, shown, required=required)
     try:
         return tomllib.loads(text)
@@ -221,3 +220,8 @@ def _split_port(hostport: str) -> tuple[str, str]:
         return hostport, ""
     host, _, port = hostport.partition(":")
     return host, port
+
+
+def read_toml(path: FilePath, shown: str) -> dict[str, object]:
+    """The tables of a file that must be there, and is called ``shown``; raises ConfigError."""
+    return _read_toml(path, shown, required=True)
