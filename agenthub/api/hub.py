@@ -46,6 +46,11 @@ class Hub:
         clients = self.settings.clients.items()
         self.auto_enhanced = frozenset([name for name, client in clients if client.auto_enhance])
 
+    def take_over(self) -> None:
+        """Have what was kept of the hub before go by the settings of this one, which answers all new requests now."""
+        for backend in self.router.backends.values():
+            backend.slots.adapt(backend.settings)
+
 
 @attrs.define
 class Serving:
