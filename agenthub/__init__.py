@@ -36,6 +36,7 @@ from agenthub.canonical import (
     Usage,
     assemble,
 )
+from agenthub.enhancement.rules import Rule
 from agenthub.errors import (
     AgentHubError,
     BackendUnavailable,
@@ -108,6 +109,7 @@ __all__ = [
     "Request",
     "RequestError",
     "RequestTimeout",
+    "Rule",
     "Settings",
     "Source",
     "Started",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 
 import pluggy
 
 from agenthub.adapter import AdapterType
 from agenthub.canonical import Request
+from agenthub.enhancement.rules import Rule
 from agenthub.middleware import Backend, Dispatch, MiddlewareType, Outcome
 
 hookspec = pluggy.HookspecMarker("agenthub")
@@ -35,6 +36,17 @@ def agenthub_select_backend(request: Request, candidates: Sequence[Backend]) -> 
 
     Called at each dispatch with at least one candidate, best first, and where one is only explained; no I/O. If it
     raises, that dispatch is a 500.
+    """
+
+
+@hookspec(firstresult=True)
+def agenthub_enhance_prompt(prompt: str, rule: Rule, client: str) -> str | Awaitable[str] | None:
+    """Return the prompt of ``client`` put better, or what can be awaited for it; None leaves it to the next plugin.
+
+    Called for each prompt that ``rule`` does not skip, before any model is asked; if all return None, the rule's models
+    are. No I/O in here: what takes time is awaited, for no longer than the rule's ``timeout_s``. The same text says
+    that there is nothing to put better. If it raises, or gives no text, that is logged and the prompt stays as it is.
+    What it gives is not cached.
     """
 
 

@@ -68,7 +68,7 @@ class Described:
         responses = self.operation(method, path)["responses"]
         assert (str(status) in responses) is named
         response = self.resolve(responses[str(status) if named else "default"])
-        self._check_headers(response["headers"], answer)
+        self.check_headers(response["headers"], answer)
         if method == "HEAD" or "content" not in response:
             assert answer.body == b""
             return
@@ -77,7 +77,8 @@ class Described:
         for value in _values(content_type, answer):
             assert self.complaints(schema, value) == [], value
 
-    def _check_headers(self, described: Mapping[str, Any], answer: Answered) -> None:
+    def check_headers(self, described: Mapping[str, Any], answer: Answered) -> None:
+        """Assert that the answer's headers are among the ``described`` ones, and none is missing."""
         known = {name.lower(): self.resolve(header) for name, header in described.items()}
         sent = {name.lower(): value for name, value in answer.headers.items()}
         assert {name for name, header in known.items() if header.get("required")} <= sent.keys()

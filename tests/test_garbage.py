@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from agenthub.enhancement.rules import Rule, Rules
 from agenthub.middleware import Caller, Dispatch
+from agenthub.settings import EnhancementSettings
 from agenthub.standin import Standin, running
 from tests.hubs import RunningHub, running_hub, until
 
@@ -40,9 +42,9 @@ def unreachable(*kinds: type) -> list[Any]:
         gc.collect()
 
 
-async def ask(hub: RunningHub, path: str, **wishes: Any) -> None:
+async def ask(hub: RunningHub, path: str, headers: Any = None, **wishes: Any) -> None:
     for _ in range(MANY):
-        async with hub.http.post(hub.url + path, json=CHAT | wishes) as response:
+        async with hub.http.post(hub.url + path, json=CHAT | wishes, headers=headers) as response:
             assert response.status == 200
             await response.read()
 
@@ -59,4 +61,21 @@ async def test_a_request_is_freed_as_soon_as_it_is_over(path: str, wishes: dict[
                 wishes = {"temperature": 0}
             await ask(hub, path, stream=stream, **wishes)
             await until(lambda: len(hub.dispatches()) == 2 * MANY)
+            assert not unreachable(Dispatch, Caller)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+async def test_an_enhanced_request_too(stream: bool) -> None:
+    """Neither of its two dispatches, nor one at /hub/enhance."""
+    rules = EnhancementSettings(rules=Rules(Rule(model="standin")))
+    async with running(Standin(text="A better prompt.")) as upstream, running_hub(upstream, enhancement=rules) as hub:
+
+        async def ask_all() -> None:
+            await ask(hub, "/api/chat", {"X-Enhance": "true"}, stream=stream)
+            await ask(hub, "/hub/enhance", stream=stream, prompt="hi", bypass_cache=True)
+
+        await ask_all()
+        with no_collection():
+            await ask_all()
+            await until(lambda: len(hub.dispatches()) == 6 * MANY)
             assert not unreachable(Dispatch, Caller)

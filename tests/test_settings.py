@@ -343,9 +343,9 @@ TOML_ERRORS = [
     ("log = 1", "log: 1 is not allowed: use a table with the keys level, format, content"),
     ("plugins = []", "plugins: a list is not allowed: use a table with the keys disabled, on_error"),
     ("clients = []", "clients: a list is not allowed: use a table for each NAME with the keys api_mode, strict,"
-     " api_key, api_key_file, models, operations, requests_per_minute, max_concurrency"),
+     " api_key, api_key_file, models, operations, requests_per_minute, max_concurrency, auto_enhance"),
     ("clients.a = 'x'", "clients.a: a text is not allowed: use a table with the keys api_mode, strict,"
-     " api_key, api_key_file, models, operations, requests_per_minute, max_concurrency"),
+     " api_key, api_key_file, models, operations, requests_per_minute, max_concurrency, auto_enhance"),
     ("[backends.gpu]", f"backends.gpu.url: is missing: {A_URL}"),
     ("[backends.'a b']", 'backends."a b": this name is not allowed: use letters, digits, "_", "." and "-"'),
     ("[clients.'']", 'clients."": this name is not allowed: use a name that is not empty'),
@@ -373,7 +373,7 @@ TOML_ERRORS = [
     ("caching.where = 1", "caching.where: unknown key: use policy, ttl_s, max_bytes, replay, backend, url"),
     ("sources = {}", "sources: unknown key: use host, port, api_mode, middleware, default_backend, strict,"
      " sidecar, max_body_bytes, drain_s, workers, insecure, sse_ping_s, log, backends, models, clients, balancing,"
-     " retries, cors, protection, health, caching, circuit_breaker, plugins"),
+     " retries, cors, protection, health, caching, circuit_breaker, enhancement, plugins"),
 ]  # fmt: skip
 
 

@@ -9,12 +9,15 @@ from typing import TypeAlias
 import attrs
 from aiohttp import web
 
+from agenthub.api import enhancing
 from agenthub.api.bodies import body_length, read_body, stream_body
 from agenthub.api.described import Head
+from agenthub.api.hub import hub_of
 from agenthub.api.streaming import answer
 from agenthub.canonical import RelayRequest, Request
 from agenthub.dialects import Codec
 from agenthub.dialects.ollama import blobs, listing
+from agenthub.dialects.prompts import CHAT, GENERATE
 from agenthub.middleware import Caller
 
 Read: TypeAlias = Callable[[Head, bytes], tuple[Codec, Request]]
@@ -25,11 +28,13 @@ _LONGEST_BYTES, _MOST = 8192, 128
 class Asks:
     """The handler of such an endpoint. ``read`` gives what is asked, and how the answer is rendered.
 
-    One that ``uploads`` has its body passed on as it comes in; what is held of it at any time is a few buffers.
+    What ``has_prompt`` may have it put better. One that ``uploads`` has its body passed on as it comes in; what is held
+    of it at any time is a few buffers.
     """
 
     read: Read
     uploads: bool = False
+    has_prompt: bool = False
 
     async def __call__(self, http_request: web.Request, caller: Caller) -> web.StreamResponse:
         if self.uploads:
@@ -37,6 +42,8 @@ class Asks:
             request = with_upload(http_request, request, stream_body(http_request))
         else:
             codec, request = self.read(http_request, await read_body(http_request))
+            if self.has_prompt and enhancing.wants_enhancement(hub_of(http_request), http_request, caller):
+                request = await enhancing.enhance_in_line(http_request, caller, codec, request)
         return await answer(http_request, caller, codec, request)
 
 
@@ -57,7 +64,7 @@ def ask(codec: Codec) -> Asks:
     def read(head: Head, body: bytes) -> tuple[Codec, Request]:
         return codec, remembered(body) if len(body) <= _LONGEST_BYTES else codec.parse_request(body)
 
-    return Asks(read)
+    return Asks(read, has_prompt=codec.path in CHAT | GENERATE)
 
 
 def _read_show(head: Head, body: bytes) -> tuple[Codec, Request]:

@@ -10,7 +10,7 @@ from multidict import CIMultiDictProxy
 from agenthub.middleware import Caller
 
 _ID = re.compile(r"[\x21-\x7e]{1,128}")
-_TRUE = frozenset({"true", "1", "yes", "on"})
+TRUE = frozenset({"true", "1", "yes", "on"})
 
 
 def make_caller(headers: CIMultiDictProxy[str], dialect: str) -> Caller:
@@ -22,7 +22,7 @@ def make_caller(headers: CIMultiDictProxy[str], dialect: str) -> Caller:
         client=headers.get("X-Client-Name", "")[:128],
         dialect=dialect,
         api_mode=headers.get("X-AgentHub-Api-Mode", ""),
-        strict=headers.get("X-AgentHub-Strict", "").lower() in _TRUE,
+        strict=headers.get("X-AgentHub-Strict", "").lower() in TRUE,
         no_cache="no-cache" in directives,
         no_store="no-store" in directives,
     )

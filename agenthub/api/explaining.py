@@ -13,6 +13,7 @@ from agenthub.api.bodies import check_body, read_body
 from agenthub.api.context import dialect_of, make_caller
 from agenthub.api.described import Described, parse_description
 from agenthub.api.errors import failure_response, no_route, refuse_path
+from agenthub.api.explained_prompt import explain_prompt
 from agenthub.api.hub import Hub, hub_of
 from agenthub.api.streaming import with_authorization
 from agenthub.canonical import JSON
@@ -99,13 +100,15 @@ class Explained:
         hub, caller = self.hub, self.caller
         body = b"" if handler.uploads else described.body
         check_body(described.headers, len(body), hub.settings.max_body_bytes)
-        _, request = handler.read(described, body)
+        codec, request = handler.read(described, body)
         if handler.uploads:
             request = with_upload(described, request, described.stream())
         request = with_authorization(hub, described, caller, request)
         self.asked = {"operation": request.operation, "stream": request.wants_stream}
         case = await make_case(hub.dispatcher, request, caller)
-        self.sections = tell_case(case)
+        if handler.has_prompt and case.is_allowed:
+            self.sections["enhancement"] = await explain_prompt(hub, described, caller, codec.path, request)
+        self.sections |= tell_case(case)
         if case.error is not None:
             raise case.error
         self.answer = {"status": None, "by": "cache" if case.is_settled else "backend", "body": None}

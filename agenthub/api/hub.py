@@ -9,6 +9,7 @@ from aiohttp import web
 
 from agenthub.api.access import Access
 from agenthub.dispatch import Dispatcher
+from agenthub.enhancement.enhancer import Enhancer
 from agenthub.errors import HubStopping
 from agenthub.kept import Kept
 from agenthub.middleware import Caller
@@ -34,10 +35,16 @@ class Hub:
     access: Access = attrs.field(init=False)
     forwards_authorization: bool = attrs.field(init=False)
     """True where any backend is to see the client's own Authorization header."""
+    enhancer: Enhancer = attrs.field(init=False)
+    auto_enhanced: frozenset[str] = attrs.field(init=False)
+    """The clients whose prompts are put better unless they say no."""
 
     def __attrs_post_init__(self) -> None:
         self.access = Access.of(self.settings)
         self.forwards_authorization = any(backend.forward_authorization for backend in self.settings.backends.values())
+        self.enhancer = Enhancer(self.dispatcher, self.plugins, self.settings.enhancement.rules)
+        clients = self.settings.clients.items()
+        self.auto_enhanced = frozenset([name for name, client in clients if client.auto_enhance])
 
     def take_over(self) -> None:
         """Have what was kept of the hub before go by the settings of this one, which answers all new requests now."""

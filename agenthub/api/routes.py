@@ -11,7 +11,7 @@ import attrs
 from aiohttp import web
 
 from agenthub import __version__
-from agenthub.api import explaining, health, ollama, openai
+from agenthub.api import enhancing, explaining, health, ollama, openai
 from agenthub.api.asking import ask, ask_blob, show, upload_blob
 from agenthub.api.context import dialect_of, make_caller
 from agenthub.api.described import Described
@@ -66,6 +66,8 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", r"/v1/models/{id:[\s\S]+}", openai.model),
     ("GET", "/health", health.health),
     ("GET", "/ready", health.ready),
+    ("POST", "/hub/enhance", enhancing.enhance),
+    ("GET", "/hub/enhancement", enhancing.rules),
     ("GET", "/openapi.json", openapi),
     ("POST", "/hub/explain", explaining.explain),
     ("*", ANYWHERE, no_route),

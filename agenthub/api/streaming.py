@@ -42,11 +42,17 @@ async def answer(http_request: web.Request, caller: Caller, codec: Codec, reques
         await batches.aclose()
 
 
+def authorization_of(hub: Hub, head: Head, caller: Caller) -> str:
+    """Return what a backend is to see of the client's own, empty where none is to."""
+    if not hub.forwards_authorization or caller.shows_key:
+        return ""
+    return head.headers.get("Authorization", "")
+
+
 def with_authorization(hub: Hub, head: Head, caller: Caller, request: Request) -> Request:
     """Return the request with the client's own Authorization header, where a backend is to see that."""
-    if hub.forwards_authorization and not caller.shows_key and "Authorization" in head.headers:
-        return attrs.evolve(request, authorization=head.headers["Authorization"])
-    return request
+    authorization = authorization_of(hub, head, caller)
+    return attrs.evolve(request, authorization=authorization) if authorization else request
 
 
 async def _tell(batches: AsyncGenerator[Batch, None], error: Exception) -> None:

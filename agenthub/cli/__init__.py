@@ -16,6 +16,7 @@ COMMANDS = {
     "check": "Find out whether the hub would work, and what to do if not.",
     "explain": "Tell what the hub would do with a request, and why.",
     "plugins": "List the plugins and the middleware chain.",
+    "enhance": "Put a prompt better by the rules of the hub.",
     "models": "List the models of all backends, and the aliases.",
 }
 """Each command, its module's name and its line in ``agenthub --help``; in the order of a newcomer's interest."""

@@ -10,7 +10,7 @@ from rich.text import Text
 from agenthub.canonical import JSON
 from agenthub.dialects import jsontext
 
-_WIDTH = 12
+_WIDTH = 13
 
 
 def print_explanation(console: Console, told: Mapping[str, JSON]) -> None:
@@ -105,8 +105,13 @@ def _tell_upstream(upstream: JSON) -> Iterator[str]:
         yield f"and then: {upstream['open_end']}"
 
 
-def _tell_other(section: JSON) -> Iterator[str]:
-    yield _plain(section)
+def _tell_enhancement(enhancement: JSON) -> Iterator[str]:
+    if enhancement["why_not"] is not None:
+        yield f"none: {enhancement['why_not']}"
+        return
+    yield f"by the rule {enhancement['rule']} and {', '.join(enhancement['models'])}; {enhancement['about']}"
+    if enhancement["upstream"] is not None:
+        yield from _tell_upstream(enhancement["upstream"])
 
 
 def _plain(value: JSON) -> str:
@@ -118,10 +123,10 @@ _SECTIONS: Mapping[str, Callable[[JSON], Iterator[str]]] = {
     "answer": _tell_answer,
     "client": _tell_client,
     "model": _tell_model,
+    "enhancement": _tell_enhancement,
     "candidates": _tell_candidates,
     "api_mode": _tell_mode,
     "losses": _tell_losses,
-    "enhancement": _tell_other,
     "cache": _tell_cache,
     "upstream": _tell_upstream,
 }

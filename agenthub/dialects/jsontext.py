@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import attrs
 import orjson
@@ -128,7 +128,7 @@ def replace_top_level(data: bytes, key: str, value: Any) -> bytes:
     """
     text = data.decode("utf-8")
     replacement = dumps(value).decode("utf-8")
-    spans = [span for name, span in _members(text) if name.lower() == key]
+    spans = [span for name, span in members(text) if name.lower() == key]
     for start, end in reversed(spans):
         text = text[:start] + replacement + text[end:]
     return text.encode("utf-8")
@@ -137,24 +137,24 @@ def replace_top_level(data: bytes, key: str, value: Any) -> bytes:
 def get_top_level(data: bytes, key: str) -> bytes:
     """Return the text of the top-level ``key`` (any case, the last wins) of a JSON object, empty where it is absent."""
     text = data.decode("utf-8")
-    spans = [span for name, span in _members(text) if name.lower() == key]
+    spans = [span for name, span in members(text) if name.lower() == key]
     return text[slice(*spans[-1])].encode("utf-8") if spans else b""
 
 
 def set_top_level(data: bytes, key: str, value: Any) -> bytes:
     """Return the JSON object ``data`` with its top-level ``key`` set to ``value``, put last where it was absent."""
     text = data.decode("utf-8")
-    members = _members(text)
-    if any(name.lower() == key for name, _ in members):
+    found = members(text)
+    if any(name.lower() == key for name, _ in found):
         return replace_top_level(data, key, value)
-    position = members[-1][1][1] if members else text.index("{") + 1
-    member = ("," if members else "") + dumps({key: value}).decode("utf-8")[1:-1]
+    position = found[-1][1][1] if found else text.index("{") + 1
+    member = ("," if found else "") + dumps({key: value}).decode("utf-8")[1:-1]
     return (text[:position] + member + text[position:]).encode("utf-8")
 
 
 def top_level_names(data: bytes) -> list[str]:
     """Return the names of the members of a JSON object, in their order; raise ValueError if ``data`` is no object."""
-    return [name for name, _ in _members(data.decode("utf-8"))]
+    return [name for name, _ in members(data.decode("utf-8"))]
 
 
 def has_twins(data: bytes) -> bool:
@@ -175,19 +175,40 @@ def _see_twins(members: list[tuple[str, Any]]) -> None:
         raise _Twins
 
 
-def _members(text: str) -> list[tuple[str, tuple[int, int]]]:
-    position = _skip(text, 0)
+Span: TypeAlias = tuple[int, int]
+"""Where in a text a JSON value stands."""
+
+
+def members(text: str, start: int = 0) -> list[tuple[str, Span]]:
+    """Return the members of the JSON object at ``start``, in their order; raise ValueError if there is none."""
+    position = _skip(text, start)
     if text[position : position + 1] != "{":
         raise ValueError("not a JSON object")
-    members = []
+    found = []
     position = _skip(text, position + 1)
     while text[position : position + 1] == '"':
         name, position = _decode(_SPANS.raw_decode, text, position)
         position = _skip(text, _skip(text, position) + 1)  # past the colon
         end = _decode(_SPANS.raw_decode, text, position)[1]
-        members.append((name, (position, end)))
+        found.append((name, (position, end)))
         position = _skip(text, _skip(text, end) + 1)  # past the comma
-    return members
+    return found
+
+
+def items(text: str, start: int = 0) -> list[Span]:
+    """Return the items of the JSON list at ``start``, none where something else stands there."""
+    found: list[Span] = []
+    position = _skip(text, start)
+    if text[position : position + 1] != "[":
+        return found
+    position = _skip(text, position + 1)
+    while text[position : position + 1] not in ("]", ""):
+        end = _decode(_SPANS.raw_decode, text, position)[1]
+        found.append((position, end))
+        position = _skip(text, end)
+        if text[position : position + 1] == ",":
+            position = _skip(text, position + 1)
+    return found
 
 
 def _skip(text: str, position: int) -> int:

@@ -57,10 +57,14 @@ class Case:
         return refusal
 
 
-async def make_case(dispatcher: Dispatcher, request: Request, caller: Caller) -> Case:
-    """Return the case of a request, decided by the dispatcher itself. Whose turn it is stays as it was."""
+async def make_case(dispatcher: Dispatcher, request: Request, caller: Caller, *, enhancing: str = "") -> Case:
+    """Return the case of a request, decided by the dispatcher itself. Whose turn it is stays as it was.
+
+    ``enhancing`` is the rule where the request is the hub's own question about a prompt.
+    """
     beside = attrs.evolve(dispatcher, balancer=copy.copy(dispatcher.balancer), only_explains=True)
     dispatch = await beside.dispatch(request, caller)
+    dispatch.enhancing = enhancing
     case = Case(dispatcher, caller, request, dispatch, _route(beside, dispatch, request), _is_allowed(request, caller))
     case.in_line = tuple(dispatch.candidates)
     if dispatch.refusal is not None:

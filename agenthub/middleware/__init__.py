@@ -73,6 +73,10 @@ class Caller:
     rights: Rights = EVERYTHING
     shows_key: bool = False
     """True where its Authorization header holds a key of the hub's, which goes no further."""
+    is_counted: bool = False
+    """True once its minute is charged: what the hub asks on its behalf and its own request are one to its limit."""
+    enhanced: str = ""
+    """By which ``rule@version`` its prompt was put better, or why not; empty where nobody wanted that."""
 
 
 @attrs.define(eq=False)
@@ -108,6 +112,8 @@ class Dispatch:
     """What its events come to, where that is known already; nobody may change it."""
     status: int | None = None
     bytes_sent: int = 0
+    enhancing: str = ""
+    """The ``rule@version`` where the hub itself asks how to put a prompt: kept under it, whatever the policy."""
 
     def assign(self, backend: Backend) -> None:
         """Give it to another of the ``candidates``; raises AgentHubError where that one cannot take it."""

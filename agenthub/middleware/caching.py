@@ -54,7 +54,11 @@ class Caching:
             return "the request is refused"
         if dispatch.caller.no_store:
             return "Cache-Control: no-store"
-        return uncacheable(dispatch.request, self.settings.policy)
+        policy = self.settings.policy
+        if dispatch.enhancing and policy != "off":
+            # One good way to put a prompt is as good as another.
+            policy = "all"
+        return uncacheable(dispatch.request, policy)
 
     async def look(self, dispatch: Dispatch) -> tuple[str, str]:
         """Return the key of a dispatch that is not bypassed, and hit, shared or miss: what it would be just now.
@@ -164,6 +168,8 @@ def cache_key(dispatch: Dispatch) -> str:
         # The answer to a request that lost a part on its way is none to one that lost nothing, or something else.
         lost = [loss.field for loss in dispatch.losses if not loss.is_note and loss.field != "keep_alive"]
         scope = f"{scope} -{','.join(sorted(lost))}" if lost else scope
+    if dispatch.enhancing:
+        scope = f"{scope} {dispatch.enhancing}"
     return make_key(request, dispatch.upstream_model, scope)
 
 
@@ -177,11 +183,6 @@ def _alike(key: str, dispatch: Dispatch) -> Iterator[Hashable]:
     alike = (key, dispatch.api_mode, dispatch.caller.strict)
     yield (*alike, request.wants_stream, request.wants_usage)
     yield (*alike, True, True)
-
-
-def is_cacheable(request: Request, policy: str) -> bool:
-    """Say whether the answer to ``request`` may be stored and served again."""
-    return not uncacheable(request, policy)
 
 
 def uncacheable(request: Request, policy: str) -> str:

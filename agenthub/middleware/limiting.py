@@ -48,7 +48,7 @@ async def _limited(
         # A place first: a request that finds none has not used up any of its minute.
         if places and (ticket := await quotas.enter(name, places)) == REFUSED:
             raise RateLimited(f"client {name} may have at most {places} of its requests running", retry_after_s=_BUSY_S)
-        if client.requests_per_minute:
+        if client.requests_per_minute and not caller.is_counted:
             _admit(caller, await quotas.hit(name, client.requests_per_minute))
         async with aclosing(handler(dispatch)) as batches:
             async for batch in batches:
@@ -79,6 +79,7 @@ def _admit(caller: Caller, verdict: Verdict) -> None:
     if not verdict.is_allowed:
         text = f"client {caller.client} may send at most {verdict.limit} requests a minute"
         raise RateLimited(text, retry_after_s=max(verdict.reset_s, 1.0))
+    caller.is_counted = True
 
 
 def make_rate_headers(dialect: str, verdict: Verdict) -> dict[str, str]:

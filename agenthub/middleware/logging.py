@@ -156,6 +156,10 @@ def make_line(dispatch: Dispatch, outcome: Outcome) -> dict[str, Any]:
         fields["first_event_s"] = round(dispatch.first_event_at - dispatch.started_at, 6)
     if (usage := dispatch.usage) is not None:
         fields |= {"prompt_tokens": usage.prompt, "completion_tokens": usage.completion}
+    if caller.enhanced:
+        fields["enhanced"] = caller.enhanced
+    if dispatch.enhancing:
+        fields["enhancing"] = dispatch.enhancing
     if dispatch.losses:
         fields["dropped"] = field_names(dispatch.losses)
         if notes := [loss.reason for loss in dispatch.losses if loss.is_note]:

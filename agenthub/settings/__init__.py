@@ -14,6 +14,8 @@ from typing import cast
 import attrs
 from attrs import field, frozen
 
+from agenthub.enhancement.loading import load_rules
+from agenthub.settings.enhancement import EnhancementSettings
 from agenthub.settings.groups import (
     EMPTY,
     BackendSettings,
@@ -43,6 +45,7 @@ __all__ = [
     "CircuitBreakerSettings",
     "ClientSettings",
     "CorsSettings",
+    "EnhancementSettings",
     "HealthSettings",
     "LogSettings",
     "ModelSettings",
@@ -120,6 +123,7 @@ class Settings:
     circuit_breaker: CircuitBreakerSettings = field(
         factory=CircuitBreakerSettings, validator=Table(CircuitBreakerSettings)
     )
+    enhancement: EnhancementSettings = field(factory=EnhancementSettings, validator=Table(EnhancementSettings))
     plugins: PluginsSettings = field(factory=PluginsSettings, validator=Table(PluginsSettings))
     sources: Mapping[str, str] = field(default=EMPTY, eq=False, repr=False, kw_only=True)
 
@@ -151,9 +155,11 @@ def load(
     settings = cast(Settings, layers.build())
     _check_references(settings, layers)
     try:
-        settings = attrs.evolve(settings, clients=with_keys(dict(settings.clients), directory))
+        clients = with_keys(dict(settings.clients), directory)
+        enhancement = attrs.evolve(settings.enhancement, rules=load_rules(settings.enhancement.file, directory))
     except Wrong as wrong:
         raise layers.error(wrong) from None
+    settings = attrs.evolve(settings, clients=clients, enhancement=enhancement)
     return attrs.evolve(settings, sources=MappingProxyType(layers.named_sources()))
 
 

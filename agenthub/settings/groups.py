@@ -157,6 +157,9 @@ class ClientSettings:
     max_concurrency: int = field(
         default=0, validator=Whole("Most of its requests that run at once; more are 429. 0: no limit.")
     )
+    auto_enhance: bool = field(
+        default=False, validator=Flag("Put the prompts of its requests better by its rule, unless X-Enhance: false.")
+    )
 
 
 @frozen

@@ -220,3 +220,8 @@ def _split_port(hostport: str) -> tuple[str, str]:
         return hostport, ""
     host, _, port = hostport.partition(":")
     return host, port
+
+
+def read_toml(path: FilePath, shown: str) -> dict[str, object]:
+    """The tables of a file that must be there, and is called ``shown``; raises ConfigError."""
+    return _read_toml(path, shown, required=True)

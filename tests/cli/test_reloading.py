@@ -104,6 +104,33 @@ async def test_a_bad_file_changes_nothing(tmp_path: Path) -> None:
     assert (status, "Traceback" in err) == (0, False)
 
 
+async def test_rules_for_prompts_are_reloaded(tmp_path: Path) -> None:
+    """With the rest, or not at all: a bad file of rules changes nothing, neither there nor in the settings."""
+    config, rules = tmp_path / "hub.toml", tmp_path / "rules.toml"
+    put(rules, '[default]\nmodel = "standin"\nversion = 1\n[clients.ed]\nenabled = false\n')
+    async with running(Standin(text="A better prompt.")) as upstream:
+        head = f'[enhancement]\nfile = "{rules}"\n[backends.one]\nurl = "{upstream}"\n'
+        async with serving(config, head) as (hub, url, session):
+
+            async def enhance(client: str) -> tuple[bool, str]:
+                async with session.post(f"{url}/hub/enhance", json={"prompt": "a", "client": client}) as response:
+                    found = await response.json()
+                return found["was_enhanced"], f"{found['rule']}@{found['rule_version']}"
+
+            assert [await enhance("ed"), await enhance("me")] == [(False, "ed@1"), (True, "default@1")]
+            put(config, "strict = true\n" + head)
+            put(rules, "[default]\ntemperature = 9\n")
+            said = await reload(hub, "agenthub.reload_failed")
+            assert said["error"] == f"{rules}: default.temperature: 9 is not allowed: use a number from 0 to 2"
+            assert [await enhance("ed"), await enhance("me")] == [(False, "ed@1"), (True, "default@1")]
+            put(rules, '[default]\nmodel = "standin"\nversion = 2\n')
+            changes = ["strict", "enhancement.rules.default.version", "enhancement.rules.clients.ed"]
+            assert await reload(hub) == {"changed": changes}
+            assert [await enhance("ed"), await enhance("me")] == [(True, "default@2"), (True, "default@2")]
+            hub.signal(signal.SIGTERM)
+            assert (await hub.end())[0] == 0
+
+
 async def test_what_outlives_a_reload(tmp_path: Path) -> None:
     """Kept answers stay unless [caching] is changed; an open breaker stays open unless its backend's URL is changed."""
     config = tmp_path / "hub.toml"

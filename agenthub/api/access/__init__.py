@@ -10,7 +10,7 @@ from agenthub.api.access.clients import Clients
 from agenthub.api.access.hosts import is_loopback, is_ours
 from agenthub.api.access.pages import Pages, preflight_headers
 from agenthub.api.described import Head
-from agenthub.errors import ConfigError, Unauthorized
+from agenthub.errors import ConfigError, Forbidden, Unauthorized
 from agenthub.middleware import Caller
 from agenthub.rights import EVERYTHING
 from agenthub.settings import Settings
@@ -89,6 +89,13 @@ class Access:
         elif not is_open:
             self.clients.identify(headers, caller)
         return None
+
+    def speak_for(self, caller: Caller, client: str) -> None:
+        """Make the caller the client that its request names; raise Forbidden where a key says that it is another."""
+        if not self.clients.keys:
+            caller.client, caller.rights = client, self.clients.rights.get(client, EVERYTHING)
+        elif client != caller.client:
+            raise Forbidden(f"the API key is that of client {caller.client}", param="client")
 
 
 def _log_refusal(http_request: web.Request, caller: Caller, status: int, **why: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from agenthub.api.context import dialect_of
 from agenthub.api.openapi import (
     embeddings,
+    enhancing,
     errors,
     explaining,
     managing,
@@ -31,7 +32,7 @@ from agenthub.api.openapi.headers import (
 from agenthub.api.openapi.operation import Operation
 from agenthub.api.openapi.schema import Schema
 
-_DESCRIBED = (ollama_text, openai_chat, openai_text, embeddings, models, managing, watching, explaining)
+_DESCRIBED = (ollama_text, openai_chat, openai_text, embeddings, models, managing, enhancing, explaining, watching)
 
 OPERATIONS: Mapping[tuple[str, str], Operation] = {
     route: operation for module in _DESCRIBED for route, operation in module.OPERATIONS.items()
@@ -104,7 +105,7 @@ def _render(operation: Operation, dialect: str) -> dict[str, Any]:
         "operationId": operation.id,
         "summary": operation.summary,
         "tags": [operation.tag],
-        "parameters": path + parameter_refs(operation.asks),
+        "parameters": path + parameter_refs(operation.asks, operation.hears),
         "responses": _answers(operation, dialect)
         | errors.error_refs(dialect, {*statuses, *guarded}, any_other=bool(statuses)),
     }
@@ -122,7 +123,8 @@ def _render(operation: Operation, dialect: str) -> dict[str, Any]:
 
 
 def _answers(operation: Operation, dialect: str) -> dict[str, Any]:
-    headers = header_refs((*TELLING, *RATES[dialect]) if operation.asks else ("X-Request-Id",))
+    told = (*TELLING, *RATES[dialect]) if operation.asks else ("X-Request-Id",)
+    headers = header_refs((*told, *operation.tells))
     return {
         str(status): {
             "description": answer.about,

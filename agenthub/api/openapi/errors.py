@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from agenthub.api.openapi.headers import RATES, header_refs
+from agenthub.api.openapi.headers import ENHANCED, RATES, header_refs
 from agenthub.api.openapi.schema import Schema, given, or_null, ref, text
 
 _SHAPES: Mapping[str, str] = {"ollama": "OllamaError", "openai": "OpenAIError"}
@@ -86,6 +86,6 @@ def _response(dialect: str, status: str, about: str) -> dict[str, Any]:
     }
     return {
         "description": about,
-        "headers": header_refs(headers.get(status, ("X-Request-Id",))),
+        "headers": header_refs((*headers.get(status, ("X-Request-Id",)), *ENHANCED)),
         "content": {"application/json": {"schema": ref(_SHAPES[dialect])}},
     }

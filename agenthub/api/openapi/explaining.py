@@ -90,6 +90,18 @@ SCHEMAS: Mapping[str, Schema] = {
         {"field": text(), "fate": choice("dropped", "rejected", "noted"), "reason": text()},
         {},
     ),
+    "ExplainedEnhancement": given(
+        {
+            "is_wanted": flag("X-Enhance or the client's settings ask for it."),
+            "rule": text(examples=["vscode@1"]),
+            "models": array(text(), "Those that would be asked, one after the other."),
+            "why_not": or_null(text("Why the prompt stays as it is, where that is known.")),
+            "cache": or_null(text("What the cache has of the rewritten prompt.")),
+            "upstream": or_null(ref("ExplainedUpstream")),
+            "about": or_null(text()),
+        },
+        {},
+    ),
     "ExplainedCache": given(
         {
             "is_cacheable": flag(),
@@ -133,6 +145,7 @@ SCHEMAS: Mapping[str, Schema] = {
             "candidates": or_null(array(ref("ExplainedCandidate"))),
             "api_mode": or_null(ref("ExplainedMode")),
             "losses": or_null({"type": "object", "additionalProperties": or_null(array(ref("ExplainedLoss")))}),
+            "enhancement": or_null(ref("ExplainedEnhancement")),
             "cache": or_null(ref("ExplainedCache")),
             "upstream": or_null(ref("ExplainedUpstream")),
         },

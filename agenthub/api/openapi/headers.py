@@ -25,6 +25,14 @@ _WISHES: Mapping[str, Schema] = {
     ),
 }
 
+_ENHANCE: Mapping[str, Schema] = {
+    "X-Enhance": text(
+        "`true` has the prompt put better before it is used, `false` leaves it as it is for a client with "
+        "`auto_enhance` in the settings.",
+        examples=["true"],
+    ),
+}
+
 _TOLD: Mapping[str, Schema] = {
     "X-AgentHub-Backend": text("The backend that answered, or whose answer was kept."),
     "X-AgentHub-Api-Mode": text("The kind of the adapter that it was asked through."),
@@ -59,6 +67,11 @@ RESPONSE_HEADERS: Mapping[str, Any] = {
     "X-AgentHub-Dropped": {
         "schema": text("The fields, separated by commas, that the backend's API had no place for and did not get."),
     },
+    "X-AgentHub-Enhanced": {
+        "schema": text(
+            "By which `rule@version` the prompt was put better, or `no: ` and why not.", examples=["chat@1"]
+        ),
+    },
     "Retry-After": {"schema": text("Seconds until it is worth asking again; an upstream may also name a date.")},
     "WWW-Authenticate": {"required": True, "schema": choice("Bearer", about="How a key is shown.")},
     **{name: {"schema": schema} for rates in RATES.values() for name, schema in rates.items()},
@@ -81,10 +94,14 @@ TELLING = ("X-Request-Id", *_TOLD, "X-AgentHub-Dropped")
 """What an answer that was dispatched carries; any other has an X-Request-Id only."""
 
 
+ENHANCES, ENHANCED = ("X-Enhance",), ("X-AgentHub-Enhanced",)
+"""What a request with a prompt may carry, and the answer then."""
+
+
 def make_parameters(api_modes: Sequence[str]) -> dict[str, Any]:
     """Return the header parameters of the document's components; ``api_modes`` are the adapters installed."""
     mode = choice(*api_modes, about="The adapter to ask through, before whatever the settings say.")
-    schemas = {**REQUEST_ID, **_WISHES, "X-AgentHub-Api-Mode": mode}
+    schemas = {**REQUEST_ID, **_WISHES, **_ENHANCE, "X-AgentHub-Api-Mode": mode}
     return {name: {"name": name, "in": "header", "schema": schema} for name, schema in schemas.items()}
 
 
@@ -93,7 +110,7 @@ def header_refs(names: Sequence[str]) -> dict[str, Any]:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
-def parameter_refs(asks: bool) -> list[Any]:
-    """Return the header parameters of an operation; one that is not dispatched takes an id only."""
-    names = [*REQUEST_ID, *(_WISHES if asks else ()), *(("X-AgentHub-Api-Mode",) if asks else ())]
+def parameter_refs(asks: bool, hears: Sequence[str] = ()) -> list[Any]:
+    """Return the header parameters of an operation; one that is not dispatched takes an id, and what it ``hears``."""
+    names = [*REQUEST_ID, *(_WISHES if asks else ()), *(("X-AgentHub-Api-Mode",) if asks else ()), *hears]
     return [{"$ref": f"#/components/parameters/{name}"} for name in names]

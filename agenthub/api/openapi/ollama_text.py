@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from agenthub.api.openapi.headers import ENHANCED, ENHANCES
 from agenthub.api.openapi.operation import Answer, Operation
 from agenthub.api.openapi.options import FORMAT, KEEP_ALIVE, MODEL, STREAM_BY_DEFAULT, THINK, TOOLS
 from agenthub.api.openapi.schema import Schema, anything, array, either, flag, given, integer, ref, taken, text
@@ -132,6 +133,8 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         example={"model": "llama3.2", "messages": [{"role": "user", "content": "Hello"}], "stream": False},
         answers=_answers("OllamaChat"),
         asks=True,
+        hears=ENHANCES,
+        tells=ENHANCED,
     ),
     ("POST", "/api/generate"): Operation(
         id="generate",
@@ -141,5 +144,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         example={"model": "llama3.2", "prompt": "Hello", "stream": False},
         answers=_answers("OllamaGenerate"),
         asks=True,
+        hears=ENHANCES,
+        tells=ENHANCED,
     ),
 }

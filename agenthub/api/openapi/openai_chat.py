@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from agenthub.api.openapi.headers import ENHANCED, ENHANCES
 from agenthub.api.openapi.openai_text import REASON, SHARED, TAIL, answers, head
 from agenthub.api.openapi.operation import Operation
 from agenthub.api.openapi.options import MODEL, TOOLS
@@ -186,5 +187,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         example={"model": "llama3.2", "messages": [{"role": "user", "content": "Hello"}]},
         answers=answers("ChatCompletion", "ChatCompletionChunk"),
         asks=True,
+        hears=ENHANCES,
+        tells=ENHANCED,
     ),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from agenthub.api.openapi.headers import ENHANCED, ENHANCES
 from agenthub.api.openapi.operation import Answer, Operation
 from agenthub.api.openapi.options import FORMAT, KEEP_ALIVE, MODEL, STREAM_ON_WISH, THINK
 from agenthub.api.openapi.schema import (
@@ -112,5 +113,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         example={"model": "llama3.2", "prompt": "Hello"},
         answers=answers("Completion", "Completion"),
         asks=True,
+        hears=ENHANCES,
+        tells=ENHANCED,
     ),
 }

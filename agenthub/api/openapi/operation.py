@@ -16,7 +16,8 @@ class Operation:
     ``answers`` are the good answers by status; one without content is described all the same. ``takes`` is the body,
     ``example`` one that works where its model does. ``asks`` marks what goes through the dispatcher: it takes the hub's
     request headers, answers with its response headers and fails as an upstream can. ``fails`` are further statuses of
-    errors in the dialect's shape. One that ``is_open`` answers whoever asks, without a key.
+    errors in the dialect's shape. ``hears`` are further
+    headers of requests, ``tells`` of answers. One that ``is_open`` answers whoever asks, without a key.
     """
 
     id: str
@@ -30,6 +31,8 @@ class Operation:
     path: Mapping[str, Schema] = attrs.field(factory=dict)
     asks: bool = False
     fails: tuple[int, ...] = ()
+    hears: tuple[str, ...] = ()
+    tells: tuple[str, ...] = ()
     is_open: bool = False
 
 

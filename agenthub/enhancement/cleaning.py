@@ -1,0 +1,119 @@
+"""Takes off an answer what is not the prompt: thoughts, words before it, a fence or quotes around all of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+_THOUGHTS = re.compile(r"<(think|thinking|reasoning)>.*?(?:</\1>|\Z)", re.IGNORECASE | re.DOTALL)
+_THOUGHTS_END = re.compile(r".*?</(?:think|thinking|reasoning)>", re.IGNORECASE | re.DOTALL)
+_BETTER = (
+    r"(?:improved|enhanced|rewritten|re-written|revised|refined|rephrased|reworded|reformulated|clearer|clarified|polished|"
+    r"optimi[sz]ed|updated|better|final|more\s+specific)"
+)
+_THING = r"(?:prompt|version|question|request|query|instructions?)"
+_PREAMBLE = re.compile(
+    r"(?:(?:sure|certainly|of\s+course|okay|ok|absolutely|yes)\b[^\n:.!]{0,40}[.!,:]?\s+)?"
+    r"[#*_>\s]*"
+    rf"(?:here(?:['\u2019]s|\s+is|\s+are)\b[^\n:]{{0,60}}?\b(?:{_BETTER}\b|prompt\b)[^\n:]{{0,60}}"
+    rf"|(?:the\s+|your\s+|my\s+)?{_BETTER}\s+(?:\w+\s+)??{_THING}(?:\s+of\s+(?:the|your|my)\s+(?:\w+\s+)?{_THING})?)"
+    r"[*_]*\s*:[*_]*\s*",
+    re.IGNORECASE,
+)
+_FENCE = re.compile(r"(`{3,}|~{3,})[^\n`]*")
+_QUOTES = {'"': '"', "“": "”", "„": "“", "«": "»", "\u2018": "\u2019", "'": "'"}
+_OPENERS = (*_QUOTES, "`", "~", "<")
+_LONGEST_HEAD = 320
+_FIRST_WORDS = re.compile(
+    rf"[#*_>\s]*(?:sure|certainly|of|okay|ok|absolutely|yes|here\S*|the|your|my|more|{_BETTER})\b", re.IGNORECASE
+)
+
+
+def clean(text: str, original: str) -> str:
+    """Return the prompt that an answer holds; what the ``original`` prompt had itself stays."""
+    return _peeled(text, original, (_without_thoughts, _without_preamble, _without_fence, _without_quotes))
+
+
+def _peeled(text: str, original: str, peels: tuple[Callable[[str], str], ...]) -> str:
+    original = original.strip()
+    peels = tuple([peel for peel in peels if peel(original) == original])
+    before, text = None, text.strip()
+    while text != before:
+        before = text
+        for peel in peels:
+            text = peel(text).strip()
+    return text
+
+
+def _without_thoughts(text: str) -> str:
+    if found := _THOUGHTS.match(text):
+        return text[found.end() :]
+    # Some templates open the thoughts themselves, so that the answer only closes them.
+    return text[found.end() :] if (found := _THOUGHTS_END.match(text)) else text
+
+
+def _without_preamble(text: str) -> str:
+    found = _PREAMBLE.match(text)
+    return text[found.end() :] if found is not None and found.end() < len(text) else text
+
+
+def _without_fence(text: str) -> str:
+    first, *lines = text.split("\n")
+    found = _FENCE.fullmatch(first.rstrip())
+    if found is None or not lines:
+        return text
+    depth, mark = 1, found[1]
+    for number, line in enumerate(map(str.strip, lines), 1):
+        if line == mark:
+            depth -= 1
+        elif line.startswith(mark) and _FENCE.fullmatch(line):
+            depth += 1
+        if not depth:
+            # A fence that ends earlier is a part of the prompt.
+            return "\n".join(lines[:-1]) if number == len(lines) else text
+    return text
+
+
+def _without_quotes(text: str) -> str:
+    if len(text) < 2 or _QUOTES.get(text[0]) != text[-1]:
+        return text
+    inside = text[1:-1]
+    return text if text[0] in inside or text[-1] in inside else inside
+
+
+class Settling:
+    """Answers as they come: tells the part of each that no later piece can take off again.
+
+    ``given`` is what was told so far; it begins the cleaned answer, but where that closes thoughts it never opened.
+    """
+
+    def __init__(self, original: str) -> None:
+        self._original = original
+        self._text = self.given = ""
+        self._start: int | None = None
+
+    def feed(self, piece: str) -> str:
+        """Return what can be told after one more piece."""
+        self._text += piece
+        if self._start is None:
+            self._start = self._find_start()
+        return "" if self._start is None else self._tell(self._text[self._start :].rstrip())
+
+    def close(self) -> str:
+        """Return what is left to tell of the whole answer."""
+        whole = clean(self._text, self._original)
+        return self._tell(whole) if whole.startswith(self.given) else ""
+
+    def _tell(self, text: str) -> str:
+        told, self.given = text[len(self.given) :], text
+        return told
+
+    def _find_start(self) -> int | None:
+        """Return where the prompt begins, None as long as that may change."""
+        head = _peeled(self._text, self._original, (_without_thoughts, _without_preamble))
+        first, _, rest = head.partition(" ")
+        if not rest or first.startswith(_OPENERS):
+            return None
+        if len(head) < _LONGEST_HEAD and _FIRST_WORDS.match(head):
+            return None
+        return len(self._text.rstrip()) - len(head)

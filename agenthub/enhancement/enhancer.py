@@ -1,0 +1,153 @@
+"""The enhancer: puts a prompt better by its rule, or says why it stays as it is."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Callable
+
+import attrs
+import structlog
+
+from agenthub.dispatch import Dispatcher
+from agenthub.enhancement.asking import Question, Rewritten, Tell, Unfit, ask_model
+from agenthub.enhancement.result import Enhancement
+from agenthub.enhancement.rules import Rules
+from agenthub.errors import AgentHubError, DispatchError, Forbidden, RateLimited
+from agenthub.middleware import Caller
+from agenthub.plugins import Plugins
+
+_HOOK = "agenthub_enhance_prompt"
+_log = structlog.get_logger("agenthub")
+
+
+@attrs.define
+class Enhancer:
+    """Asks the plugins, then the models of the rule, by the hub's own dispatcher. ``clock`` gives monotonic seconds."""
+
+    dispatcher: Dispatcher
+    plugins: Plugins
+    rules: Rules
+    clock: Callable[[], float] = time.monotonic
+
+    async def enhance(
+        self,
+        prompt: str,
+        caller: Caller,
+        *,
+        model: str = "",
+        instead: str = "",
+        authorization: str = "",
+        tell: Tell | None = None,
+    ) -> Enhancement:
+        """Return what became of a prompt; raises only what ``tell`` raises.
+
+        ``caller`` is for the questions to models alone. ``model`` is asked and no other; ``instead`` where the rule
+        names none. With ``tell`` each piece of the answer is told as soon as it is settled.
+        """
+        rule, started_at = self.rules.of(caller.client), self.clock()
+        found = Enhancement(original=prompt, enhanced=prompt, rule=rule)
+        if reason := rule.reason_to_skip(prompt):
+            return attrs.evolve(found, error=reason)
+        models = (model,) if model else rule.models(instead)
+        run = _Run(self, Question(prompt, rule, caller, authorization), models, tell)
+        try:
+            async with asyncio.timeout(rule.timeout_s or None):
+                found = _enhanced(found, await run.rewrite())
+        except AgentHubError as error:
+            found = attrs.evolve(found, error=run.explain(error), failure=run.failure or error)
+        except TimeoutError:
+            late = DispatchError(f"no answer within {rule.timeout_s:g} s")
+            found = attrs.evolve(found, error=run.explain(late), failure=late)
+        except Exception as error:
+            if error is run.untold:
+                raise
+            _log.error("agenthub.enhancement_crashed", request_id=caller.request_id, exc_info=error)
+            found = attrs.evolve(found, error="internal error")
+        return attrs.evolve(found, elapsed_s=self.clock() - started_at)
+
+
+def _enhanced(found: Enhancement, made: Rewritten) -> Enhancement:
+    facts = attrs.evolve(found, model=made.model, is_cached=made.is_cached, usage=made.usage)
+    if made.text == found.original.strip():
+        return attrs.evolve(facts, error="there is nothing to put better")
+    return attrs.evolve(facts, enhanced=made.text)
+
+
+@attrs.define
+class _Run:
+    """One prompt on its way through plugins and models; ``failures`` are those of the models that were asked."""
+
+    enhancer: Enhancer
+    question: Question
+    models: tuple[str, ...]
+    tell: Tell | None
+    failures: list[tuple[str, AgentHubError]] = attrs.field(factory=list)
+    has_told: bool = False
+    untold: Exception | None = None
+    """What ``tell`` raised: whoever asked cannot be told any more."""
+
+    async def rewrite(self) -> Rewritten:
+        """Return what was made of the prompt; raises AgentHubError."""
+        if (text := await self._ask_plugins()) is not None:
+            return Rewritten(text)
+        if not self.models:
+            raise DispatchError(f"the rule {self.question.rule.name} names no model")
+        for model in self.models:
+            try:
+                return await self._ask(model)
+            except AgentHubError as error:
+                self.failures.append((model, error))
+                if self.has_told or isinstance(error, RateLimited):
+                    break
+        raise self.failures[-1][1]
+
+    def explain(self, error: AgentHubError) -> str:
+        """Return why it failed, with what became of each model where several were asked."""
+        if not self.failures or (len(self.failures) == 1 and error is self.failures[0][1]):
+            return str(error)
+        told = [f"{model}: {failure}" for model, failure in self.failures]
+        return "; ".join(told if error is self.failures[-1][1] else [*told, str(error)])
+
+    @property
+    def failure(self) -> AgentHubError | None:
+        """The first failure, where all are of one kind: the client may use none of the models."""
+        found = [failure for _, failure in self.failures]
+        return found[0] if found and all(isinstance(failure, Forbidden) for failure in found) else None
+
+    async def _ask(self, model: str) -> Rewritten:
+        tell, dispatcher = self._tell if self.tell is not None else None, self.enhancer.dispatcher
+        try:
+            return await ask_model(dispatcher, self.question, model, tell)
+        except Unfit as error:
+            if not error.is_kept or self.has_told:
+                raise
+        # It may be better now, and takes the place of the kept one.
+        caller = attrs.evolve(self.question.caller, no_cache=True)
+        return await ask_model(dispatcher, attrs.evolve(self.question, caller=caller), model, tell)
+
+    async def _tell(self, text: str) -> None:
+        assert self.tell is not None
+        self.has_told = True
+        try:
+            await self.tell(text)
+        except Exception as error:
+            self.untold = error
+            raise
+
+    async def _ask_plugins(self) -> str | None:
+        question = self.question
+        try:
+            call = getattr(self.enhancer.plugins.manager.hook, _HOOK)
+            made = call(prompt=question.prompt, rule=question.rule, client=question.caller.client)
+            text = await made if inspect.isawaitable(made) else made
+        except AgentHubError:
+            raise
+        except Exception as error:
+            _log.error("agenthub.hook_failed", hook=_HOOK, error=repr(error))
+            raise DispatchError("a plugin that enhances prompts failed") from error
+        if text is not None and not (isinstance(text, str) and text.strip()):
+            _log.error("agenthub.hook_failed", hook=_HOOK, error=f"no text but a {type(text).__name__}")
+            raise DispatchError("a plugin that enhances prompts gave no text")
+        return text
