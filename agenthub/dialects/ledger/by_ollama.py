@@ -43,8 +43,10 @@ _PASSED_OVER = (
     Row("modalities", DROPPED, "", (CHAT,), When('not ["text"]', lambda value: value != ["text"])),
     Row("service_tier", DROPPED, "", (CHAT,), When("asks", lambda value: value not in ("auto", "default"))),
     *(Row(field, DROPPED, "", EVERY, _NOT_EMPTY) for field in ("logit_bias", "store", "echo", "metadata", "options")),
+    *(Row(field, DROPPED, "", TEXT) for field in ("num_ctx", "think", "format")),
+    Row("max_completion_tokens", DROPPED, "", (CHAT,)),
+    *(Row(field, DROPPED) for field in ("keep_alive", "user")),
 )
 
 BY_OLLAMA = Table((*_READ, *_PASSED_OVER))
-"""The fields that it reads, and those whose value may ask for nothing; any other is passed over, max_completion_tokens
-and num_ctx as well."""
+"""The fields that it reads, and of the others those that are seen most, or whose value may ask for nothing."""
