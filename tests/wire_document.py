@@ -17,8 +17,8 @@ This page is generated from the loss ledger (`agenthub/dialects/ledger/`), which
 
 There are four lanes. Where the client's dialect is the upstream's (Ollama's clients through the `native` adapter,
 OpenAI's through the `openai` adapter) every field, known or not, goes through byte for byte; only an aliased `model` is
-rewritten. The first two tables below are for the lanes that cross, the last for what an Ollama passes over in silence of
-what reaches it byte for byte. In them a field is
+rewritten. The first two tables below are for the lanes that cross, the last for what an Ollama passes over in
+silence of what reaches it byte for byte. In them a field is
 
 * **carried**: it goes upstream, maybe under another name;
 * **emulated**: the hub does it itself;
