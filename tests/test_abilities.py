@@ -34,8 +34,12 @@ SEEING = {
         }
     ],
 }
-MODELS = (Model("plain", ("completion",)), Model("able", ("completion", "tools", "vision", "thinking", "insert")))
-MODELS = (*MODELS, Model("blind", ("completion", "tools", "thinking")), Model("embed", ("embedding",)))
+MODELS = (
+    Model("plain", ("completion",)),
+    Model("able", ("completion", "tools", "vision", "thinking", "insert")),
+    Model("blind", ("completion", "tools", "thinking")),
+    Model("embed", ("embedding",)),
+)
 
 
 @asynccontextmanager
@@ -99,8 +103,9 @@ async def test_what_a_model_can_do_is_not_refused(lane: tuple[str, str]) -> None
         await learn(hub, "plain", "able", "embed")
         whole = {"model": "able", "messages": SEEING[dialect], "stream": False, "tools": [TOOL]}
         assert (await hub.post(PATHS[dialect], whole)).status == 200
-        off = {"think": False} if dialect == "ollama" else {"reasoning_effort": "none"}
-        for fields in (off, {"tools": []}, {"tools": None}):
+        off: dict[str, Any] = {"think": False} if dialect == "ollama" else {"reasoning_effort": "none"}
+        nothing: list[dict[str, Any]] = [off, {"tools": []}, {"tools": None}]
+        for fields in nothing:
             body = {"model": "plain", "messages": HI, "stream": False} | fields
             assert (await hub.post(PATHS[dialect], body)).status == 200, fields
         assert (await hub.post("/api/chat", {"model": "plain", "keep_alive": 0})).json()["done_reason"] == "unload"

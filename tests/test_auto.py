@@ -90,12 +90,8 @@ NAMES = [f"{path}-{'-'.join(fields) or 'plain'}-{place}" for place, (path, field
 
 
 def body_of(path: str, fields: dict[str, Any]) -> dict[str, Any]:
-    asked: dict[str, Any] = {"messages": HI} if "chat" in path else {"prompt": "hi"}
-    return (
-        {"model": "m", "stream": False} | asked | fields
-        if "embed" not in path
-        else {"model": "m", "input": "hi"} | fields
-    )
+    asked: dict[str, Any] = {"messages": HI, "stream": False} if "chat" in path else {"prompt": "hi", "stream": False}
+    return {"model": "m"} | ({"input": "hi"} if "embed" in path else asked) | fields
 
 
 @pytest.mark.parametrize(("path", "fields", "mode", "dropped", "elsewhere"), TABLE, ids=NAMES)
