@@ -179,7 +179,8 @@ def test_fields_at_the_top_do_what_the_ledger_says() -> None:
         (CHAT, {"temperature": 1, "max_tokens": 9, "tools": [STRICT], "reasoning_effort": "low"}, []),
         (CHAT, {"n": 1, "logit_bias": {}, "tool_choice": "auto", "parallel_tool_calls": True, "store": False}, []),
         (CHAT, {"modalities": ["text"], "service_tier": "auto", "user": None, "Max_Tokens": 9}, []),
-        (CHAT, {"n": 2, "logit_bias": {"5": 1}, "tool_choice": "none"}, ["n", "logit_bias", "tool_choice"]),
+        (CHAT, {"n": 2, "logit_bias": {"5": 1}, "tool_choice": "none"}, ["n", "logit_bias"]),
+        (CHAT, {"tools": [STRICT], "tool_choice": "none"}, ["tool_choice"]),
         (CHAT, {"parallel_tool_calls": False, "store": True, "new": 0}, ["parallel_tool_calls", "store", "new"]),
         (
             CHAT,
