@@ -15,7 +15,7 @@ from agenthub.cli.opening import open_hub
 from agenthub.errors import AgentHubError, UnknownModel
 from agenthub.middleware import Backend
 from agenthub.middleware.cache_key import model_key
-from agenthub.modes import AUTO
+from agenthub.modes import AUTO, preferred
 from agenthub.probing import probe
 from agenthub.settings import Settings
 from agenthub.shared import Shared
@@ -77,8 +77,10 @@ async def _examine_backend(hub: Hub, backend: Backend, listed: Listed) -> Findin
         why = str(error) or "no answer in time"
         return Finding(False, f"backend {backend.name}: {url} answers, but does not list its models: {why}")
     listed[backend.name] = names
-    shown = " and ".join(sorted(backend.answers)) if hub.router.wished_mode(backend) == AUTO else mode
-    text = f"backend {backend.name}: {url} answers through the {shown} API"
+    shown = f"{mode} API"
+    if hub.router.wished_mode(backend) == AUTO:
+        shown = f"{' and '.join(preferred(backend.answers))} API (auto)"
+    text = f"backend {backend.name}: {url} answers through the {shown}"
     if names:
         return Finding(True, f"{text} with {_count(names)}: {_some(names)}")
     return Finding(True, f"{text}, but has no model yet", [f"Get one: {_pull(url, 'llama3.2')}"])
