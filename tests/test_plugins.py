@@ -225,7 +225,7 @@ async def test_a_plugin_may_choose_the_backend(monkeypatch: pytest.MonkeyPatch) 
 def test_every_hook_is_documented() -> None:
     """Each says when it is called and what happens if it raises."""
     hooks = [value for name, value in vars(hookspecs).items() if name.startswith("agenthub_")]
-    assert len(hooks) == 6
+    assert len(hooks) == 7
     for hook in hooks:
         assert "raises" in (hook.__doc__ or ""), hook.__name__
 
