@@ -32,27 +32,28 @@ async def test_it_tells_in_words(body: str) -> None:
     lines = result.stdout.splitlines()
     host = url.removeprefix("http://")
     assert lines == [
-        "request     POST /v1/chat/completions (chat, openai dialect, whole)",
-        "answer      the backend's",
-        "client      not known",
-        "model       gpt -> standin: alias gpt stands for standin; listed by a",
-        "candidates  1. a (would be asked)",
-        "               + lists standin",
-        "                 breaker closed, 0 failures; 0 running, 0 waiting",
-        "api mode    native; said by default",
-        "losses      native: user dropped",
-        "            openai: nothing",
-        lines[10],
-        f"upstream    POST {url}/api/chat  to a",
-        f"               Host: {host}",
-        "               User-Agent: agenthub",
-        "               Accept-Encoding: identity",
-        "               Content-Type: application/json",
-        "               Accept: */*",
-        f"               Content-Length: {len(SENT)}",
-        f"               {SENT}",
+        "request      POST /v1/chat/completions (chat, openai dialect, whole)",
+        "answer       the backend's",
+        "client       not known",
+        "model        gpt -> standin: alias gpt stands for standin; listed by a",
+        "enhancement  none: neither X-Enhance: true nor auto_enhance of the client asks for it",
+        "candidates   1. a (would be asked)",
+        "                + lists standin",
+        "                  breaker closed, 0 failures; 0 running, 0 waiting",
+        "api mode     native; said by default",
+        "losses       native: user dropped",
+        "             openai: nothing",
+        lines[11],
+        f"upstream     POST {url}/api/chat  to a",
+        f"                Host: {host}",
+        "                User-Agent: agenthub",
+        "                Accept-Encoding: identity",
+        "                Content-Type: application/json",
+        "                Accept: */*",
+        f"                Content-Length: {len(SENT)}",
+        f"                {SENT}",
     ]
-    assert lines[10].startswith("cache       bypass: caching.policy is deterministic")
+    assert lines[11].startswith("cache        bypass: caching.policy is deterministic")
     assert (result.exit_code, result.stderr) == (0, "")
     assert not [one for one in standin.requests if one.method == "POST"]
 
@@ -76,8 +77,8 @@ async def test_in_the_name_of_a_client(body: str) -> None:
         settings = ("--set", f"backends.a.url={url}", "--set", "clients.me.api_key=sk-00000000", "--file", body)
         nobody, me = await invoke("explain", *settings), await invoke("explain", *settings, "--client", "me")
         stranger = await invoke("explain", *settings, "--client", "you")
-    assert "answer      401 by the hub itself: an API key is needed" in nobody.stdout
-    assert "client      me, known by key of who asks" in me.stdout
+    assert "answer       401 by the hub itself: an API key is needed" in nobody.stdout
+    assert "client       me, known by key of who asks" in me.stdout
     assert (nobody.exit_code, me.exit_code, stranger.exit_code) == (1, 0, 2)
 
 
@@ -87,8 +88,8 @@ async def test_what_asks_no_model() -> None:
         settings = ("--set", f"backends.a.url={url}")
         listed = await invoke("explain", *settings, "--method", "GET", "--path", "/api/tags")
         nowhere = await invoke("explain", *settings, "--method", "get", "--path", "/nowhere")
-    assert f"upstream    GET {url}/api/tags  to a" in listed.stdout
-    assert "answer      404 by the hub itself: 404 page not found" in nowhere.stdout
+    assert f"upstream     GET {url}/api/tags  to a" in listed.stdout
+    assert "answer       404 by the hub itself: 404 page not found" in nowhere.stdout
     assert (listed.exit_code, nowhere.exit_code) == (0, 1)
 
 
