@@ -102,18 +102,26 @@ def _name(fields: Fields) -> str | None:
 async def enhance(http_request: web.Request, caller: Caller) -> web.StreamResponse:
     """Put one prompt better. Whatever goes wrong behind the hub, the answer is a 200 with the prompt as it was."""
     caller.rights.check_operation("chat")
-    asked, hub = Asked.parse(await read_body(http_request)), hub_of(http_request)
-    if asked.client is not None:
-        hub.access.speak_for(caller, asked.client)
-        caller.rights.check_operation("chat")
-    if asked.bypass_cache:
-        caller.no_cache = True
+    hub = hub_of(http_request)
+    asked = take_asked(hub, caller, await read_body(http_request))
     wishes: dict[str, Any] = {"model": asked.model, "authorization": authorization_of(hub, http_request, caller)}
     if asked.stream:
         return await _stream(http_request, caller, asked.prompt, wishes)
     found = await hub.enhancer.enhance(asked.prompt, caller, **wishes)
     _refuse(found)
     return _json(found.to_json())
+
+
+def take_asked(hub: Hub, caller: Caller, body: bytes) -> Asked:
+    """Return what is asked, and make the caller the one who asks it; raises AgentHubError."""
+    caller.rights.check_operation("chat")
+    asked = Asked.parse(body)
+    if asked.client is not None:
+        hub.access.speak_for(caller, asked.client)
+        caller.rights.check_operation("chat")
+    if asked.bypass_cache:
+        caller.no_cache = True
+    return asked
 
 
 def _refuse(found: Enhancement) -> None:

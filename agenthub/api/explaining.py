@@ -12,14 +12,16 @@ from agenthub.api.asking import Asks, with_upload
 from agenthub.api.bodies import check_body, read_body
 from agenthub.api.context import dialect_of, make_caller
 from agenthub.api.described import Described, parse_description
+from agenthub.api.enhancing import enhance
 from agenthub.api.errors import failure_response, no_route, refuse_path
-from agenthub.api.explained_prompt import explain_prompt
+from agenthub.api.explained_prompt import explain_enhance, explain_prompt
 from agenthub.api.hub import Hub, hub_of
 from agenthub.api.streaming import with_authorization
 from agenthub.canonical import JSON
 from agenthub.dialects import jsontext
 from agenthub.explaining import make_case, tell_case
 from agenthub.middleware import Caller
+from agenthub.settings import ClientSettings
 
 _KEYS = ("Authorization", "x-api-key")
 _SHOWN = 128
@@ -72,6 +74,11 @@ class Explained:
             return
         if isinstance(handler, Asks):
             await self._dispatch(handler, described)
+        elif handler is enhance:
+            told = await explain_enhance(self.hub, described, self.caller)
+            self.known_by = self.known_by or ("client in the body" if self.caller.client else "")
+            self.answer = {"status": 200, "by": "hub", "body": None}
+            self.sections = {"enhancement": told}
         elif handler is no_route:
             self.refuse(await refuse_path(router, cast(web.Request, described), self.caller))
         else:
@@ -130,11 +137,14 @@ class Explained:
         settings, caller = self.hub.settings, self.caller
         if not self.known_by:
             return {"name": None, "known_by": None}
+        limits = settings.clients.get(caller.client) or ClientSettings()
         return {
             "name": caller.client,
             "known_by": self.known_by,
             "is_configured": caller.client in settings.clients,
             "strict": self.hub.dispatcher.is_strict(caller),
+            "requests_per_minute": limits.requests_per_minute,
+            "max_concurrency": limits.max_concurrency,
             "models": list(caller.rights.models),
             "operations": sorted(caller.rights.operations),
         }

@@ -33,7 +33,7 @@ def rehearse(adapter: Adapter, ask: Callable[[Adapter], AsyncGenerator[Batch, No
         if not _runs_through(_consume(ask, twin)):
             rehearsal.open_end = "this adapter waits for something else than its upstream"
     except Rehearsed:
-        rehearsal.open_end = "what comes next hangs on the answer"
+        rehearsal.open_end = "what comes next hangs on the answer, or is more of the same"
     except AgentHubError as error:
         rehearsal.error = error
     finally:

@@ -25,7 +25,7 @@ from agenthub.upstream.connecting import make_connector
 from agenthub.upstream.errors import kept_headers, make_status_error
 from agenthub.upstream.hiding import Hiding
 from agenthub.upstream.patience import Patience
-from agenthub.upstream.reading import read_any, read_start, read_whole, read_within
+from agenthub.upstream.reading import read_any, read_start, read_whole
 from agenthub.upstream.rehearsal import STAGE, Rehearsed
 from agenthub.upstream.upload import Upload
 
@@ -113,9 +113,7 @@ class HttpUpstream:
                         parser = StreamParser(codec, lane.raw, lane.rename, self.settings.max_frame_bytes)
                         idle_s = 0.0 if codec.is_patient else self.settings.idle_timeout_s
                         opening: Batch = (started,)
-                        pieces = read_any(response.content)
-                        if lane.is_whole:
-                            pieces = read_within(pieces, self.settings.max_answer_bytes)
+                        pieces = read_any(response.content, self.settings.max_answer_bytes if lane.is_whole else 0)
                         async with aclosing(_batches(parser, pieces, patience, idle_s)) as batches:
                             async for batch in batches:
                                 if type(batch[-1]) is Finished:

@@ -19,6 +19,9 @@ from agenthub.errors import AgentHubError
 _STAND_IN: Batch = (Started(), ToolCallDelta(0, name="any"), Finished())
 """An answer that contents whoever reads it, also where the model must call a tool."""
 
+_MOST_BYTES = 16 * 2**20
+"""A large request may become hundreds; of more than this the first are enough."""
+
 
 @attrs.frozen
 class Sending:
@@ -43,7 +46,12 @@ class Rehearsed(Exception):
         self.rehearsal = rehearsal
 
     def answer(self, *, is_verb: bool) -> Batch:
-        """Return what the adapter gets in the place of an answer; that of a verb may be less than it needs."""
+        """Return what the adapter gets in the place of an answer; that of a verb may be less than it needs.
+
+        Raises itself where no more requests are noted.
+        """
+        if self.rehearsal.size_bytes > _MOST_BYTES:
+            raise self
         self.rehearsal.is_certain = not is_verb
         return _STAND_IN
 
@@ -52,18 +60,20 @@ class Rehearsed(Exception):
 class Rehearsal:
     """What was found: the requests in their order, and why there may be more of them, empty where these are all.
 
-    ``error`` is why the adapter refuses the request.
+    ``error`` is why the adapter refuses the request, ``size_bytes`` what the bodies come to.
     """
 
     sendings: list[Sending] = attrs.field(factory=list)
     open_end: str = ""
     error: AgentHubError | None = None
     is_certain: bool = True
+    size_bytes: int = 0
 
     async def __call__(self, request: aiohttp.ClientRequest, handler: ClientHandlerType) -> NoReturn:
         """Stand in aiohttp's way to its connections, behind all that it adds to a request by itself."""
         headers = tuple(request.headers.items())
         body = await _body(request)
+        self.size_bytes += len(body or b"")
         self.sendings.append(Sending(request.method, str(request.url), headers, body, self.is_certain))
         raise Rehearsed(self)
 

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from agenthub.settings import BackendSettings, ClientSettings
+from agenthub.api.described import parse_description
+from agenthub.api.explaining import explain_request
+from agenthub.api.routes import ROUTES
+from agenthub.cli.opening import open_hub
+from agenthub.dialects import jsontext
+from agenthub.errors import InvalidRequest
+from agenthub.middleware import Caller
+from agenthub.settings import BackendSettings, ClientSettings, Settings
 from agenthub.standin import Standin, running
 from tests.hubs import RunningHub, running_hub
 from tests.upstreams import HI
@@ -163,3 +173,43 @@ async def test_secrets_of_a_backend_are_stars() -> None:
         assert headers["Authorization"] == "Bearer ********"
         assert [headers[name] for name in secrets] == ["********"] * 3
         assert not any(value in json.dumps(told) for value in (*secrets.values(), "sk-key-0000"))
+
+
+TEXTS = st.text(st.characters(codec=None), max_size=20) | st.sampled_from(
+    ["POST", "GET", "/api/chat", "/v1/models/x", "m"]
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=6,
+)
+PATHS = st.sampled_from(sorted({path for _, path, _ in ROUTES if ":" not in path})) | TEXTS.map(lambda text: f"/{text}")
+DESCRIPTIONS = st.fixed_dictionaries(
+    {"path": PATHS},
+    optional={
+        "method": st.sampled_from(["GET", "POST", "DELETE", "HEAD", "OPTIONS", "nope"]) | TEXTS,
+        "headers": st.dictionaries(st.sampled_from(["Host", "Origin", "X-Client-Name", "x-enhance"]) | TEXTS, TEXTS),
+        "body": st.fixed_dictionaries({"model": st.just("standin")}, optional={"messages": VALUES, "prompt": VALUES})
+        | VALUES,
+    },
+)
+
+
+@given(description=DESCRIPTIONS | VALUES)
+@settings(max_examples=300)
+def test_whatever_is_described(description: Any) -> None:
+    """It is explained or refused with a 400, never a 500, and nothing is asked of any model."""
+
+    async def check() -> None:
+        async with open_hub(Settings(backends={"b": BackendSettings(url="http://127.0.0.1:1")})) as hub:
+            hub.router.is_ready = True
+            data = json.dumps(description).encode()
+            try:
+                described = parse_description(data, "localhost")
+            except InvalidRequest:
+                return
+            told = await explain_request(hub, described, Caller())
+            jsontext.dumps(told)
+            assert told["answer"]["status"] != 500
+
+    asyncio.run(check())

@@ -88,3 +88,22 @@ async def test_what_has_no_prompt() -> None:
     async with running(Standin()) as url, running_hub(url, **SETTINGS) as hub:
         told = await explained(hub, {"model": "standin-embed", "input": "a"}, "/api/embed", X_Enhance="true")
         assert "enhancement" not in told
+
+
+async def test_a_request_to_enhance() -> None:
+    """The question of /hub/enhance is told as it is asked, and so is what its client would be refused with."""
+    standin = Standin(models=("standin", "writer"), text="A better prompt.")
+    async with running(standin) as url, running_hub(url, **SETTINGS) as hub:
+        await hub.hub.router.refresh()
+        standin.requests.clear()
+        body = {"prompt": "hi", "client": "auto"}
+        told = await explained(hub, body, "/hub/enhance")
+        assert (told["client"]["name"], told["enhancement"]["why_not"], list(standin.requests)) == ("auto", None, [])
+        (sending,) = told["enhancement"]["upstream"]["requests"]
+        assert (await hub.post("/hub/enhance", body)).json()["was_enhanced"]
+        assert [one.body for one in standin.requests] == [sending["body"].encode()]
+        told = await explained(hub, {"prompt": "hi", "client": "off"}, "/hub/enhance")
+        assert (told["enhancement"]["why_not"], told["answer"]["status"]) == ("the rule off is off", 200)
+        told = await explained(hub, {"client": "off"}, "/hub/enhance")
+        assert told["answer"]["body"] == (await hub.post("/hub/enhance", {"client": "off"})).json()
+        assert told["answer"]["status"] == 400

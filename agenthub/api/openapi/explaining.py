@@ -50,7 +50,14 @@ SCHEMAS: Mapping[str, Schema] = {
     ),
     "ExplainedClient": given(
         {"name": or_null(text()), "known_by": or_null(text("By what, never the key itself."))},
-        {"is_configured": flag(), "strict": flag(), "models": _TEXTS, "operations": _TEXTS},
+        {
+            "is_configured": flag(),
+            "strict": flag(),
+            "requests_per_minute": integer("0: any number. How many are left is not looked at."),
+            "max_concurrency": integer("0: any number."),
+            "models": _TEXTS,
+            "operations": _TEXTS,
+        },
     ),
     "ExplainedModel": given(
         {
