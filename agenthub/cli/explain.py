@@ -10,7 +10,7 @@ from typing import IO
 import click
 
 from agenthub.api.described import Described, describe
-from agenthub.api.explaining import explain_request
+from agenthub.api.explained import explain_request
 from agenthub.api.hub import Hub
 from agenthub.canonical import JSON
 from agenthub.cli.console import make_console, mute_logging

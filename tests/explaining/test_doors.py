@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agenthub.api.described import parse_description
-from agenthub.api.explaining import explain_request
+from agenthub.api.explained import explain_request
 from agenthub.api.routes import ROUTES
 from agenthub.cli.opening import open_hub
 from agenthub.dialects import jsontext
