@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from agenthub.cli.findings import Finding, Level
 from agenthub.log import configure_logging
 from agenthub.settings import LogSettings
 
 # In a pipe nothing is wrapped: what reads it counts lines.
 _PIPE_WIDTH = 10_000
 
-MARKS = {True: ("ok  ", "green"), False: ("FAIL", "bold red")}
+MARKS = {
+    Level.OK: ("ok  ", "green"),
+    Level.INFO: ("note", "cyan"),
+    Level.WARNING: ("warn", "yellow"),
+    Level.ERROR: ("FAIL", "bold red"),
+}
 
 
 def make_console() -> Console:
@@ -39,11 +45,11 @@ def make_table(console: Console, *columns: str, unbroken: Collection[str] = ()) 
     return table
 
 
-def print_mark(console: Console, ok: bool, text: str, remedies: Sequence[str] = ()) -> None:
+def print_finding(console: Console, finding: Finding) -> None:
     """Print one finding with its mark, and under it what to do."""
-    mark, style = MARKS[ok]
-    _print_indented(console, Text(f"{mark}  ", style), Text(text))
-    for remedy in remedies:
+    mark, style = MARKS[finding.level]
+    _print_indented(console, Text(f"{mark}  ", style), Text(finding.text))
+    for remedy in finding.remedies:
         _print_indented(console, Text("  ->  ", "cyan"), Text(remedy))
 
 
