@@ -14,6 +14,7 @@ from agenthub.canonical import JSON, ModelInfo
 from agenthub.errors import AgentHubError, InvalidRequest, UnknownModel, UpstreamError
 from agenthub.middleware import Backend, Caller
 from agenthub.middleware.cache_key import model_key
+from agenthub.modes import wished_mode
 from agenthub.patterns import fits
 from agenthub.settings import ModelSettings, Settings
 
@@ -25,13 +26,17 @@ _MOST_ROUTES, _LONGEST_NAME = 1024, 512
 
 @attrs.frozen
 class Route:
-    """Where a model's requests go: its name upstream, the backends that have it (best first), an alias's settings."""
+    """Where a model's requests go: its name upstream, the backends that have it (best first), an alias's settings.
+
+    ``alias`` is the name of these settings as they are written, empty where there are none.
+    """
 
     upstream_model: str
     candidates: Sequence[Backend]
     api_mode: str = ""
     cache_scope: str = ""
     options: Mapping[str, JSON] = attrs.field(factory=dict)
+    alias: str = ""
 
 
 @attrs.define
@@ -43,7 +48,7 @@ class Router:
     _models: dict[str, dict[str, ModelInfo]] = attrs.field(factory=dict)
     _errors: dict[str, AgentHubError] = attrs.field(factory=dict)
     _refreshing: asyncio.Task[None] | None = None
-    _aliases: dict[str, ModelSettings] = attrs.field(init=False)
+    _aliases: dict[str, tuple[str, ModelSettings]] = attrs.field(init=False)
     _routes: dict[str, Route] = attrs.field(factory=dict)
     _turns: Iterator[int] = attrs.field(factory=count)
     _known: dict[str, int] = attrs.field(factory=dict)
@@ -51,7 +56,7 @@ class Router:
     """True once each backend was asked for its list, with or without success."""
 
     def __attrs_post_init__(self) -> None:
-        self._aliases = {model_key(name): alias for name, alias in self.settings.models.items()}
+        self._aliases = {model_key(name): (name, alias) for name, alias in self.settings.models.items()}
 
     async def close(self) -> None:
         """Stop a fetch that is under way."""
@@ -149,11 +154,11 @@ class Router:
 
     def route(self, model: str) -> Route:
         """Return the route of a model whether it is there or not: candidates are all backends that an alias allows."""
-        alias = self._aliases.get(model_key(model))
+        name, alias = self._aliases.get(model_key(model), ("", None))
         if alias is None:
             return Route(model, list(self.backends.values()))
         allowed = [self.backends[name] for name in alias.backends] or list(self.backends.values())
-        return Route(alias.target, allowed, alias.api_mode, ",".join(alias.backends), alias.options)
+        return Route(alias.target, allowed, alias.api_mode, ",".join(alias.backends), alias.options, name)
 
     def aliases_of(self, model: str) -> list[str]:
         """Return the aliases that stand for a model."""
@@ -190,14 +195,7 @@ class Router:
 
     def api_mode(self, backend: Backend, caller: Caller | None = None, route: Route | None = None) -> str:
         """Return the kind of adapter to use: as the request says, else the client, the model, the backend, the hub."""
-        client = self.settings.clients.get(caller.client) if caller is not None else None
-        mode = (
-            (caller.api_mode if caller is not None else "")
-            or (client.api_mode if client is not None else "")
-            or (route.api_mode if route is not None else "")
-            or backend.settings.api_mode
-            or self.settings.api_mode
-        )
+        mode = wished_mode(self.settings, backend, caller, route)
         if mode not in backend.adapters:
             raise InvalidRequest(f"api mode {mode!r} is not one of {', '.join(backend.adapters)}", param="api_mode")
         return mode

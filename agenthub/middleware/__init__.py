@@ -41,6 +41,8 @@ class Backend:
     """False while the health checks find that it does not answer."""
     loaded: frozenset[str] = frozenset()
     """The keys of the models that it holds in memory, where it tells."""
+    answers: frozenset[str] = frozenset()
+    """The kinds of the adapters whose API the upstream speaks; empty as long as nobody asked, or it answers nothing."""
     rests_until: float = 0.0
     """Until when, in monotonic seconds, it asked not to be asked."""
 
