@@ -53,6 +53,11 @@ def print_finding(console: Console, finding: Finding) -> None:
         _print_indented(console, Text("  ->  ", "cyan"), Text(remedy))
 
 
+def print_detail(console: Console, text: str) -> None:
+    """Print a line that is no finding, below those that are."""
+    _print_indented(console, Text(" " * 6), Text(text))
+
+
 def _print_indented(console: Console, lead: Text, text: Text) -> None:
     width = max(20, console.width - len(lead))
     for number, line in enumerate(text.wrap(console, width)):

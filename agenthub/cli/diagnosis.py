@@ -60,7 +60,8 @@ class Trouble:
 def diagnose(trouble: Trouble) -> Finding:
     """Return what is wrong with the backend and the remedies, the likeliest first."""
     id, text, remedies = explain(trouble)
-    return Finding(f"backend.{id}", Level.ERROR, f"backend {trouble.backend.name}: {text}", remedies)
+    name = trouble.backend.name
+    return Finding(f"backend.{id}", Level.ERROR, f"backend {name}: {text}", remedies, name)
 
 
 def explain(trouble: Trouble) -> tuple[str, str, Sequence[str]]:
@@ -107,8 +108,8 @@ def _shorten(trouble: Trouble) -> list[str]:
     if root == trouble.url:
         return []
     if trouble.is_implicit:
-        return [f"Leave out the path of the API: OLLAMA_HOST={root}"]
-    return [f'Leave out the path of the API: {trouble.key("url")} = "{root}"']
+        return [f"If it is an Ollama, leave out the path: OLLAMA_HOST={root}"]
+    return [f'If it is an Ollama, leave out the path: {trouble.key("url")} = "{root}"']
 
 
 def _when_silent(trouble: Trouble) -> Sequence[str]:

@@ -16,6 +16,7 @@ from agenthub.cli.opening import open_hub
 from agenthub.errors import AgentHubError, UnknownModel
 from agenthub.middleware import Backend
 from agenthub.middleware.cache_key import model_key
+from agenthub.modes import AUTO, explain_mode, preferred
 from agenthub.routing import Router
 from agenthub.settings import Settings
 from agenthub.shared import Shared
@@ -42,6 +43,15 @@ class Probes:
     async def answering(self) -> list[str]:
         """Return the kinds of adapter that it answers."""
         return [kind for kind in self.backend.adapters if await self.error(kind) is None]
+
+    async def mode(self) -> str:
+        """Return the kind of adapter that the settings choose; of ``auto`` the first choice among those that answer."""
+        wished = explain_mode(self.router.settings, self.backend).mode
+        if wished != AUTO:
+            return wished
+        answering = await self.answering()
+        self.backend.answers = frozenset(answering)
+        return preferred(answering or self.backend.adapters)[0]
 
     async def ask_all(self) -> None:
         """Ask through all adapters at the same time."""
@@ -97,59 +107,58 @@ async def examine_redis(shared: Shared) -> Finding:
 
 async def examine_backend(probes: Probes, listed: Listed) -> Finding:
     """Return whether a backend answers as its settings have it asked, or why not; put its models into ``listed``."""
-    router, backend = probes.router, probes.backend
-    mode, url = router.api_mode(backend), backend.settings.url
+    router, backend, url = probes.router, probes.backend, probes.backend.settings.url
     if _is_hub_itself(router.settings, url):
-        text = f"backend {backend.name}: {url} is this hub itself, which would ask itself without end"
+        text = f"{url} is this hub itself, which would ask itself without end"
         remedies = ["Point it to the model server, or give the hub another port."]
-        return Finding("backend.itself", Level.ERROR, text, remedies)
+        return _about(backend, "itself", Level.ERROR, text, remedies)
+    mode = await probes.mode()
+    if mode not in backend.adapters:
+        text = f"it is to be asked through the {mode} API, for which no adapter is loaded"
+        return _about(backend, "no_adapter", Level.ERROR, text)
     error = await probes.error(mode)
     if error is not None:
-        others = await probes.answering()
-        return diagnose(Trouble(router.settings, backend, mode, error, others))
+        return diagnose(Trouble(router.settings, backend, mode, error, await probes.answering()))
     try:
         async with asyncio.timeout(router.settings.health.ping_timeout_s or None):
             names = sorted(model.name for model in await backend.adapters[mode].models())
     except (AgentHubError, TimeoutError) as error:
         why = str(error) or "no answer in time"
-        text = f"backend {backend.name}: {url} answers, but does not list its models: {why}"
-        return Finding("backend.list", Level.ERROR, text)
+        return _about(backend, "list", Level.ERROR, f"{url} answers, but does not list its models: {why}")
     listed[backend.name] = names
-    text = f"backend {backend.name}: {url} answers through the {mode} API"
+    text = f"{url} answers through the {mode} API"
     if names:
-        return Finding("backend.answers", Level.OK, f"{text} with {_count(names)}: {_some(names)}")
-    text = f"{text}, but has no model yet"
-    return Finding("backend.answers", Level.OK, text, [f"Get one: {_pull(url, 'llama3.2')}"])
+        return _about(backend, "answers", Level.OK, f"{text} with {_count(names)}: {_some(names)}")
+    return _about(backend, "answers", Level.OK, f"{text}, but has no model yet", [f"Get one: {_pull(url, 'llama3.2')}"])
+
+
+def _about(backend: Backend, id: str, level: Level, text: str, remedies: Sequence[str] = ()) -> Finding:
+    return Finding(f"backend.{id}", level, f"backend {backend.name}: {text}", remedies, backend.name)
 
 
 def examine_model(router: Router, name: str, listed: Listed) -> Finding:
     """Return who would answer for a model or an alias; the router has its lists."""
+    wanted = router.route(name).upstream_model
+    title = f"model {name}" if wanted == name else f"alias {name} -> {wanted}"
+
+    def about(id: str, level: Level, text: str, remedies: Sequence[str] = ()) -> Finding:
+        return Finding(f"model.{id}", level, f"{title}: {text}", remedies, name)
+
     try:
-        route = router.resolve(name)
+        candidates = router.resolve(name).candidates
     except UnknownModel:
-        alias = router.settings.models.get(name)
-        wanted = alias.target if alias is not None else name
-        title = f"model {name}" if alias is None else f"alias {name} -> {wanted}"
         silent = [backend for backend in router.backends if backend not in listed]
         if silent:
-            return _unknown(title, silent[0])
-        return Finding("model.missing", Level.ERROR, f"{title}: no backend has it", _elsewhere(wanted, listed))
-    target = route.upstream_model
-    title = f"model {name}" if target == name else f"alias {name} -> {target}"
-    holders = [backend.name for backend in route.candidates if _has(listed, backend.name, target)]
+            return about("unknown", Level.ERROR, f"not known, since backend {silent[0]} does not answer")
+        return about("missing", Level.ERROR, "no backend has it", _elsewhere(wanted, listed))
+    holders = [backend.name for backend in candidates if _has(listed, backend.name, wanted)]
     if holders:
-        return Finding("model.found", Level.OK, f"{title}: on {', '.join(holders)}")
-    backend = route.candidates[0]
+        return about("found", Level.OK, f"on {', '.join(holders)}")
+    backend = candidates[0]
     if backend.name not in listed:
-        return _unknown(title, backend.name)
-    remedies = [*_elsewhere(target, listed), f"Get it: {_pull(backend.settings.url, target)}"]
-    return Finding(
-        "model.missing", Level.ERROR, f"{title}: backend {backend.name} does not have {target}", remedies
-    )
-
-
-def _unknown(title: str, backend: str) -> Finding:
-    return Finding("model.unknown", Level.ERROR, f"{title}: not known, since backend {backend} does not answer")
+        return about("unknown", Level.ERROR, f"not known, since backend {backend.name} does not answer")
+    remedies = [*_elsewhere(wanted, listed), f"Get it: {_pull(backend.settings.url, wanted)}"]
+    return about("missing", Level.ERROR, f"backend {backend.name} does not have {wanted}", remedies)
 
 
 def _has(listed: Listed, backend: str, model: str) -> bool:

@@ -59,8 +59,8 @@ __all__ = [
 class Settings:
     """The whole configuration.
 
-    ``sources`` says where each value that is not a default came from, by its key path; ``hidden`` the sources and values
-    that it hides, the nearest layer first.
+    ``sources`` says where each value that is not a default came from, by its key path; ``hidden`` the sources and
+    values that it hides, the nearest layer first.
     """
 
     host: str = field(

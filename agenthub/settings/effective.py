@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import cast
 
 import attrs
 
@@ -48,7 +49,10 @@ def effective(settings: Settings) -> Iterator[Effective]:
             for source, below in settings.hidden.get(key, ())
             if below != value
         ]
-        yield Effective(key, shown, masked(default), settings.sources.get(key, ""), tuple(hidden))
+        source = settings.sources.get(key, "")
+        if not source and isinstance(value, KeyDigest) and value:
+            source = settings.sources.get(f"{key}_file", "")
+        yield Effective(key, shown, masked(default), source, tuple(hidden))
 
 
 def masked(value: object) -> JSON:
@@ -66,7 +70,7 @@ def masked(value: object) -> JSON:
 
 
 def _leaves(table: object, path: Path) -> Iterator[tuple[Path, object, object]]:
-    for field in attrs.fields(type(table)):
+    for field in attrs.fields(cast(type[attrs.AttrsInstance], type(table))):
         here, value = (*path, field.name), getattr(table, field.name)
         match field.validator:
             case Table():
