@@ -18,9 +18,9 @@ from agenthub.settings import Settings
 @click.option("--model", metavar="NAME", help="Also find out who would answer for this model or alias.")
 @click.pass_context
 def command(ctx: click.Context, config: str | None, assignments: tuple[str, ...], model: str | None) -> None:
-    """Find out whether the hub would work, and what to do if not.
+    """Find out quickly whether the hub would work, and what to do if not.
 
-    The quick yes or no: reads the settings, asks each backend for an answer and
+    The short yes or no: reads the settings, asks each backend for an answer and
     for its models the way a request would, and looks for the target of each
     alias. Ends with 0 when all is well, else with 1. For the reasons (where each
     setting comes from, every adapter, plugins, the port, this machine), and when

@@ -36,7 +36,7 @@ def command(
     everything: bool,
     as_json: bool,
 ) -> None:
-    """Find out why it does not work.
+    """Find out why it does not work, in detail.
 
     Looks at everything, also where the settings do not load: each setting with the
     place that it comes from and what it hides, plugins, each backend through each
