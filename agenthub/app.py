@@ -72,7 +72,7 @@ def make_backends(settings: Settings, plugins: Plugins, kept: Kept) -> dict[str,
             name,
             backend,
             {kind: found.make(name, backend) for kind, found in plugins.adapters.items()},
-            kept.keep(f"slots of {name}", Slots.terms(backend), partial(Slots, name, backend)),
+            kept.keep(f"slots of {name}", backend.url, partial(Slots, name, backend)),
         )
         for name, backend in settings.backends.items()
     }

@@ -100,6 +100,7 @@ class Lives:
         self._ending[ending] = self._life
         ending.add_done_callback(self._ending.pop)
         self._life, self.serving.hub = life, hub
+        hub.take_over()
 
     async def close(self) -> None:
         """Close all hubs. Requests that were cut off have a moment to end."""

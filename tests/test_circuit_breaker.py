@@ -14,6 +14,7 @@ from agenthub.middleware.circuit_breaker import Breaker, CircuitBreaker
 from agenthub.settings import CircuitBreakerSettings
 from agenthub.standin import Fault, Standin, running
 from tests.hubs import LANES, ONCE, Clock, running_hub
+from tests.ports import free_port
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 PATHS = {"ollama": "/api/chat", "openai": "/v1/chat/completions"}
@@ -99,8 +100,8 @@ def test_reset_closes_it() -> None:
 async def test_an_upstream_that_is_gone(dialect: str, adapter: str) -> None:
     """Three calls fail in the dialect's shape, then the breaker answers; when the server is back, a probe closes it."""
     clock, standin = Clock(), Standin()
-    async with running(standin) as upstream:
-        port = int(upstream.rpartition(":")[2])
+    port = free_port()
+    upstream = f"http://127.0.0.1:{port}"
     async with running_hub(upstream, api_mode=adapter, clock=clock) as hub:
         answers = [await hub.post(PATHS[dialect], BODY) for _ in range(4)]
         assert [answer.status for answer in answers] == [502, 502, 502, 503]

@@ -6,6 +6,7 @@ import asyncio
 import json
 
 import aiohttp
+import attrs
 import pytest
 
 from agenthub.api.hub import Hub
@@ -48,6 +49,30 @@ async def test_a_hub_lives_until_its_last_request() -> None:
                     await asyncio.sleep(0.01)
             assert [len(hub.running) for hub in hubs] == [0, 0, 0, 0]
     assert standin.abandoned.count == 0
+
+
+async def test_places_at_a_backend_are_counted_through_a_reload() -> None:
+    """A new limit holds at once, and what runs since before counts."""
+    async with running(Standin(endless=True, pace_s=0.01)) as upstream, aiohttp.ClientSession() as session:
+        backend = BackendSettings(upstream, queue_size=0)
+        server = Server(Settings(port=0, drain_s=0, backends={"one": backend}))
+
+        async def limit(most: int) -> None:
+            changed = attrs.evolve(
+                server.serving.hub.settings, backends={"one": attrs.evolve(backend, max_concurrency=most)}
+            )
+            kept = server.serving.hub.kept.next()
+            await server.lives.replace(make_hub(changed, make_plugins(changed.plugins), kept=kept))
+
+        async with server as url:
+            streams, statuses = [], []
+            for most in (0, 1, 2, 2, 0):
+                await limit(most)
+                streams.append(await session.post(f"{url}/api/chat", json=CHAT))
+                statuses.append(streams[-1].status)
+            assert statuses == [200, 503, 200, 503, 200]
+            for stream in streams:
+                stream.close()
 
 
 async def test_a_hub_that_cannot_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -164,6 +164,20 @@ async def test_version_and_ps(hub: RunningHub, one: Standin) -> None:
     assert (await hub.get("/api/version")).json()["version"].count(".") == 2
 
 
+async def test_the_version_of_a_dead_default_is_not_waited_for() -> None:
+    """Those that are up are asked first."""
+    one, two = Standin(), Standin()
+    async with running(one) as first, running(two) as second:
+        backends = {"one": BackendSettings(url=first), "two": BackendSettings(url=second)}
+        async with running_hub(backends, default_backend="one", health=HealthSettings(interval_s=0)) as hub:
+            hub.hub.router.backends["one"].is_up = False
+            assert (await hub.get("/api/version")).json() == {"version": two.version}
+            assert [request.path for request in (*one.requests, *two.requests) if "version" in request.path] == [
+                "/api/version"
+            ]
+            assert "/api/version" in [request.path for request in two.requests]
+
+
 async def test_the_api_mode_of_a_request(hub: RunningHub, one: Standin) -> None:
     """X-AgentHub-Api-Mode chooses the adapter for one request; a mode that is not installed is a 400."""
     answer = await hub.post("/api/chat", body("only-one"), X_AgentHub_Api_Mode="openai")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -86,15 +87,19 @@ async def test_who_leaves_the_line_in_the_moment_of_its_turn_passes_it_on() -> N
     assert (slots.in_flight, slots.waiting) == (0, 0)
 
 
-STEPS = st.lists(st.tuples(st.sampled_from(["come", "end", "leave", "turn"]), st.integers(0, 9)), max_size=40)
+STEPS = st.lists(st.tuples(st.sampled_from(["come", "end", "leave", "turn", "limit"]), st.integers(0, 9)), max_size=40)
 
 
 @given(STEPS, st.integers(1, 3))
 def test_places_are_neither_lost_nor_made(steps: list[tuple[str, int]], most: int) -> None:
-    """Whoever comes, ends and leaves in whatever order: no more than the limit run, and a free place has no line."""
+    """Whoever comes, ends and leaves in whatever order: no more than the limit run, and a free place has no line.
+
+    A limit that is lowered ends nobody, but lets nobody begin; one that is raised lets those begin that wait.
+    """
 
     async def play() -> None:
-        slots = make_slots(max_concurrency=most)
+        limit = running_most = most
+        slots = make_slots(max_concurrency=limit)
         asked: list[asyncio.Task[None]] = []
         held: list[asyncio.Task[None]] = []
         for step, number in steps:
@@ -109,12 +114,16 @@ def test_places_are_neither_lost_nor_made(steps: list[tuple[str, int]], most: in
                     asked[number % len(asked)].cancel()
                 case "turn":
                     await turns()
-            assert 0 <= slots.in_flight <= most
+                case "limit":
+                    limit = 1 + number % 4
+                    slots.adapt(attrs.evolve(slots.settings, max_concurrency=limit))
+            running_most = max(limit, min(running_most, slots.in_flight))
+            assert 0 <= slots.in_flight <= running_most
         await turns()
         running_now = [task for task in asked if task.done() and not task.cancelled()]
         assert slots.in_flight == len(running_now)
         assert slots.waiting == len([task for task in asked if not task.done()])
-        assert slots.waiting == 0 or slots.in_flight == most
+        assert slots.waiting == 0 or slots.in_flight >= limit
         for task in asked:
             task.cancel()
         await asyncio.gather(*asked, return_exceptions=True)
@@ -179,3 +188,15 @@ async def test_a_client_that_leaves_the_line_is_abandoned() -> None:
             slots.give_back()
             assert "/api/chat" not in asked(standin)
             assert (await hub.post("/api/chat", CHAT)).status == 200
+
+
+async def test_to_show_a_model_needs_no_place() -> None:
+    """Tools ask it before each chat; it does not stand in line behind long answers."""
+    standin = Standin()
+    async with running(standin) as upstream:
+        backends = {"one": BackendSettings(url=upstream, max_concurrency=1, queue_size=0)}
+        async with running_hub(backends) as hub:
+            assert hub.hub.router.backends["one"].slots.take()
+            assert (await hub.post("/api/chat", CHAT)).status == 503
+            assert (await hub.post("/api/show", {"model": "standin"})).status == 200
+            assert hub.hub.router.backends["one"].slots.in_flight == 1

@@ -21,6 +21,7 @@ import openai
 import pytest
 
 from agenthub.standin import Ending, Fault, Model, Standin, make_app, running
+from tests.ports import free_port
 
 RECORDINGS = Path(__file__).parent / "data" / "ollama-0.9.3"
 TINY = (
@@ -739,7 +740,7 @@ async def test_stops_at_once_and_starts_again(session: aiohttp.ClientSession, fa
     standin = Standin(endless=True)
     if fault:
         standin.script(fault)
-    async with running(standin) as url:
+    async with running(standin, port=free_port()) as url:
         task = asyncio.create_task(ask(session, f"{url}/api/chat", ASK))
         await standin.received.reach(1)
         began = time.monotonic()

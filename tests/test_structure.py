@@ -1,6 +1,7 @@
 """The shape of the project: small modules and functions, described tox environments, one version, a silent import."""
 
 import configparser
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -75,3 +76,13 @@ def test_the_page_of_fields_is_generated() -> None:
     for table in (TO_NATIVE, TO_OPENAI):
         for row in table.rows:
             assert f"| `{row.field}` |" in PAGE.read_text(encoding="utf-8")
+
+
+def test_the_reliability_page_names_what_there_is() -> None:
+    """Each test that holds a promise exists."""
+    text = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"tests/[\w/]+(?:\.py)?", text))
+    assert len(named) > 20
+    assert {path for path in named if not (ROOT / path).exists() and not path.endswith("FILE.py")} == set()
+    short = set(re.findall(r"[( ]`(test_\w+\.py)`", text))
+    assert {name for name in short if not [*ROOT.glob(f"tests/*/{name}")]} == set()

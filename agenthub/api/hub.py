@@ -39,6 +39,11 @@ class Hub:
         self.access = Access.of(self.settings)
         self.forwards_authorization = any(backend.forward_authorization for backend in self.settings.backends.values())
 
+    def take_over(self) -> None:
+        """Have what was kept of the hub before go by the settings of this one, which answers all new requests now."""
+        for backend in self.router.backends.values():
+            backend.slots.adapt(backend.settings)
+
 
 @attrs.define
 class Serving:

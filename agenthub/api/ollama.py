@@ -28,11 +28,11 @@ async def root(http_request: web.Request, caller: Caller) -> web.Response:
 
 
 async def version(http_request: web.Request, caller: Caller) -> web.Response:
-    """Answer with the version of the default backend, or of the first that tells one."""
+    """Answer with the version of the default backend, or of the first that tells one, best one that is up."""
     caller.rights.check_operation("version")
     hub = hub_of(http_request)
     default = hub.router.default
-    backends = sorted(hub.router.backends.values(), key=lambda backend: backend is not default)
+    backends = sorted(hub.router.backends.values(), key=lambda backend: (not backend.is_up, backend is not default))
     for backend in backends:
         try:
             return _json(listing.render_version(listing.parse_version(await ask_verb(hub.router, backend, "version"))))

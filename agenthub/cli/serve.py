@@ -7,7 +7,7 @@ from functools import partial
 import click
 
 from agenthub.cli.options import flag_option, load_settings, setting_option, settings_options
-from agenthub.cli.serving import run, serve
+from agenthub.cli.serving import allow_many_files, run, serve
 from agenthub.cli.workers import serve_with_workers
 from agenthub.log import configure_logging
 
@@ -45,6 +45,7 @@ def command(
     load = partial(load_settings, config, assignments, given)
     settings = load()
     configure_logging(settings.log)
+    allow_many_files()
     if settings.workers > 1:
         serve_with_workers(settings, load)
     else:

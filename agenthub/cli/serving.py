@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import importlib
+import resource
 import signal
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import structlog
@@ -18,6 +20,7 @@ from agenthub.settings import Settings
 
 Result = TypeVar("Result")
 _GC_THRESHOLD = 50_000
+_MOST_FILES = 2**16
 _log = structlog.get_logger("agenthub")
 
 
@@ -45,6 +48,18 @@ async def serve(settings: Settings, load: Load | None = None, *, ready: Callable
                 await stop.wait()
             _log.info("agenthub.stopping", drain_s=server.serving.hub.settings.drain_s)
     _log.info("agenthub.stopped")
+
+
+def allow_many_files() -> None:
+    """Let the process have more connections open than shells let their programs, as far as the system allows.
+
+    Each stream holds two. What is written in Go, as Ollama is, does the same by itself.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def spare_collector() -> None:

@@ -53,14 +53,16 @@ class Failover:
 
     async def _sent(self, dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]:
         moves: Moves | None = None
+        # To show a model costs the backend next to nothing, and who asks for it waits for a list to come up.
+        needs_place = not isinstance(dispatch.request, RelayRequest)
         while True:
             assert dispatch.backend is not None
             slots, has_place, begun, is_over = dispatch.backend.slots, False, False, False
             batches: AsyncGenerator[Batch, None] | None = None
             try:
-                if not slots.take():
+                if needs_place and not slots.take():
                     await slots.wait()
-                has_place = True
+                has_place = needs_place
                 batches = handler(dispatch)
                 async for batch in batches:
                     begun = True

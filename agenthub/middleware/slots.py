@@ -25,11 +25,6 @@ class Slots:
     in_flight: int = 0
     _waiting: deque[asyncio.Future[None]] = attrs.field(factory=deque, repr=False)
 
-    @staticmethod
-    def terms(settings: BackendSettings) -> tuple[object, ...]:
-        """Return what of the settings matters here: whatever else a reload changes, what runs still counts."""
-        return settings.url, settings.max_concurrency, settings.queue_size, settings.queue_timeout_s
-
     @property
     def waiting(self) -> int:
         """How many stand in line."""
@@ -70,12 +65,20 @@ class Slots:
 
     def give_back(self) -> None:
         """End a request: its place goes to the first in line."""
-        while self._waiting:
+        self.in_flight -= 1
+        self._hand_out()
+
+    def adapt(self, settings: BackendSettings) -> None:
+        """Go by other settings from now on: what runs counts, and what more there is room for begins."""
+        self.settings = settings
+        self._hand_out()
+
+    def _hand_out(self) -> None:
+        while self._waiting and not self.is_full:
             place = self._waiting.popleft()
             if not place.done():
+                self.in_flight += 1
                 place.set_result(None)
-                return
-        self.in_flight -= 1
 
     def _refusal(self, why: str) -> BackendUnavailable:
         return BackendUnavailable(f"backend {self.name} is busy: {why}", retry_after_s=_RETRY_AFTER_S)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import signal
 import sys
 from typing import Any
@@ -107,6 +108,21 @@ async def test_wrong_settings() -> None:
         'agenthub: environment: AGENTHUB_DRAIN_S: drain_s: "soon" is not allowed: use a number of seconds, 0 or more\n'
     )
     assert await finished("serve", environ=environ) == (2, "", line)
+
+
+async def test_many_files_may_be_open() -> None:
+    """A shell's low limit on open files, which is on connections too, is raised as far as the system allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        async with started("serve", "--port", "0", environ=clean_environ()) as hub:
+            await hub.log_line("agenthub.listening")
+            raised, _ = resource.prlimit(hub.process.pid, resource.RLIMIT_NOFILE)
+            hub.signal(signal.SIGTERM)
+            await hub.end()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert raised == (hard if 0 < hard < 2**16 else 2**16)
 
 
 async def test_the_log_says_what_it_uses() -> None:

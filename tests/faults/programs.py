@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import random
 import resource
 import signal
-import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -20,9 +18,9 @@ import attrs
 
 from bench import processes
 from tests.faults.traces import until
+from tests.ports import free_port
 
 MOST_FILES = 8192
-PORTS = range(22000, 32000)
 
 
 @attrs.define
@@ -77,15 +75,6 @@ def raise_limits() -> int:
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     return max(soft, wanted)
-
-
-def free_port() -> int:
-    """Return a port that is free, and stays so: not one of those that the system gives to connections and to port 0."""
-    for port in random.SystemRandom().sample(PORTS, len(PORTS)):
-        with socket.socket() as found, suppress(OSError):
-            found.bind(("127.0.0.1", port))
-            return port
-    raise OSError("no port is free")
 
 
 @asynccontextmanager

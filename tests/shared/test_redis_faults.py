@@ -16,7 +16,8 @@ from agenthub.settings import CachingSettings, ClientSettings
 from agenthub.shared.link import Link
 from agenthub.standin import Standin, running
 from tests.hubs import RunningHub, running_hub
-from tests.redis_server import RedisServer, free_port, needs_redis, running_redis
+from tests.ports import free_port
+from tests.redis_server import RedisServer, needs_redis, running_redis
 from tests.shared.support import BODY, MIDDLEWARE, replicas, state_of, until
 
 CLIENTS = {"limited": ClientSettings(requests_per_minute=100_000, max_concurrency=1000)}
