@@ -19,10 +19,12 @@ from agenthub.lives import LIVES, Lives
 from agenthub.middleware import Backend, Middleware, MiddlewareContext
 from agenthub.middleware.limiting import check_limits
 from agenthub.middleware.slots import Slots
+from agenthub.modes import AUTO
 from agenthub.opening import OWN_ADAPTERS
 from agenthub.plugins import Plugins, make_plugins
 from agenthub.routing import Router
 from agenthub.settings import Settings
+from agenthub.settings.sources import dotted
 from agenthub.shared import make_shared
 
 
@@ -96,10 +98,10 @@ def check_modes(settings: Settings, plugins: Plugins) -> None:
     wishes = {"api_mode": settings.api_mode}
     for table in ("backends", "models", "clients"):
         for name, entry in getattr(settings, table).items():
-            wishes[f"{table}.{name}.api_mode"] = entry.api_mode
+            wishes[dotted((table, name, "api_mode"))] = entry.api_mode
     for key, mode in wishes.items():
-        if mode and mode not in plugins.adapters:
-            known = ", ".join(plugins.adapters)
+        if mode and mode != AUTO and mode not in plugins.adapters:
+            known = ", ".join((*plugins.adapters, AUTO))
             remedy = f", or pip install agenthub-adapter-{mode}" if mode in OWN_ADAPTERS else ""
             source = settings.sources.get(key, "default")
             raise ConfigError(f"{source}: {key}: {mode!r} is no installed adapter: use one of {known}{remedy}")

@@ -9,11 +9,14 @@ from functools import partial
 
 import attrs
 
+from agenthub.abilities import refuse_lacking
 from agenthub.balancing import Balancer
-from agenthub.canonical import Batch, Finished, Loss, RelayRequest, Request
+from agenthub.canonical import Batch, Finished, Loss, RelayRequest, Request, TextRequest
+from agenthub.contexts import is_long, note_length
 from agenthub.errors import AgentHubError, Unsupported, UpstreamReport
 from agenthub.middleware import Backend, Caller, Dispatch, Handler, Middleware, build_chain
 from agenthub.middleware.watching import watch
+from agenthub.modes import AUTO, pick
 from agenthub.placing import place
 from agenthub.plugins import Plugins
 from agenthub.rights import EVERYTHING
@@ -21,6 +24,7 @@ from agenthub.routing import Route, Router
 
 _CHANGING = frozenset({"pull", "create", "copy", "delete"})
 """The verbs after which a backend has other models than before."""
+_MOST_USED = 256
 
 
 @attrs.define
@@ -45,6 +49,8 @@ class Dispatcher:
         """
         if not self.router.is_ready:
             await self.router.refresh()
+        if caller.api_mode == AUTO:
+            await self.router.detect()
         dispatch = Dispatch(request, caller, request.model)
         try:
             self._decide(dispatch)
@@ -89,14 +95,35 @@ class Dispatcher:
 
     def _assign(self, route: Route, dispatch: Dispatch, backend: Backend) -> None:
         request, caller, dispatch.backend = dispatch.request, dispatch.caller, backend
-        dispatch.api_mode = self.router.api_mode(backend, caller, route)
+        mode, losses = self.router.wished_mode(backend, caller, route), None
+        if mode == AUTO:
+            picked = pick(backend, request)
+            mode, losses = picked.kind, picked.losses
+        dispatch.api_mode = mode
         adapter = dispatch.adapter = backend.adapters[dispatch.api_mode]
         if request.operation not in adapter.operations:
             text = f"{request.operation} is not supported by backend {backend.name} through its {dispatch.api_mode} API"
             raise Unsupported(text, status=501)
-        dispatch.losses = adapter.losses(request)
+        dispatch.losses = adapter.losses(request) if losses is None else losses
         if dispatch.losses:
             refuse_losses(dispatch.losses, dispatch.api_mode, strict=self._is_strict(caller))
+        if isinstance(request, TextRequest):
+            self._weigh_model(dispatch, backend, route, request)
+
+    def _weigh_model(self, dispatch: Dispatch, backend: Backend, route: Route, request: TextRequest) -> None:
+        """Refuse what the model is known not to be able to do, and note what is too long for it."""
+        lacks = backend.lacks.get(route.key)
+        if lacks is None:
+            if len(backend.used) < _MOST_USED:
+                backend.used.add(route.key)
+        elif lacks:
+            refuse_lacking(request, lacks, dispatch.losses)
+        loaded = backend.contexts.get(route.key, 0)
+        if loaded or "num_ctx" in request.options:
+            note = note_length(request, loaded, dispatch.losses)
+            dispatch.losses = dispatch.losses if note is None else (*dispatch.losses, note)
+        elif not backend.has_long_prompts and is_long(request):
+            backend.has_long_prompts = True
 
     def _route(self, dispatch: Dispatch) -> Route:
         request, caller = dispatch.request, dispatch.caller
@@ -104,7 +131,9 @@ class Dispatcher:
             return self.router.resolve(request.model)
 
         def has_verb(backend: Backend, route: Route) -> bool:
-            return request.verb in backend.adapters[self.router.api_mode(backend, caller, route)].operations
+            return (
+                request.verb in backend.adapters[self.router.api_mode(backend, caller, route, request.verb)].operations
+            )
 
         return place(self.router, request, has_verb)
 
@@ -182,6 +211,6 @@ def apply_alias(request: Request, route: Route) -> Request:
 def refuse_losses(losses: Sequence[Loss], api_mode: str, *, strict: bool) -> None:
     """Raise Unsupported for the first loss that may not be."""
     for loss in losses:
-        if loss.rejected or strict:
+        if loss.rejected or (strict and not loss.is_note):
             text = loss.reason or f"{loss.field} is not supported by the {api_mode} API of this backend"
             raise Unsupported(text, param=loss.field)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from agenthub.canonical import Loss, Request
+from agenthub.dialects.losses import passed_over_by_ollama
 from agenthub.settings import Settings
 from agenthub.settings.sources import dotted
 
@@ -120,6 +121,19 @@ def pick(backend: Backend, request: Request) -> Weighed:
     return min([_weighed(backend, kind, request) for kind in preferred(backend.adapters)], key=lambda one: one.weight)
 
 
+def standing(backend: Backend, verb: str = "") -> str:
+    """Return the adapter that ``auto`` takes where there is no request to weigh: one that answers and has the verb."""
+    return min(
+        preferred(backend.adapters),
+        key=lambda kind: (not _answers(backend, kind), bool(verb) and verb not in backend.adapters[kind].operations),
+    )
+
+
+def _answers(backend: Backend, kind: str) -> bool:
+    # As long as nobody knows, each may.
+    return not backend.answers or kind in backend.answers
+
+
 def preferred(kinds: Iterable[str]) -> list[str]:
     """Return kinds of adapters in the order that decides where nothing else does: native first."""
     return sorted(kinds, key=lambda kind: kind != _FIRST)
@@ -127,6 +141,12 @@ def preferred(kinds: Iterable[str]) -> list[str]:
 
 def _weighed(backend: Backend, kind: str, request: Request) -> Weighed:
     adapter = backend.adapters[kind]
-    answers = not backend.answers or kind in backend.answers
+    answers = _answers(backend, kind)
     is_able = request.operation in adapter.operations
-    return Weighed(kind, answers, is_able, adapter.losses(request) if answers and is_able else ())
+    if not (answers and is_able):
+        return Weighed(kind, answers, is_able)
+    losses = adapter.losses(request)
+    if kind == "openai" and _FIRST in backend.answers and backend.settings.flavour == "generic":
+        # Who speaks Ollama's API is an Ollama, which reads less of OpenAI's than it takes.
+        losses = (*losses, *request.unmapped, *passed_over_by_ollama(request))
+    return Weighed(kind, answers, is_able, losses)

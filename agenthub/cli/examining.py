@@ -16,7 +16,7 @@ from agenthub.cli.opening import open_hub
 from agenthub.errors import AgentHubError, UnknownModel
 from agenthub.middleware import Backend
 from agenthub.middleware.cache_key import model_key
-from agenthub.modes import AUTO, explain_mode, preferred
+from agenthub.modes import AUTO, standing
 from agenthub.routing import Router
 from agenthub.settings import Settings
 from agenthub.shared import Shared
@@ -45,13 +45,12 @@ class Probes:
         return [kind for kind in self.backend.adapters if await self.error(kind) is None]
 
     async def mode(self) -> str:
-        """Return the kind of adapter that the settings choose; of ``auto`` the first choice among those that answer."""
-        wished = explain_mode(self.router.settings, self.backend).mode
+        """Return the kind of adapter that the settings choose; for ``auto`` one that answers, where no request says."""
+        wished = self.router.wished_mode(self.backend)
         if wished != AUTO:
             return wished
-        answering = await self.answering()
-        self.backend.answers = frozenset(answering)
-        return preferred(answering or self.backend.adapters)[0]
+        self.backend.answers = frozenset(await self.answering())
+        return standing(self.backend)
 
     async def ask_all(self) -> None:
         """Ask through all adapters at the same time."""
@@ -126,7 +125,8 @@ async def examine_backend(probes: Probes, listed: Listed) -> Finding:
         why = str(error) or "no answer in time"
         return _about(backend, "list", Level.ERROR, f"{url} answers, but does not list its models: {why}")
     listed[backend.name] = names
-    text = f"{url} answers through the {mode} API"
+    shown = " and ".join(sorted(backend.answers)) if router.wished_mode(backend) == AUTO else mode
+    text = f"{url} answers through the {shown} API"
     if names:
         return _about(backend, "answers", Level.OK, f"{text} with {_count(names)}: {_some(names)}")
     return _about(backend, "answers", Level.OK, f"{text}, but has no model yet", [f"Get one: {_pull(url, 'llama3.2')}"])

@@ -85,13 +85,13 @@ class Caching:
             await reader.leave()
 
     def _start(self, key: str, dispatch: Dispatch, handler: Handler) -> Flight:
-        flight = Flight(dispatch, handler, self._recording(), partial(self._write, key))
+        flight = Flight(dispatch, handler, self._recording(), partial(self._keep, key, dispatch, dispatch.api_mode))
         self.flights.add(next(_alike(key, dispatch)), flight)
         return flight
 
     async def _renewed(self, dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]:
         """Yield a new answer, shared with nobody, and keep it in the place of the old one."""
-        key = _key(dispatch)
+        key, api_mode = _key(dispatch), dispatch.api_mode
         recording = self._recording()
         try:
             async with aclosing(handler(dispatch)) as batches:
@@ -99,7 +99,7 @@ class Caching:
                     recording.add(batch)
                     if recording.is_finished:
                         # Before the client has its end: one that leaves with it takes nothing away.
-                        await self._write(key, recording.entry())
+                        await self._keep(key, dispatch, api_mode, recording.entry())
                     yield batch
         finally:
             recording.release()
@@ -124,6 +124,10 @@ class Caching:
             return None
         return entry
 
+    async def _keep(self, key: str, dispatch: Dispatch, api_mode: str, entry: Entry) -> None:
+        # Another backend may have answered through another API, which carried less of it, or more.
+        await self._write(key if dispatch.api_mode == api_mode else _key(dispatch), entry)
+
     async def _write(self, key: str, entry: Entry) -> None:
         try:
             await self.store.set(key, entry, ttl=self.settings.ttl_s or None)
@@ -136,6 +140,10 @@ def _key(dispatch: Dispatch) -> str:
     if isinstance(request, TextRequest) and request.choices > 1:
         # One API ignores the wish for several, another grants it, and for a third the hub asks several times.
         scope = f"{scope} {dispatch.api_mode}"
+    if dispatch.losses:
+        # The answer to a request that lost a part on its way is none to one that lost nothing, or something else.
+        lost = [loss.field for loss in dispatch.losses if not loss.is_note and loss.field != "keep_alive"]
+        scope = f"{scope} -{','.join(sorted(lost))}" if lost else scope
     return make_key(request, dispatch.upstream_model, scope)
 
 

@@ -28,6 +28,7 @@ from agenthub.settings.groups import (
     PluginsSettings,
     ProtectionSettings,
     RetrySettings,
+    with_targets,
 )
 from agenthub.settings.keyfiles import with_keys
 from agenthub.settings.kinds import Flag, Seconds, Text, Texts, Whole, Wrong, either, show
@@ -70,7 +71,8 @@ class Settings:
     api_mode: str = field(
         default="native",
         validator=Text(
-            "The adapter unless something nearer says so: native, openai or another that is installed.", filled=True
+            "The adapter unless something nearer says so: native, openai, another that is installed, or auto.",
+            filled=True,
         ),
     )
     middleware: tuple[str, ...] = field(
@@ -109,7 +111,9 @@ class Settings:
         default=EMPTY,
         validator=Tables(Table(BackendSettings), names=r"[A-Za-z0-9_.-]+", spelled='letters, digits, "_", "." and "-"'),
     )
-    models: Mapping[str, ModelSettings] = field(default=EMPTY, validator=Tables(Table(ModelSettings), "ALIAS"))
+    models: Mapping[str, ModelSettings] = field(
+        default=EMPTY, converter=with_targets, validator=Tables(Table(ModelSettings), "ALIAS")
+    )
     clients: Mapping[str, ClientSettings] = field(default=EMPTY, validator=Tables(Table(ClientSettings)))
     balancing: BalancingSettings = field(factory=BalancingSettings, validator=Table(BalancingSettings))
     retries: RetrySettings = field(factory=RetrySettings, validator=Table(RetrySettings))

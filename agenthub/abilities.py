@@ -1,0 +1,113 @@
+"""What a model cannot do, where its upstream says so: a request that needs it is refused before anything is sent.
+
+Who says nothing is asked: old Ollamas list no capabilities, and other servers fill the list in by habit.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from agenthub.canonical import JSON, ChatRequest, GenerateRequest, Loss, ModelInfo, TextRequest
+from agenthub.dialects import jsontext
+from agenthub.errors import Unsupported
+
+_WORDS = frozenset({"completion", "tools", "insert", "vision", "embedding", "thinking", "image", "audio"})
+_NEEDED = frozenset({"completion", "tools", "insert", "vision", "thinking"})
+_MAIN = frozenset({"completion", "embedding"})
+_DIGEST = re.compile(r"(sha256:)?[0-9a-f]{64}")
+_MISTRAL = {"function_calling": "tools", "vision": "vision"}
+_KNOWS_THINKING = (0, 9)
+"""The version of Ollama from which on models are said to think; those before ignored the wish."""
+
+
+def lacks_by_list(model: ModelInfo) -> frozenset[str] | None:
+    """Return what a model lacks by its entry in a list, in Ollama's words; None where that does not say."""
+    told = model.entry.get("capabilities")
+    if model.dialect != "ollama" and isinstance(told, dict):
+        return frozenset(word for name, word in _MISTRAL.items() if told.get(name) is False)
+    if model.dialect == "ollama":
+        # llama.cpp lists "completion" for every model, whatever it can do; only an Ollama has digests.
+        is_credible = _DIGEST.fullmatch(str(model.entry.get("digest") or "")) is not None
+    else:
+        is_credible = model.entry.get("owned_by") != "llamacpp"
+    return _lacks(told) if is_credible else None
+
+
+def kept_lacks(
+    lacks: Mapping[str, frozenset[str]], before: Mapping[str, ModelInfo], now: Mapping[str, ModelInfo]
+) -> dict[str, frozenset[str]]:
+    """Return what is still known of models by their keys once they are listed anew, and what the list itself says."""
+    told = {key: found for key, model in now.items() if (found := lacks_by_list(model)) is not None}
+    kept = {key: found for key, found in lacks.items() if key in now and _mark(before.get(key)) == _mark(now[key])}
+    return kept | told
+
+
+def _mark(model: ModelInfo | None) -> Sequence[JSON]:
+    """Return what is another for another model under the same name."""
+    return () if model is None else tuple(model.entry.get(name) for name in ("digest", "modified_at", "created"))
+
+
+def can_show(model: ModelInfo) -> bool:
+    """Say whether it is worth while to ask the upstream's ``show`` for a model: whether it seems to be an Ollama's."""
+    if model.dialect == "ollama":
+        return _DIGEST.fullmatch(str(model.entry.get("digest") or "")) is not None
+    owner = str(model.entry.get("owned_by") or "")
+    return owner == "library" or (bool(owner) and model.name.startswith(f"{owner}/"))
+
+
+def lacks_by_show(body: bytes, version: str) -> frozenset[str]:
+    """Return what a model lacks by an answer of /api/show of an Ollama of that version: nothing where that is unknown.
+
+    Only an Ollama writes a Modelfile; what others send under ``capabilities`` is not to be relied on.
+    """
+    try:
+        shown = jsontext.loads(body)
+    except ValueError:
+        return frozenset()
+    lacks = _lacks(shown.get("capabilities")) if isinstance(shown, dict) and shown.get("modelfile") else None
+    return (lacks or frozenset()) - (frozenset() if _numbers(version) >= _KNOWS_THINKING else {"thinking"})
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Return the first numbers of a version; a build from source is 0.0.0, and as likely as not new."""
+    found = tuple(int(part) for part in re.findall(r"\d{1,9}", version)[:3])
+    return _KNOWS_THINKING if found == (0, 0, 0) else found
+
+
+def _lacks(told: JSON) -> frozenset[str] | None:
+    words = frozenset(told) if isinstance(told, list) and all(isinstance(word, str) for word in told) else frozenset()
+    if words.isdisjoint(_MAIN) or not words <= _WORDS:
+        return None
+    # Ollama takes sound in the field for images.
+    return _NEEDED - words - ({"vision"} if words & {"image", "audio"} else frozenset())
+
+
+def refuse_lacking(request: TextRequest, lacks: frozenset[str], losses: Sequence[Loss]) -> None:
+    """Raise Unsupported, in Ollama's words, where the request needs what the model lacks; what it loses it cannot need.
+
+    To load a model needs nothing.
+    """
+    if request.loads_only:
+        return
+    for need, word, field in _needs(request):
+        if need in lacks and not any(loss.field == field for loss in losses):
+            raise Unsupported(f'"{request.model}" does not support {word}', param=field)
+
+
+def _needs(request: TextRequest) -> Iterable[tuple[str, str, str]]:
+    """Yield each ability that a request needs, how a refusal names it, and the field that asks for it."""
+    yield "completion", request.operation, "model"
+    if request.think not in (None, False, "", "none"):
+        yield "thinking", "thinking", "think"
+    match request:
+        case ChatRequest():
+            if request.tools and request.tool_choice != "none":
+                yield "tools", "tools", "tools"
+            if any(message.images for message in request.messages):
+                yield "vision", "vision", "messages.images"
+        case GenerateRequest():
+            if request.suffix:
+                yield "insert", "insert", "suffix"
+            if request.images:
+                yield "vision", "vision", "images"
