@@ -16,7 +16,7 @@ from agenthub.cli.opening import open_hub
 from agenthub.errors import AgentHubError, UnknownModel
 from agenthub.middleware import Backend
 from agenthub.middleware.cache_key import model_key
-from agenthub.modes import AUTO, standing
+from agenthub.modes import AUTO, standing, wished_mode
 from agenthub.routing import Router
 from agenthub.settings import Settings
 from agenthub.shared import Shared
@@ -46,7 +46,7 @@ class Probes:
 
     async def mode(self) -> str:
         """Return the kind of adapter that the settings choose; for ``auto`` one that answers, where no request says."""
-        wished = self.router.wished_mode(self.backend)
+        wished = wished_mode(self.router.settings, self.backend)
         if wished != AUTO:
             return wished
         self.backend.answers = frozenset(await self.answering())
@@ -69,10 +69,10 @@ async def examine(settings: Settings, model: str | None) -> AsyncIterator[Findin
     """Yield what is found about the settings, each backend, each alias, and ``model``; raises ConfigError."""
     async with open_hub(settings) as hub:
         sources = ", ".join(dict.fromkeys(settings.sources.values())) or "defaults only"
-        yield Finding("settings", Level.OK, f"settings: {sources}")
+        yield Finding("settings.loaded", Level.OK, f"settings: {sources}")
         for finding in examine_exposure(settings):
             yield finding
-        yield Finding("adapters", Level.OK, f"adapters: {', '.join(hub.plugins.adapters)}")
+        yield Finding("plugin.loaded", Level.OK, f"adapters: {', '.join(hub.plugins.adapters)}")
         if hub.shared is not None:
             yield await examine_redis(hub.shared)
         listed: Listed = {}
@@ -125,7 +125,7 @@ async def examine_backend(probes: Probes, listed: Listed) -> Finding:
         why = str(error) or "no answer in time"
         return _about(backend, "list", Level.ERROR, f"{url} answers, but does not list its models: {why}")
     listed[backend.name] = names
-    shown = " and ".join(sorted(backend.answers)) if router.wished_mode(backend) == AUTO else mode
+    shown = " and ".join(sorted(backend.answers)) if wished_mode(router.settings, backend) == AUTO else mode
     text = f"{url} answers through the {shown} API"
     if names:
         return _about(backend, "answers", Level.OK, f"{text} with {_count(names)}: {_some(names)}")

@@ -44,18 +44,17 @@ def examine_plugins(settings: Settings, found: Extensions) -> Iterator[Finding]:
         yield Finding("plugin.refused", Level.ERROR, text, [*_uninstalls(found.error)])
     for plugin in plugins.found:
         yield _describe(plugins, plugin)
-    notes = {finding.subject: finding for finding in missing(settings, plugins)}
-    for finding in problems(settings, plugins):
-        notes.pop(finding.subject, None)
-        yield finding
-    yield from notes.values()
+    needed = list(problems(settings, plugins))
+    yield from needed
+    told = {finding.subject for finding in needed} | {plugin.name for plugin in plugins.found}
+    yield from (note for note in missing(settings, plugins) if note.subject not in told)
 
 
 def _describe(plugins: Plugins, plugin: PluginInfo) -> Finding:
     title = f"plugin {plugin.name} ({plugin.distribution} {plugin.version})"
     if plugin.problem == "disabled":
         text = f"{title} is blocked by plugins.disabled"
-        return Finding("plugin.disabled", Level.INFO, text, subject=plugin.name)
+        return Finding("plugin.blocked", Level.INFO, text, subject=plugin.name)
     if plugin.problem:
         text = f"{title} is broken: {plugin.problem}"
         remedies = [f"pip install --force-reinstall {plugin.distribution}"] if plugin.distribution else []

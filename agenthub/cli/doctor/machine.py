@@ -15,11 +15,16 @@ from pathlib import Path
 import agenthub
 from agenthub.api.listening import is_known
 from agenthub.cli.findings import Finding, Level
+from agenthub.cli.serving import many_files
 from agenthub.settings import Settings
 
 _LIBRARIES = ("aiohttp", "orjson", "uvloop", "redis", "gunicorn")
 _OWN_FILES, _FEW_STREAMS = 64, 256
 """Files that a hub has open before its first request, about; and streams below which a limit is worth a word."""
+_MORE_FILES = (
+    "Under systemd: LimitNOFILE=65536",
+    "Elsewhere, as root, in /etc/security/limits.conf: * hard nofile 65536",
+)
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 _SLACK_S = 24 * 3600.0
 
@@ -51,19 +56,16 @@ def _version(name: str) -> str:
 
 
 def _files(settings: Settings | None) -> Finding:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY:
+    most = many_files()
+    if most == resource.RLIM_INFINITY:
         return Finding("machine.files", Level.OK, "open files: no limit")
-    streams = max(0, (soft - _OWN_FILES) // 2)
-    text = f"open files: at most {soft}, enough for some {streams} requests at once (two each)"
+    streams = max(0, (most - _OWN_FILES) // 2)
+    text = f"open files: at most {most}, enough for some {streams} requests at once (two each)"
     wanted = max(_FEW_STREAMS, _configured_streams(settings))
     if streams >= wanted:
         return Finding("machine.files", Level.OK, text)
     text += f"; {wanted} may come" if wanted > _FEW_STREAMS else ""
-    most = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
-    remedies = [f"ulimit -n {most}" if most > soft else f"Raise the hard limit, which is {hard}, too."]
-    remedies.append("Under systemd: LimitNOFILE=65536")
-    return Finding("machine.files", Level.WARNING, text, remedies)
+    return Finding("machine.files", Level.WARNING, text, _MORE_FILES)
 
 
 def _configured_streams(settings: Settings | None) -> int:
