@@ -48,17 +48,19 @@ def make_table(console: Console, *columns: str, unbroken: Collection[str] = ()) 
 def print_finding(console: Console, finding: Finding) -> None:
     """Print one finding with its mark, and under it what to do."""
     mark, style = MARKS[finding.level]
-    _print_indented(console, Text(f"{mark}  ", style), Text(finding.text))
+    _print_indented(console, Text(f"{mark}  ", style), finding.text)
     for remedy in finding.remedies:
-        _print_indented(console, Text("  ->  ", "cyan"), Text(remedy))
+        _print_indented(console, Text("  ->  ", "cyan"), remedy)
 
 
 def print_detail(console: Console, text: str) -> None:
     """Print a line that is no finding, below those that are."""
-    _print_indented(console, Text(" " * 6), Text(text))
+    _print_indented(console, Text(" " * 6), text)
 
 
-def _print_indented(console: Console, lead: Text, text: Text) -> None:
+def _print_indented(console: Console, lead: Text, words: str) -> None:
+    # Servers may say what a terminal would obey.
+    text = Text("".join(char if char.isprintable() else ascii(char)[1:-1] for char in words))
     width = max(20, console.width - len(lead))
     for number, line in enumerate(text.wrap(console, width)):
         console.print(Text.assemble(lead if number == 0 else " " * len(lead), line), soft_wrap=True)

@@ -18,6 +18,7 @@ from agenthub.settings.sources import OLLAMA_HOST, dotted
 
 OLLAMA_PORT = 11434
 _API_PATH = re.compile(r"/(v1|api)(/.*)?$")
+_LONGEST_TEXT = 300
 _LOCAL = ("127.0.0.1", "::1", "localhost")
 
 
@@ -88,13 +89,14 @@ def explain(trouble: Trouble) -> tuple[str, str, Sequence[str]]:
         case aiohttp.ClientSSLError():
             text = f"{trouble.url}: no secure connection"
             return "tls", text, [f"Does it speak https? Correct {trouble.url_setting}."]
-    return "broken", f"{trouble.url}: {trouble.error}", [f"Is it the right server? See {trouble.url_setting}."]
+    remedies = [f"Is it the right server? See {trouble.url_setting}."]
+    return "broken", f"{trouble.url}: {one_line(trouble.error)}", remedies
 
 
 def _answers_otherwise(trouble: Trouble) -> tuple[str, str, Sequence[str]]:
     remedies = _shorten(trouble)
     if not trouble.others:
-        text = f"{trouble.url} answers, but not as a model server: {trouble.error}"
+        text = f"{trouble.url} answers, but not as a model server: {one_line(trouble.error)}"
         return "no_api", text, [*remedies, f"Is it the right server? See {trouble.url_setting}."]
     text = f"{trouble.url} does not speak the {trouble.mode} API, but it does speak {' and '.join(trouble.others)}"
     other = trouble.others[0]
@@ -121,6 +123,12 @@ def _when_silent(trouble: Trouble) -> Sequence[str]:
         f"Is it the right server? See {trouble.url_setting}.",
         f"If it is only slow, give it longer: {waited}.",
     ]
+
+
+def one_line(error: Exception) -> str:
+    """Return an error's text cut to a line: an upstream that is no model server may have answered a whole page."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}..."
 
 
 def start_ollama(url: str) -> list[str]:

@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 import attrs
 
 from agenthub.api.access import REMEDIES, exposure
-from agenthub.cli.diagnosis import OLLAMA_PORT, Trouble, diagnose
+from agenthub.cli.diagnosis import OLLAMA_PORT, Trouble, diagnose, one_line
 from agenthub.cli.findings import Finding, Level
 from agenthub.cli.opening import open_hub
-from agenthub.errors import AgentHubError, UnknownModel
+from agenthub.errors import AgentHubError, UnknownModel, UpstreamError
 from agenthub.middleware import Backend
 from agenthub.middleware.cache_key import model_key
 from agenthub.modes import AUTO, standing, wished_mode
@@ -62,6 +62,8 @@ class Probes:
                 await self.backend.adapters[kind].ping()
         except (AgentHubError, TimeoutError) as error:
             return error
+        except Exception as error:  # somebody else's adapter
+            return UpstreamError(f"the adapter failed: {error!r}")
         return None
 
 
@@ -121,8 +123,9 @@ async def examine_backend(probes: Probes, listed: Listed) -> Finding:
     try:
         async with asyncio.timeout(router.settings.health.ping_timeout_s or None):
             names = sorted(model.name for model in await backend.adapters[mode].models())
-    except (AgentHubError, TimeoutError) as error:
-        why = str(error) or "no answer in time"
+    except Exception as failure:
+        is_foreign = not isinstance(failure, AgentHubError | TimeoutError)
+        why = repr(failure) if is_foreign else one_line(failure) or "no answer in time"
         return _about(backend, "list", Level.ERROR, f"{url} answers, but does not list its models: {why}")
     listed[backend.name] = names
     shown = " and ".join(sorted(backend.answers)) if wished_mode(router.settings, backend) == AUTO else mode

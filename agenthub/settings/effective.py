@@ -15,7 +15,8 @@ from agenthub.settings.secret import Secret
 from agenthub.settings.sources import dotted
 from agenthub.settings.tables import Table, Tables
 
-_MASK = "********"
+MASK = "********"
+"""What stands in the place of a secret."""
 # What stands in the place of a file's name may be the key itself; one that was read is a name.
 _PERHAPS_SECRET = "api_key_file"
 
@@ -44,11 +45,11 @@ def effective(settings: Settings) -> Iterator[Effective]:
     for path, value, default in _leaves(settings, ()):
         key = dotted(path)
         shown = masked(value)
-        hidden = [
-            (source, _MASK if key.endswith(_PERHAPS_SECRET) and below else masked(below))
-            for source, below in settings.hidden.get(key, ())
-            if below != value
-        ]
+        below = settings.hidden.get(key, ())
+        while below and below[-1][1] == value:
+            below = below[:-1]
+        hides_file = key.endswith(_PERHAPS_SECRET)
+        hidden = [(source, MASK if hides_file and other else masked(other)) for source, other in below]
         source = settings.sources.get(key, "")
         if not source and isinstance(value, KeyDigest) and value:
             source = settings.sources.get(f"{key}_file", "")
@@ -59,7 +60,7 @@ def masked(value: object) -> JSON:
     """Return a value of the settings as JSON, stars in the place of a secret."""
     match value:
         case Secret() | KeyDigest():
-            return _MASK if value else ""
+            return MASK if value else ""
         case tuple() | list():
             return [masked(entry) for entry in value]
         case Mapping():

@@ -268,7 +268,8 @@ async def test_files_that_are_not_read(tmp_path: Path) -> None:
     told.says("note  config/agenthub.toml is there but not used: --config names other/hub.toml in its place")
     told.says(
         f"warn  {tmp_path}/other/.env is not read: .env is looked for in the working directory, which is {tmp_path}",
-        f"  ->  cd {tmp_path}/other, or copy it: cp {tmp_path}/other/.env {tmp_path}/.env",
+        f"  ->  cd {tmp_path}/other",
+        f"  ->  Or copy it: cp {tmp_path}/other/.env {tmp_path}/.env",
     )
 
 

@@ -18,6 +18,7 @@ from agenthub.settings import Settings, describe
 from agenthub.settings.sources import CONFIG, DEFAULT_CONFIG, OLLAMA_HOST, PLAIN_NAMES, PREFIX, config_name, read_dotenv
 
 _NEAR = 0.84
+_OURS = re.compile(f"{PREFIX}|OLLAMA_", re.IGNORECASE)
 # Ollama's own, of which some look like ours.
 _OLLAMAS = re.compile(
     "OLLAMA_(HOST|API_KEY|AUTH|CONTEXT_LENGTH|DEBUG|FLASH_ATTENTION|GPU_OVERHEAD|INTEL_GPU|KEEP_ALIVE|KV_CACHE_TYPE"
@@ -62,20 +63,20 @@ def examine_settings(found: Configured, rows: Sequence[Row]) -> Iterator[Finding
     yield _loading(found)
     for row in rows:
         if row.hidden:
-            remedies = [f"To use what is hidden: {row.origin.removal}"]
-            yield Finding("settings.hidden", Level.INFO, str(row), remedies, row.key)
+            yield Finding("settings.hidden", Level.INFO, str(row), row.removals, row.key)
     yield from _files(found)
     yield from _ollama_host(found)
     yield from _misspelt(found)
 
 
 def _loading(found: Configured) -> Finding:
-    path = found.directory / found.config
     if found.settings is None:
         return Finding("settings.wrong", Level.ERROR, f"the settings do not load: {found.error}", _places(found))
     sources = ", ".join(dict.fromkeys(found.settings.sources.values())) or "defaults only"
-    where = "" if path.is_file() else f"; there is no {found.config} in {found.directory}"
-    return Finding("settings.loaded", Level.OK, f"the settings load: {sources}{where}")
+    text = f"the settings load: {sources}"
+    if not os.path.isfile(found.directory / found.config):
+        text += f"; there is no {found.config} in {found.directory}"
+    return Finding("settings.loaded", Level.OK, text)
 
 
 def _places(found: Configured) -> list[str]:
@@ -88,31 +89,36 @@ def _places(found: Configured) -> list[str]:
         return [f"Correct .env:{found.origins.in_dotenv[name]}"]
     if layer == found.config and name in found.origins.in_file:
         return [f"Correct {found.config}:{found.origins.in_file[name]}"]
-    if layer == found.config and (found.directory / layer).exists():
-        return [f"Correct {layer}"]
+    if layer == found.config and os.path.lexists(found.directory / layer):
+        return [f"chmod u+r {layer}" if "Permission denied" in rest else f"Correct {layer}"]
     if layer == found.config:
         return [f"Write it, or take back what names it: {_namer(found)}"]
     return []
 
 
 def _files(found: Configured) -> Iterator[Finding]:
-    """Yield the files that look as if they were read and are not."""
-    default, used = found.directory / DEFAULT_CONFIG, found.directory / found.config
-    if found.is_named and default.is_file() and used.resolve() != default.resolve():
+    """Yield the files that look as if they were read and are not, and the one that nobody may expect to be."""
+    here, used = os.path.realpath(found.directory), os.path.realpath(found.directory / found.config)
+    default = os.path.join(here, DEFAULT_CONFIG)
+    if found.is_named and os.path.isfile(default) and used != os.path.realpath(default):
         text = f"{DEFAULT_CONFIG} is there but not used: {_namer(found)} names {found.config} in its place"
         yield Finding("settings.config_unused", Level.INFO, text, subject=DEFAULT_CONFIG)
-    here = found.directory.resolve()
-    beside = dict.fromkeys([used.resolve().parent, default.resolve().parent, here.parent])
-    for folder in beside:
-        if folder != here and (folder / ".env").is_file() and _is_ours(folder):
-            text = f"{folder / '.env'} is not read: .env is looked for in the working directory, which is {here}"
-            remedies = [f"cd {folder}, or copy it: cp {folder / '.env'} {here / '.env'}"]
-            yield Finding("settings.dotenv_elsewhere", Level.WARNING, text, remedies, str(folder / ".env"))
+    beside = os.path.dirname(used)
+    # config/agenthub.toml belongs to the folder that config stands in.
+    around = beside if os.path.basename(beside) != "config" else os.path.dirname(beside)
+    for folder in dict.fromkeys([beside, around]):
+        if folder != here and os.path.isfile(os.path.join(folder, ".env")) and _is_ours(Path(folder)):
+            text = f"{folder}/.env is not read: .env is looked for in the working directory, which is {here}"
+            remedies = [f"cd {folder}", f"Or copy it: cp {folder}/.env {here}/.env"]
+            yield Finding("settings.dotenv_elsewhere", Level.WARNING, text, remedies, f"{folder}/.env")
+    if here not in (beside, around) and any(_OURS.match(name) for name in found.dotenv):
+        text = f"{here}/.env is read, since that is the working directory, and goes before {found.config}"
+        yield Finding("settings.dotenv", Level.INFO, text, subject=f"{here}/.env")
 
 
 def _is_ours(folder: Path) -> bool:
     try:
-        return any(name.upper().startswith((PREFIX, "OLLAMA_")) for name in read_dotenv(folder))
+        return any(_OURS.match(name) for name in read_dotenv(folder))
     except ConfigError:
         return True
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 import aiohttp
@@ -19,34 +20,36 @@ _LONGEST_NAME = 60
 class Listener:
     """What answers: ``agenthub``, ``ollama``, ``http`` for another server, or ``unknown`` where it says no HTTP.
 
-    ``name`` is what it calls itself, ``date`` the time that it tells, if it does.
+    ``name`` is what it calls itself; ``ahead`` by how much this machine's clock goes before its own, where it tells.
     """
 
     kind: str
     name: str = ""
-    date: datetime | None = None
+    ahead: timedelta | None = None
 
 
 async def identify(url: str, limit_s: float) -> Listener | None:
-    """Ask for ``/health`` and ``/`` without any key; None where nothing takes a connection in time."""
+    """Ask for ``/health`` and ``/`` without any key, within ``limit_s``; None where nothing takes a connection."""
+    try:
+        async with asyncio.timeout(limit_s), aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as session:
+            return await _identify(session, url)
+    except aiohttp.ClientConnectorError:
+        return None
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+        return Listener("unknown")
+
+
+async def _identify(session: aiohttp.ClientSession, url: str) -> Listener:
     mark = secrets.token_hex(8)
-    timeout = aiohttp.ClientTimeout(total=limit_s)
-    async with aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()) as session:
-        try:
-            headers, body = await _get(session, f"{url}/health", mark)
-            date = _parse_date(headers.get("Date", ""))
-            # AgentHub says the request's id back, other servers with a /health do not.
-            if headers.get("X-Request-Id") == mark and _is_health(body):
-                return Listener("agenthub", date=date)
-            _, body = await _get(session, f"{url}/", mark)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
-            return None
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
-            return Listener("unknown")
+    headers, body = await _get(session, f"{url}/health", mark)
+    ahead = _ahead(headers.get("Date", ""))
+    # AgentHub says the request's id back, other servers with a /health do not.
+    if headers.get("X-Request-Id") == mark and _is_health(body):
+        return Listener("agenthub", ahead=ahead)
+    _, body = await _get(session, f"{url}/", mark)
     if body.startswith(b"Ollama is running"):
-        return Listener("ollama", date=date)
-    name = "".join(char for char in headers.get("Server", "") if char.isprintable())
-    return Listener("http", name[:_LONGEST_NAME], date)
+        return Listener("ollama", ahead=ahead)
+    return Listener("http", headers.get("Server", "")[:_LONGEST_NAME], ahead)
 
 
 async def _get(session: aiohttp.ClientSession, url: str, mark: str) -> tuple[Mapping[str, str], bytes]:
@@ -61,9 +64,9 @@ def _is_health(body: bytes) -> bool:
         return False
 
 
-def _parse_date(text: str) -> datetime | None:
+def _ahead(date: str) -> timedelta | None:
     try:
-        found = parsedate_to_datetime(text)
+        found = parsedate_to_datetime(date)
     except ValueError:
         return None
-    return found if found.tzinfo is not None else None
+    return datetime.now(UTC) - found if found.tzinfo is not None else None

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from itertools import takewhile
 from pathlib import Path
 
 import attrs
 
 from agenthub.canonical import JSON
 from agenthub.settings import Settings
-from agenthub.settings.effective import Effective, effective
+from agenthub.settings.effective import MASK, Effective, effective
 from agenthub.settings.lines import dotenv_lines, toml_lines
 from agenthub.settings.sources import dotted
 
@@ -67,6 +68,13 @@ class Row:
         if not self.hidden:
             return text
         return f"{text} hides " + " and ".join(f"{spell(value)} from {origin}" for origin, value in self.hidden)
+
+    @property
+    def removals(self) -> list[str]:
+        """What to do to have the nearest other value that is hidden: layers between may say the same as the top one."""
+        alike = takewhile(lambda below: below[1] == self.value != MASK, self.hidden)
+        removals = [self.origin.removal, *(origin.removal for origin, _ in alike)]
+        return [f"To use what is hidden: {removal}" for removal in removals]
 
     def as_json(self) -> JSON:
         hides = [{"value": value, "source": origin.as_json()} for origin, value in self.hidden]

@@ -26,8 +26,9 @@ async def examine_serving(settings: Settings, plugins: Plugins | None, limit_s: 
     if plugins is not None:
         try:
             build_hub(settings, plugins)
-        except AgentHubError as error:
-            yield Finding("server.start", Level.ERROR, f"the hub will not start: {error}")
+        except Exception as error:  # what plugins bring may raise anything
+            why = str(error) if isinstance(error, AgentHubError) else repr(error)
+            yield Finding("server.start", Level.ERROR, f"the hub will not start: {why}")
     for finding in examine_exposure(settings):
         yield finding
     if settings.port:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import attrs
 
@@ -32,7 +32,6 @@ class _Looked:
     probes: Probes
     finding: Finding
     listener: Listener | None
-    asked_at: datetime
 
 
 async def examine_backends(
@@ -42,7 +41,11 @@ async def examine_backends(
     # 0 would mean for ever, and doctor is to have an end.
     health = attrs.evolve(settings.health, ping_timeout_s=limit_s)
     settings = attrs.evolve(settings, health=health)
-    router, listed = Router(settings, make_backends(settings, plugins, Kept())), Listed()
+    try:
+        router, listed = Router(settings, make_backends(settings, plugins, Kept())), Listed()
+    except Exception as error:  # somebody else's adapter
+        yield "plugins", Finding("plugin.make", Level.ERROR, f"an adapter cannot be made: {error!r}")
+        return
     async with open_adapters(router):
         looks = (_look(Probes(router, backend), listed, limit_s) for backend in router.backends.values())
         looked = await asyncio.gather(*looks)
@@ -51,7 +54,7 @@ async def examine_backends(
                 yield "backends", finding
         for finding in _wishes(settings):
             yield "backends", finding
-        if not listed:
+        if all(one.finding.level is Level.ERROR and one.finding.id != "backend.list" for one in looked):
             text = "no backend is of use: every request for a model will fail"
             yield "backends", Finding("backends.none", Level.ERROR, text)
         await router.refresh()
@@ -62,8 +65,7 @@ async def examine_backends(
 async def _look(probes: Probes, listed: Listed, limit_s: float) -> _Looked:
     url = probes.backend.settings.url.removesuffix("/v1")
     _, listener = await asyncio.gather(probes.ask_all(), identify(url, limit_s))
-    asked_at = datetime.now(UTC)
-    return _Looked(probes, await examine_backend(probes, listed), listener, asked_at)
+    return _Looked(probes, await examine_backend(probes, listed), listener)
 
 
 async def _tell(looked: _Looked, origins: Origins) -> AsyncGenerator[Finding, None]:
@@ -84,8 +86,8 @@ async def _tell(looked: _Looked, origins: Origins) -> AsyncGenerator[Finding, No
     if looked.listener is not None and looked.listener.kind == "agenthub":
         text = f"backend {backend.name}: {backend.settings.url} is an AgentHub too, which must not ask this one again"
         yield Finding("backend.hub", Level.INFO, text, subject=backend.name)
-    if looked.listener is not None and looked.listener.date is not None:
-        for finding in _clock(backend, looked.asked_at - looked.listener.date):
+    if looked.listener is not None and looked.listener.ahead is not None:
+        for finding in _clock(backend, looked.listener.ahead):
             yield finding
 
 
