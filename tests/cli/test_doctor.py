@@ -325,8 +325,7 @@ async def test_a_server_of_the_other_api() -> None:
     )
     auto.says(
         f"ok    backend llama: {url} answers through the openai API with 1 model: qwen",
-        "note  backend llama: asked through auto, here openai unless a request has fewer losses through another, "
-        "by api_mode (environment OLLAMA_API_MODE)",
+        "note  backend llama: asked through auto, which is openai here, by api_mode (environment OLLAMA_API_MODE)",
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Iterator
 from importlib.util import find_spec
 
 from agenthub.app import build_hub
+from agenthub.cli.diagnosis import OLLAMA_PORT
 from agenthub.cli.doctor.listening import Listener, identify
 from agenthub.cli.examining import examine_exposure, examine_redis
 from agenthub.cli.findings import Finding, Level
@@ -72,7 +73,9 @@ def _who(settings: Settings, url: str, listener: Listener | None) -> Finding:
             return Finding("server.running", Level.INFO, text, remedies)
         case Listener("ollama"):
             text = f"port {port} is in use: an Ollama listens at {url}, where the hub is to be"
-            return Finding("server.port_ollama", Level.ERROR, text, [elsewhere, f"Or give Ollama another: {_OLLAMA}"])
+            other = f"OLLAMA_HOST=127.0.0.1:{OLLAMA_PORT + (port == OLLAMA_PORT)}"
+            remedies = [elsewhere, f"Or give Ollama another: {other} ollama serve, and the hub: {other}"]
+            return Finding("server.port_ollama", Level.ERROR, text, remedies)
         case Listener("http", name):
             text = f"port {port} is in use: another HTTP server listens at {url}{name and f' ({name})'}"
         case Listener():
@@ -80,9 +83,6 @@ def _who(settings: Settings, url: str, listener: Listener | None) -> Finding:
         case None:
             text = f"port {port} is in use, though nothing takes a connection at {url}"
     return Finding("server.port_other", Level.ERROR, text, [elsewhere, f"Who it is: ss -ltnp 'sport = :{port}'"])
-
-
-_OLLAMA = "OLLAMA_HOST=127.0.0.1:11434 ollama serve"
 
 
 def _free_port(host: str, port: int) -> int:

@@ -97,12 +97,18 @@ def _mode(settings: Settings, backend: Backend, origins: Origins, mode: str) -> 
     key = wish.rule if wish.level == "backend" else "api_mode"
     origin = origins.find(settings.sources.get(key, ""), key)
     rule = "the default" if wish.level == "default" else f"{key} ({origin})"
-    how = f"auto, here {mode} unless a request has fewer losses through another" if wish.mode == AUTO else wish.mode
+    how = wish.mode if wish.mode != AUTO else _auto(backend, mode)
     text = f"backend {backend.name}: asked through {how}, by {rule}"
     if wish.level == "backend" and wish.mode != settings.api_mode and "api_mode" in settings.sources:
         of_hub = origins.find(settings.sources["api_mode"], "api_mode")
         text += f", which goes before api_mode = {settings.api_mode} ({of_hub})"
     return Finding("backend.mode", Level.INFO, text, subject=backend.name)
+
+
+def _auto(backend: Backend, mode: str) -> str:
+    if len(backend.answers) < 2:
+        return f"auto, which is {mode} here"
+    return f"auto, which is {mode} here unless a request loses less through another"
 
 
 def _wishes(settings: Settings) -> Iterator[Finding]:
