@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from agenthub.middleware import Caller, Dispatch
-from agenthub.standin import Standin, running
+from agenthub.settings import CircuitBreakerSettings
+from agenthub.standin import Fault, Standin, running
 from tests.hubs import RunningHub, running_hub, until
 
 CHAT = {"model": "standin", "messages": [{"role": "user", "content": "Hello"}]}
@@ -59,4 +60,40 @@ async def test_a_request_is_freed_as_soon_as_it_is_over(path: str, wishes: dict[
                 wishes = {"temperature": 0}
             await ask(hub, path, stream=stream, **wishes)
             await until(lambda: len(hub.dispatches()) == 2 * MANY)
+            assert not unreachable(Dispatch, Caller)
+
+
+@pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions"])
+@pytest.mark.parametrize("status", [404, 500])
+@pytest.mark.parametrize("wishes", [{}, {"temperature": 0, "seed": 1}], ids=["alone", "shared"])
+async def test_so_is_one_that_fails(path: str, status: int, wishes: dict[str, Any]) -> None:
+    """An error refers to the frames that it went through, so that none of these may keep it."""
+    standin = Standin()
+    breaker = CircuitBreakerSettings(failure_threshold=1000)
+    async with running(standin) as upstream, running_hub(upstream, circuit_breaker=breaker) as hub:
+        await ask(hub, path)
+        with no_collection():
+            for _ in range(MANY):
+                standin.script(Fault.answer(status), Fault.answer(status))
+                options = {"options": wishes} if path == "/api/chat" else wishes
+                async with hub.http.post(hub.url + path, json=CHAT | options) as response:
+                    assert response.status == status
+                    await response.read()
+            await until(lambda: len(hub.dispatches()) == 2 * MANY)
+            assert not unreachable(Dispatch, Caller)
+
+
+@pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions"])
+async def test_so_is_one_whose_client_leaves(path: str) -> None:
+    """In the middle of its stream."""
+    standin = Standin(endless=True, pace_s=0.001)
+    async with running(standin) as upstream, running_hub(upstream) as hub:
+        await hub.get("/api/tags")
+        with no_collection():
+            for number in range(MANY):
+                async with hub.http.post(hub.url + path, json=CHAT | {"stream": True}) as response:
+                    await response.content.readany()
+                    response.close()
+                await standin.abandoned.reach(number + 1)
+            await until(lambda: len(hub.dispatches()) == MANY)
             assert not unreachable(Dispatch, Caller)
