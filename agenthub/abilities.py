@@ -13,12 +13,14 @@ from agenthub.dialects import jsontext
 from agenthub.errors import Unsupported
 
 _WORDS = frozenset({"completion", "tools", "insert", "vision", "embedding", "thinking", "image", "audio"})
-_NEEDED = frozenset({"completion", "tools", "insert", "vision", "thinking"})
+_NEEDED = frozenset({"completion", "tools", "insert", "vision"})
+_THINKING = frozenset({"thinking", "effort"})
+"""To think when Ollama's own API is asked for it, and when its OpenAI-compatible one is, by ``reasoning_effort``."""
 _MAIN = frozenset({"completion", "embedding"})
 _DIGEST = re.compile(r"(sha256:)?[0-9a-f]{64}")
 _MISTRAL = {"function_calling": "tools", "vision": "vision"}
-_KNOWS_THINKING = (0, 9)
-"""The version of Ollama from which on models are said to think; those before ignored the wish."""
+_KNOWN_SINCE = {"thinking": (0, 9), "effort": (0, 12)}
+"""The versions of Ollama from which on a wish to think is refused where it cannot be had; those before ignored it."""
 
 
 def lacks_by_list(model: ModelInfo) -> frozenset[str] | None:
@@ -66,13 +68,10 @@ def lacks_by_show(body: bytes, version: str) -> frozenset[str]:
     except ValueError:
         return frozenset()
     lacks = _lacks(shown.get("capabilities")) if isinstance(shown, dict) and shown.get("modelfile") else None
-    return (lacks or frozenset()) - (frozenset() if _numbers(version) >= _KNOWS_THINKING else {"thinking"})
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """Return the first numbers of a version; a build from source is 0.0.0, and as likely as not new."""
-    found = tuple(int(part) for part in re.findall(r"\d{1,9}", version)[:3])
-    return _KNOWS_THINKING if found == (0, 0, 0) else found
+    numbers = tuple(int(part) for part in re.findall(r"\d{1,9}", version)[:3])
+    # A build from source calls itself 0.0.0, and is likely to be new.
+    unknown = {word for word, since in _KNOWN_SINCE.items() if numbers < since and numbers != (0, 0, 0)}
+    return (lacks or frozenset()) - unknown
 
 
 def _lacks(told: JSON) -> frozenset[str] | None:
@@ -80,26 +79,27 @@ def _lacks(told: JSON) -> frozenset[str] | None:
     if words.isdisjoint(_MAIN) or not words <= _WORDS:
         return None
     # Ollama takes sound in the field for images.
-    return _NEEDED - words - ({"vision"} if words & {"image", "audio"} else frozenset())
+    seen = {"vision"} if words & {"image", "audio"} else set()
+    return _NEEDED - words - seen | (frozenset() if "thinking" in words else _THINKING)
 
 
-def refuse_lacking(request: TextRequest, lacks: frozenset[str], losses: Sequence[Loss]) -> None:
+def refuse_lacking(request: TextRequest, api_mode: str, lacks: frozenset[str], losses: Sequence[Loss]) -> None:
     """Raise Unsupported, in Ollama's words, where the request needs what the model lacks; what it loses it cannot need.
 
     To load a model needs nothing.
     """
     if request.loads_only:
         return
-    for need, word, field in _needs(request):
+    for need, word, field in _needs(request, api_mode):
         if need in lacks and not any(loss.field == field for loss in losses):
             raise Unsupported(f'"{request.model}" does not support {word}', param=field)
 
 
-def _needs(request: TextRequest) -> Iterable[tuple[str, str, str]]:
+def _needs(request: TextRequest, api_mode: str) -> Iterable[tuple[str, str, str]]:
     """Yield each ability that a request needs, how a refusal names it, and the field that asks for it."""
     yield "completion", request.operation, "model"
     if request.think not in (None, False, "", "none"):
-        yield "thinking", "thinking", "think"
+        yield "effort" if api_mode == "openai" else "thinking", "thinking", "think"
     match request:
         case ChatRequest():
             if request.tools and request.tool_choice != "none":

@@ -117,7 +117,7 @@ class Dispatcher:
             if len(backend.used) < _MOST_USED:
                 backend.used.add(route.key)
         elif lacks:
-            refuse_lacking(request, lacks, dispatch.losses)
+            refuse_lacking(request, dispatch.api_mode, lacks, dispatch.losses)
         loaded = backend.contexts.get(route.key, 0)
         if loaded or "num_ctx" in request.options:
             note = note_length(request, loaded, dispatch.losses)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import suppress
 
 import attrs
 import structlog
@@ -55,7 +54,6 @@ class Health:
                 backend.loaded, backend.contexts = frozenset(running), _contexts(running)
             elif not is_auto:
                 await ping(self.router, backend)
-            await self._learn(backend)
         except UpstreamTimeout as error:
             self._slow[backend.name] = self._slow.get(backend.name, 0) + 1
             if self._slow[backend.name] >= _SLOW_TIMES:
@@ -69,11 +67,16 @@ class Health:
             _log.exception("agenthub.health_check_failed", backend=backend.name)
         else:
             await self._up(backend)
+            await self._learn(backend)
 
     async def _learn(self, backend: Backend) -> None:
         # Where that fails it stays unknown what its models can do; whether it is up is not decided by that.
-        with suppress(AgentHubError, TimeoutError):
+        try:
             await learn(self.router, backend)
+        except (AgentHubError, TimeoutError) as error:
+            _log.info("agenthub.abilities_unknown", backend=backend.name, error=str(error) or "did not answer in time")
+        except Exception:
+            _log.exception("agenthub.health_check_failed", backend=backend.name)
 
     def _down(self, backend: Backend, error: AgentHubError) -> None:
         if backend.is_up:

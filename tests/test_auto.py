@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -38,7 +38,8 @@ async def auto_hub(kind: str, **settings: Any) -> AsyncIterator[tuple[RunningHub
         upstream.missing = MISSING[kind]
         flavour = "openai" if kind == "openai" else "generic"
         backends = {"b": BackendSettings(url=upstream.url, flavour=flavour)}
-        async with running_hub(backends, **{"health": QUIET, "api_mode": "auto"} | settings) as hub:
+        defaults: dict[str, Any] = {"health": QUIET, "api_mode": "auto"}
+        async with running_hub(backends, **defaults | settings) as hub:
             yield hub, upstream
 
 
@@ -88,10 +89,9 @@ TABLE: list[tuple[str, dict[str, Any], str, str, str]] = [
 NAMES = [f"{path}-{'-'.join(fields) or 'plain'}-{place}" for place, (path, fields, *_) in enumerate(TABLE)]
 
 
-def body_of(path: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-    if "embed" in path:
-        return {"model": "m", "input": "hi"} | fields
-    return {"model": "m", "stream": False} | ({"messages": HI} if "chat" in path else {"prompt": "hi"}) | fields
+def body_of(path: str, fields: dict[str, Any]) -> dict[str, Any]:
+    asked: dict[str, Any] = {"messages": HI, "stream": False} if "chat" in path else {"prompt": "hi", "stream": False}
+    return {"model": "m"} | ({"input": "hi"} if "embed" in path else asked) | fields
 
 
 @pytest.mark.parametrize(("path", "fields", "mode", "dropped", "elsewhere"), TABLE, ids=NAMES)
@@ -199,11 +199,11 @@ async def test_a_server_that_only_fails_keeps_its_apis() -> None:
                 assert backend.answers == {"native", "openai"}
                 await forwarder.stop()
                 await health.check()
-                assert (backend.is_up, backend.answers) == (False, {"native", "openai"})
+                assert (backend.is_up, backend.answers) == (False, frozenset({"native", "openai"}))
                 await forwarder.start()
                 standin.script(Fault.answer(503, "loading").at("/api/version"))
                 await health.check()
-                assert (backend.is_up, backend.answers) == (True, {"native", "openai"})
+                assert (backend.is_up, backend.answers) == (True, frozenset({"native", "openai"}))
                 standin.script(Fault.answer(404, "no").at("/api/version"))
                 await health.check()
                 assert backend.answers == {"openai"}
@@ -240,7 +240,7 @@ async def test_answers_are_kept_apart_by_what_was_lost() -> None:
     """An answer that was made without a field is none for a request that keeps it; what lost nothing serves both."""
     async with auto_hub("ollama", caching=CachingSettings(policy="all")) as (hub, upstream):
 
-        async def ask(path: str, fields: Mapping[str, Any], mode: str) -> tuple[str, str]:
+        async def ask(path: str, fields: dict[str, Any], mode: str) -> tuple[str, str]:
             answer = await hub.post(path, body_of(path, fields), X_AgentHub_Api_Mode=mode)
             return answer.headers["X-AgentHub-Api-Mode"], answer.headers["X-AgentHub-Cache"]
 

@@ -54,8 +54,8 @@ def test_the_nearest_word_wins(tmp_path: Path, said: int, mode: str) -> None:
     says = {level: mode if place == 0 else other for place, level in enumerate(levels)}
     settings = configured(tmp_path, "http://127.0.0.1:1", says)
     router = Router(settings, {"one": Backend("one", settings.backends["one"])})
-    asked = (settings, router.backends["one"], Caller(client="vscode", api_mode=says.get("request", "")))
-    asked = (*asked, router.route("GPT-4.1"))
+    caller = Caller(client="vscode", api_mode=says.get("request", ""))
+    asked = (settings, router.backends["one"], caller, router.route("GPT-4.1"))
     nearest, wish = (levels[0], mode) if levels else ("default", "native")
     assert explain_mode(*asked) == Wish(wish, nearest, RULES[nearest])
     assert wished_mode(*asked) == wish

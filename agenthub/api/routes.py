@@ -24,7 +24,6 @@ from agenthub.dialects.ollama import CODECS as OLLAMA_CODECS
 from agenthub.dialects.ollama import blobs, managing
 from agenthub.dialects.openai import CODECS as OPENAI_CODECS
 from agenthub.middleware import Caller
-from agenthub.modes import AUTO
 
 Handler: TypeAlias = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
 
@@ -59,7 +58,7 @@ MANAGING_CODECS = (
 
 async def openapi(http_request: web.Request, caller: Caller) -> web.Response:
     """Describe this API, as OpenAPI 3.1."""
-    return web.Response(body=_document((*hub_of(http_request).plugins.adapters, AUTO)), content_type="application/json")
+    return web.Response(body=_document(tuple(hub_of(http_request).plugins.adapters)), content_type="application/json")
 
 
 @lru_cache(1)

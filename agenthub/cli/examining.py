@@ -16,7 +16,7 @@ from agenthub.cli.opening import open_hub
 from agenthub.errors import AgentHubError, UnknownModel, UpstreamError
 from agenthub.middleware import Backend
 from agenthub.middleware.cache_key import model_key
-from agenthub.modes import AUTO, standing, wished_mode
+from agenthub.modes import AUTO, preferred, standing, wished_mode
 from agenthub.routing import Router
 from agenthub.settings import Settings
 from agenthub.shared import Shared
@@ -128,8 +128,10 @@ async def examine_backend(probes: Probes, listed: Listed) -> Finding:
         why = repr(failure) if is_foreign else one_line(failure) or "no answer in time"
         return _about(backend, "list", Level.ERROR, f"{url} answers, but does not list its models: {why}")
     listed[backend.name] = names
-    shown = " and ".join(sorted(backend.answers)) if wished_mode(router.settings, backend) == AUTO else mode
-    text = f"{url} answers through the {shown} API"
+    shown = f"{mode} API"
+    if wished_mode(router.settings, backend) == AUTO:
+        shown = f"{' and '.join(preferred(backend.answers))} API (auto)"
+    text = f"{url} answers through the {shown}"
     if names:
         return _about(backend, "answers", Level.OK, f"{text} with {_count(names)}: {_some(names)}")
     return _about(backend, "answers", Level.OK, f"{text}, but has no model yet", [f"Get one: {_pull(url, 'llama3.2')}"])

@@ -44,8 +44,16 @@ def passed_over_by_ollama(request: Request) -> tuple[Loss, ...]:
     """Return what Ollama's OpenAI-compatible API does not read of a request that is written in that dialect."""
     if request.source is None or request.source.dialect != "openai":
         return ()
-    members = jsontext.loads(request.source.body).items()
-    return tuple(_lost(BY_OLLAMA, request, "", [(name, value) for name, value in members if value is not None]))
+    body = request.source.body
+    try:
+        members = jsontext.loads(body)
+    except ValueError:
+        # Go reads one value and leaves the rest of the body alone.
+        members = jsontext.loads_first(body.decode("utf-8"))
+    asked = {name.lower(): value for name, value in members.items() if value is not None}
+    if not asked.get("tools"):
+        asked.pop("tool_choice", None)  # there is nothing to choose from
+    return tuple(_lost(BY_OLLAMA, request, "", asked.items()))
 
 
 def is_representable(request: Request) -> bool:

@@ -324,7 +324,7 @@ async def test_a_server_of_the_other_api() -> None:
         "ok    backend llama: through openai: answers",
     )
     auto.says(
-        f"ok    backend llama: {url} answers through the openai API with 1 model: qwen",
+        f"ok    backend llama: {url} answers through the openai API (auto) with 1 model: qwen",
         "note  backend llama: asked through auto, which is openai here, by api_mode (environment OLLAMA_API_MODE)",
     )
 

@@ -110,9 +110,11 @@ async def test_what_nobody_brings(monkeypatch: pytest.MonkeyPatch) -> None:
     """A middleware that no plugin has, and one of the two adapters not installed, which is only a note."""
     without = [entry for entry in entry_points(group="agenthub") if entry.name != "openai"]
     monkeypatch.setattr("agenthub.plugins.entry_points", lambda group: without)
-    settings = Settings(middleware=("logging", "audit"))
+    settings = Settings(middleware=("logging", "audit"), plugins=PluginsSettings(disabled=("nativ",)))
     found = list(examine_plugins(settings, load_extensions(settings)))
-    assert [finding.id for finding in found] == ["plugin.loaded", "plugin.middleware", "plugin.missing"]
+    expected = ["plugin.loaded", "plugin.unknown", "plugin.middleware", "plugin.missing"]
+    assert [finding.id for finding in found] == expected
+    assert named(found, "plugin.unknown").remedies == ["Did you mean native?"]
     assert named(found, "plugin.middleware").remedies == ['Take "audit" out of middleware.']
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from difflib import get_close_matches
 from importlib.metadata import entry_points
 
 import attrs
@@ -44,9 +45,15 @@ def examine_plugins(settings: Settings, found: Extensions) -> Iterator[Finding]:
         yield Finding("plugin.refused", Level.ERROR, text, [*_uninstalls(found.error)])
     for plugin in plugins.found:
         yield _describe(plugins, plugin)
+    installed = [plugin.name for plugin in plugins.found]
+    for name in settings.plugins.disabled:
+        if name not in installed:
+            near = [f"Did you mean {other}?" for other in get_close_matches(name, installed, 1)]
+            text = f"plugins.disabled names {name}, which no distribution brings"
+            yield Finding("plugin.unknown", Level.INFO, text, near, name)
     needed = list(problems(settings, plugins))
     yield from needed
-    told = {finding.subject for finding in needed} | {plugin.name for plugin in plugins.found}
+    told = {finding.subject for finding in needed} | {*installed}
     yield from (note for note in missing(settings, plugins) if note.subject not in told)
 
 

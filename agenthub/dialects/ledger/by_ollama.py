@@ -10,7 +10,6 @@ from agenthub.dialects.ledger.rows import (
     CHAT,
     DROPPED,
     EMBED,
-    EVERY,
     GENERATE,
     REJECTED,
     TEXT,
@@ -19,18 +18,20 @@ from agenthub.dialects.ledger.rows import (
     When,
 )
 
+_ONE_TEXT = "this API takes one prompt, a text"
+
+
+def _read(names: str, operations: tuple[str, ...]) -> list[Row]:
+    return [Row(name, CARRIED, name, operations) for name in names.split()]
+
+
 _READ = (
-    *(Row(field, CARRIED, field) for field in ("model",)),
-    *(
-        Row(field, CARRIED, field, TEXT)
-        for field in ("stream", "stream_options", "max_tokens", "temperature", "top_p", "seed", "stop")
-    ),
-    *(Row(field, CARRIED, field, TEXT) for field in ("frequency_penalty", "presence_penalty")),
-    *(Row(field, CARRIED, field, (CHAT,)) for field in ("messages", "tools", "response_format")),
-    *(Row(field, CARRIED, field, (CHAT,)) for field in ("reasoning_effort", "reasoning", "logprobs", "top_logprobs")),
-    Row("prompt", REJECTED, "", (GENERATE,), When("a list", lambda value: isinstance(value, list))),
-    *(Row(field, CARRIED, field, (GENERATE,)) for field in ("prompt", "suffix")),
-    *(Row(field, CARRIED, field, (EMBED,)) for field in ("input", "dimensions", "encoding_format")),
+    Row("model", CARRIED, "model"),
+    *_read("stream stream_options max_tokens temperature top_p seed stop frequency_penalty presence_penalty", TEXT),
+    *_read("messages tools response_format reasoning_effort reasoning logprobs top_logprobs", (CHAT,)),
+    Row("prompt", REJECTED, "", (GENERATE,), When("a list", lambda value: isinstance(value, list)), reason=_ONE_TEXT),
+    *_read("prompt suffix", (GENERATE,)),
+    *_read("input dimensions encoding_format", (EMBED,)),
 )
 
 _NOT_EMPTY = When("not empty", bool)
@@ -41,10 +42,20 @@ _PASSED_OVER = (
     Row("tool_choice", DROPPED, "", (CHAT,), When("not auto", lambda value: value != "auto")),
     Row("parallel_tool_calls", DROPPED, "", (CHAT,), When("false", lambda value: value is False)),
     Row("modalities", DROPPED, "", (CHAT,), When('not ["text"]', lambda value: value != ["text"])),
-    Row("service_tier", DROPPED, "", (CHAT,), When("asks", lambda value: value not in ("auto", "default"))),
-    *(Row(field, DROPPED, "", EVERY, _NOT_EMPTY) for field in ("logit_bias", "store", "echo", "metadata", "options")),
+    Row(
+        "service_tier",
+        DROPPED,
+        "",
+        (CHAT,),
+        When("not auto or default", lambda value: value not in ("auto", "default")),
+    ),
+    *(Row(field, DROPPED, "", TEXT, _NOT_EMPTY) for field in ("logit_bias", "store", "metadata")),
+    Row("echo", DROPPED, "", (GENERATE,), _NOT_EMPTY),
+    Row("options", DROPPED, "", when=_NOT_EMPTY),
+    *(Row(field, DROPPED, "", TEXT) for field in ("num_ctx", "think", "format")),
+    Row("max_completion_tokens", DROPPED, "", (CHAT,)),
+    *(Row(field, DROPPED) for field in ("keep_alive", "user")),
 )
 
 BY_OLLAMA = Table((*_READ, *_PASSED_OVER))
-"""The fields that it reads, and those whose value may ask for nothing; any other is passed over, max_completion_tokens
-and num_ctx as well."""
+"""The fields that it reads, and of the others those that are seen most, or whose value may ask for nothing."""
