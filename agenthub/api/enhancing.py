@@ -7,7 +7,6 @@ from contextlib import suppress
 from typing import Any
 
 import attrs
-import structlog
 from aiohttp import web
 
 from agenthub.api.bodies import read_body
@@ -29,7 +28,6 @@ from agenthub.operations import GROUPS
 
 HEADER = "X-AgentHub-Enhanced"
 _LONGEST_NAME = 128
-_log = structlog.get_logger("agenthub")
 
 
 def wants_enhancement(hub: Hub, head: Head, caller: Caller) -> bool:
