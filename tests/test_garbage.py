@@ -11,8 +11,8 @@ import pytest
 
 from agenthub.enhancement.rules import Rule, Rules
 from agenthub.middleware import Caller, Dispatch
-from agenthub.settings import EnhancementSettings
-from agenthub.standin import Standin, running
+from agenthub.settings import CircuitBreakerSettings, EnhancementSettings
+from agenthub.standin import Fault, Standin, running
 from tests.hubs import RunningHub, running_hub, until
 
 CHAT = {"model": "standin", "messages": [{"role": "user", "content": "Hello"}]}
@@ -64,18 +64,57 @@ async def test_a_request_is_freed_as_soon_as_it_is_over(path: str, wishes: dict[
             assert not unreachable(Dispatch, Caller)
 
 
+@pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions"])
+@pytest.mark.parametrize("status", [404, 500])
+@pytest.mark.parametrize("wishes", [{}, {"temperature": 0, "seed": 1}], ids=["alone", "shared"])
+async def test_so_is_one_that_fails(path: str, status: int, wishes: dict[str, Any]) -> None:
+    """An error refers to the frames that it went through, so that none of these may keep it."""
+    standin = Standin()
+    breaker = CircuitBreakerSettings(failure_threshold=1000)
+    async with running(standin) as upstream, running_hub(upstream, circuit_breaker=breaker) as hub:
+        await ask(hub, path)
+        with no_collection():
+            for _ in range(MANY):
+                standin.script(Fault.answer(status), Fault.answer(status))
+                options = {"options": wishes} if path == "/api/chat" else wishes
+                async with hub.http.post(hub.url + path, json=CHAT | options) as response:
+                    assert response.status == status
+                    await response.read()
+            await until(lambda: len(hub.dispatches()) == 2 * MANY)
+            assert not unreachable(Dispatch, Caller)
+
+
+@pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions"])
+async def test_so_is_one_whose_client_leaves(path: str) -> None:
+    """In the middle of its stream."""
+    standin = Standin(endless=True, pace_s=0.001)
+    async with running(standin) as upstream, running_hub(upstream) as hub:
+        await hub.get("/api/tags")
+        with no_collection():
+            for number in range(MANY):
+                async with hub.http.post(hub.url + path, json=CHAT | {"stream": True}) as response:
+                    await response.content.readany()
+                    response.close()
+                await standin.abandoned.reach(number + 1)
+            await until(lambda: len(hub.dispatches()) == MANY)
+            assert not unreachable(Dispatch, Caller)
+
+
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-async def test_an_enhanced_request_too(stream: bool) -> None:
-    """Neither of its two dispatches, nor one at /hub/enhance."""
-    rules = EnhancementSettings(rules=Rules(Rule(model="standin")))
+@pytest.mark.parametrize("model", ["standin", "nope"])
+async def test_so_is_an_enhanced_one(stream: bool, model: str) -> None:
+    """Both its dispatches, and one at /hub/enhance, whether the prompt is put better or not."""
+    rules = EnhancementSettings(rules=Rules(Rule(model=model, fallback_models=("nope2",))))
     async with running(Standin(text="A better prompt.")) as upstream, running_hub(upstream, enhancement=rules) as hub:
 
         async def ask_all() -> None:
             await ask(hub, "/api/chat", {"X-Enhance": "true"}, stream=stream)
-            await ask(hub, "/hub/enhance", stream=stream, prompt="hi", bypass_cache=True)
+            await ask(hub, "/hub/enhance", stream=stream, prompt="hi", model=model, bypass_cache=True)
 
         await ask_all()
         with no_collection():
             await ask_all()
-            await until(lambda: len(hub.dispatches()) == 6 * MANY)
+            # In line two models are asked in vain, and then the one that answers.
+            each = 3 if model == "standin" else 4
+            await until(lambda: len(hub.dispatches()) == 2 * each * MANY)
             assert not unreachable(Dispatch, Caller)

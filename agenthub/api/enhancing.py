@@ -11,7 +11,7 @@ from aiohttp import web
 
 from agenthub.api.bodies import read_body
 from agenthub.api.context import TRUE
-from agenthub.api.hub import SERVING, hub_of
+from agenthub.api.hub import SERVING, Hub, hub_of
 from agenthub.api.responses import StreamedResponse
 from agenthub.api.streaming import authorization_of
 from agenthub.canonical import Request
@@ -95,6 +95,7 @@ async def enhance(http_request: web.Request, caller: Caller) -> web.StreamRespon
     """Put one prompt better. Whatever goes wrong behind the hub, the answer is a 200 with the prompt as it was."""
     caller.rights.check_operation("chat")
     asked, hub = Asked.parse(await read_body(http_request)), hub_of(http_request)
+    _check_mode(hub, caller)
     if asked.client is not None:
         hub.access.speak_for(caller, asked.client)
         caller.rights.check_operation("chat")
@@ -108,10 +109,17 @@ async def enhance(http_request: web.Request, caller: Caller) -> web.StreamRespon
     return _json(found.to_json())
 
 
+def _check_mode(hub: Hub, caller: Caller) -> None:
+    """Raise InvalidRequest for an api mode in the headers that there cannot be."""
+    known = (*hub.plugins.adapters, "auto")
+    if caller.api_mode and caller.api_mode not in known:
+        raise InvalidRequest(f"api mode {caller.api_mode!r} is not one of {', '.join(known)}", param="api_mode")
+
+
 def _refuse(found: Enhancement) -> None:
     """Raise Forbidden where the client may chat with none of the models."""
-    if isinstance(found.failure, Forbidden):
-        raise found.failure
+    if found.is_forbidden:
+        raise Forbidden(found.error, param="model")
 
 
 async def _stream(

@@ -122,8 +122,10 @@ def entrance(handler: Handler, dialect: str) -> Callable[[web.Request], Awaitabl
             hub = serving.enter(http_request, caller)
             refused = hub.access.admit(http_request, caller, is_open=is_open)
             response = await handler(http_request, caller) if refused is None else refused
-        except asyncio.CancelledError as cancelled:
-            response = failure_response(caller, cut_off(caller, cancelled))
+        except asyncio.CancelledError:
+            if (cut := cut_off(caller)) is None:
+                raise
+            response = failure_response(caller, cut)
         except Exception as error:
             response = failure_response(caller, error)
         if serving.is_stopping and not response.prepared:

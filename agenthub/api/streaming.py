@@ -52,7 +52,11 @@ def authorization_of(http_request: web.Request, caller: Caller) -> str:
 async def _tell(batches: AsyncGenerator[Batch, None], error: Exception) -> None:
     """Throw what went wrong in rendering into the chain, so that it does not take the end for a client's leaving."""
     with suppress(Exception):
-        await batches.athrow(error)
+        try:
+            await batches.athrow(error)
+        finally:
+            # Its traceback now knows this frame, and the two would keep each other.
+            del error
 
 
 async def _whole(
@@ -108,22 +112,30 @@ async def _stream(
         except ConnectionResetError:
             raise
         except (Exception, asyncio.CancelledError) as raised:
-            if not stream.is_open:
-                # A failure keeps its own status until the first batch, or a ping, is there.
+            # A failure keeps its own status until the first batch, or a ping, is there.
+            if not stream.is_open or not await _break_off(stream, codec, batches, raised):
                 raise
-            error = raised if isinstance(raised, Exception) else cut_off(dispatch.caller, raised)
-            await _tell(batches, error)
-            if not (dispatch.finished or stream.response.is_ending or isinstance(error, UpstreamReport)):
-                await stream.write(codec.render_stream_error(_as_ours(dispatch, error)))
         await stream.end()
     return stream.response
 
 
-def cut_off(caller: Caller, cancelled: asyncio.CancelledError) -> AgentHubError:
-    """Return why the hub cancelled the request of ``caller``; raises ``cancelled`` where it did not."""
+async def _break_off(stream: Stream, codec: Codec, batches: AsyncGenerator[Batch, None], raised: BaseException) -> bool:
+    """Tell the client of what was raised in its stream; False where that is that the client itself has left."""
+    dispatch = stream.dispatch
+    error = raised if isinstance(raised, Exception) else cut_off(dispatch.caller)
+    if error is None:
+        return False
+    await _tell(batches, error)
+    if not (dispatch.finished or stream.response.is_ending or isinstance(error, UpstreamReport)):
+        await stream.write(codec.render_stream_error(_as_ours(dispatch, error)))
+    return True
+
+
+def cut_off(caller: Caller) -> AgentHubError | None:
+    """Return why the hub cancelled the request of ``caller``, for which it is answered; None where it did not."""
     task = asyncio.current_task()
     if caller.cut is None or task is None:
-        raise cancelled
+        return None
     task.uncancel()
     return caller.cut
 

@@ -58,6 +58,8 @@ class Failover:
         while True:
             assert dispatch.backend is not None
             slots, has_place, begun, is_over = dispatch.backend.slots, False, False, False
+            failure: DispatchError | None = None
+            final: DispatchError | None = None
             batches: AsyncGenerator[Batch, None] | None = None
             try:
                 if needs_place and not slots.take():
@@ -84,7 +86,17 @@ class Failover:
                 if has_place:
                     slots.give_back()
             moves = moves or Moves(dispatch, self.retries, self.clock)
-            await moves.after(failure)
+            try:
+                if (final := await moves.after(failure)) is not None:
+                    moves = None
+                    raise final
+            finally:
+                # Else it would stand in a circle with its traceback, which takes what this request held along.
+                failure = final = None
+
+
+class _Failed(Exception):
+    """Stands for a failure where stamina would keep that, with its traceback, in a circle of its own."""
 
 
 @attrs.define
@@ -99,9 +111,13 @@ class Moves:
     _last: DispatchError | None = None
     _attempts: AsyncIterator[Attempt] | None = None
     _attempt: Attempt | None = None
+    _failure: DispatchError | None = None
 
-    async def after(self, failure: DispatchError) -> None:
-        """Give the dispatch to the backend that is asked next, having waited as long as needed; else raise."""
+    async def after(self, failure: DispatchError) -> DispatchError | None:
+        """Give the dispatch to the backend that is asked next, having waited as long as needed; else return the error.
+
+        That is returned and not raised, so that no frame of this class is in its traceback.
+        """
         backend = self.dispatch.backend
         assert backend is not None
         if backend not in self._tried:
@@ -111,32 +127,43 @@ class Moves:
             self._rest(backend, failure)
         if isinstance(failure, BackendUnavailable):
             # Nothing was sent, so that this is no attempt.
-            if not self._move(failure):
-                final = self._last or failure
-                final.is_final = True
-                raise final
-            return
-        try:
-            await self._next_attempt(failure)
-        except DispatchError as last:
-            last.is_final = self._sent > 1 or last.is_final
-            raise
+            if self._move(failure):
+                return None
+            final, self._last = self._last or failure, None
+            final.is_final = True
+            return final
+        self._failure = failure
+        has_next = await self._next_attempt()
+        self._failure = None
+        if not has_next:
+            self._last = None
+            failure.is_final = self._sent > 1 or failure.is_final
+            return failure
         if not self._move(failure) and failure.status not in _BUSY:
-            raise failure
+            self._last = None
+            return failure
         self._sent += 1
+        return None
 
-    async def _next_attempt(self, failure: DispatchError) -> None:
-        """Let stamina count the attempts, keep the budget and wait; raises the failure where that is all."""
+    async def _next_attempt(self) -> bool:
+        """Let stamina count the attempts, keep the budget and wait; say whether there is another."""
+        if self._verdict(_Failed()) is False:
+            return False
         if self._attempts is None:
             self._attempts = _attempts(self.retries, self._verdict)
             self._attempt = await anext(self._attempts)
         assert self._attempt is not None
-        with self._attempt:
-            raise failure
-        self._attempt = await anext(self._attempts)
+        try:
+            with self._attempt:
+                raise _Failed
+            self._attempt = await anext(self._attempts)
+        except _Failed:
+            return False
+        return True
 
-    def _verdict(self, failure: Exception) -> bool | float:
+    def _verdict(self, failed: Exception) -> bool | float:
         """Say whether to send again, and after how many seconds: True leaves the wait to stamina."""
+        failure = self._failure
         if not self.retries.budget_s or not isinstance(failure, UpstreamError) or failure.is_final:
             return False
         status = failure.status if isinstance(failure, UpstreamStatus) else None

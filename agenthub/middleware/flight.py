@@ -125,7 +125,12 @@ class Flight:
         """Forget a reader, see there."""
         if reader in self.readers:
             self.readers.remove(reader)
-        if self.readers or self.is_over:
+        if self.readers:
+            return
+        if self.is_over:
+            if isinstance(self.error, AgentHubError):
+                # Its traceback knows the pump, and so this flight: they would keep each other.
+                self.error.__traceback__ = self.trace = None
             return
         self._is_closed = True
         if not self._is_keeping:

@@ -151,9 +151,7 @@ class HttpUpstream:
             try:
                 return await session.request(method, url, data=_payload(body), headers=headers, allow_redirects=False)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                failure = self._failure(error)
-                failure.is_final = True
-                raise failure from error
+                raise _last(self._failure(error)) from error
 
     def _url(self, path: str) -> URL:
         url = self._urls.get(path)
@@ -182,6 +180,12 @@ class HttpUpstream:
                 return UpstreamProtocol(f"backend {self.name} at {self.settings.url} does not speak HTTP")
             case _:
                 return UpstreamError(f"backend {self.name} broke off the connection")
+
+
+def _last(failure: UpstreamError) -> UpstreamError:
+    """Return the failure of a request that was sent twice already."""
+    failure.is_final = True
+    return failure
 
 
 def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
