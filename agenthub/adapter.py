@@ -19,6 +19,9 @@ class Adapter(Protocol):
     answers 501 to any other before it asks. An async generator yields batches, the first of which begins with Started
     and the last of which ends with Finished; it raises nothing but AgentHubError. Closing it early must close the
     upstream's connection.
+
+    One that asks by an ``HttpUpstream`` in its attribute ``upstream``, and by nothing else, can be explained: a copy of
+    it (``copy.deepcopy``) is asked the same while nothing is sent, see ``agenthub.upstream.rehearsal``.
     """
 
     operations: frozenset[str]

@@ -19,10 +19,12 @@ from agenthub.lives import LIVES, Lives
 from agenthub.middleware import Backend, Middleware, MiddlewareContext
 from agenthub.middleware.limiting import check_limits
 from agenthub.middleware.slots import Slots
+from agenthub.modes import AUTO
 from agenthub.opening import OWN_ADAPTERS
 from agenthub.plugins import Plugins, make_plugins
 from agenthub.routing import Router
 from agenthub.settings import Settings
+from agenthub.settings.sources import dotted
 from agenthub.shared import make_shared
 
 
@@ -60,7 +62,14 @@ def build_hub(
     shared = kept.keep("shared", (caching.backend, caching.url), partial(make_shared, caching))
     context = MiddlewareContext(settings, clock, plugins.notify, kept, shared)
     middleware = make_middleware(settings, plugins, context)
-    backends = {
+    router = Router(settings, make_backends(settings, plugins, kept))
+    dispatcher = Dispatcher(router, plugins, Balancer(settings.balancing, clock), middleware)
+    return Hub(settings, plugins, router, dispatcher, kept, shared)
+
+
+def make_backends(settings: Settings, plugins: Plugins, kept: Kept) -> dict[str, Backend]:
+    """Return each backend with an adapter of every kind, none of them open."""
+    return {
         name: Backend(
             name,
             backend,
@@ -69,9 +78,6 @@ def build_hub(
         )
         for name, backend in settings.backends.items()
     }
-    router = Router(settings, backends)
-    dispatcher = Dispatcher(router, plugins, Balancer(settings.balancing, clock), middleware)
-    return Hub(settings, plugins, router, dispatcher, kept, shared)
 
 
 def make_middleware(settings: Settings, plugins: Plugins, context: MiddlewareContext) -> list[Middleware]:
@@ -92,10 +98,10 @@ def check_modes(settings: Settings, plugins: Plugins) -> None:
     wishes = {"api_mode": settings.api_mode}
     for table in ("backends", "models", "clients"):
         for name, entry in getattr(settings, table).items():
-            wishes[f"{table}.{name}.api_mode"] = entry.api_mode
+            wishes[dotted((table, name, "api_mode"))] = entry.api_mode
     for key, mode in wishes.items():
-        if mode and mode not in plugins.adapters:
-            known = ", ".join(plugins.adapters)
+        if mode and mode != AUTO and mode not in plugins.adapters:
+            known = ", ".join((*plugins.adapters, AUTO))
             remedy = f", or pip install agenthub-adapter-{mode}" if mode in OWN_ADAPTERS else ""
             source = settings.sources.get(key, "default")
             raise ConfigError(f"{source}: {key}: {mode!r} is no installed adapter: use one of {known}{remedy}")

@@ -19,7 +19,6 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
-from itertools import count
 
 import attrs
 
@@ -40,7 +39,7 @@ class Balancer:
     settings: BalancingSettings
     clock: Callable[[], float] = time.monotonic
     chance: Callable[[], float] = random.random
-    _turns: count[int] = attrs.field(factory=count)
+    _turn: int = 0
 
     def order(self, candidates: Sequence[Backend], request: Request, client: str) -> Sequence[Backend]:
         """Return the candidates in the order in which they should be asked."""
@@ -62,7 +61,8 @@ class Balancer:
         match self.settings.strategy:
             case "least_busy":
                 # Equals take turns.
-                turn, size = next(self._turns), len(candidates)
+                turn, size = self._turn, len(candidates)
+                self._turn += 1
                 places = {backend: (index - turn) % size for index, backend in enumerate(candidates)}
                 return lambda backend: (_load(backend) + _LOADING_COUNTS * (not is_loaded(backend)), places[backend])
             case "weighted":

@@ -9,28 +9,37 @@ from functools import partial
 
 import attrs
 
+from agenthub.abilities import refuse_lacking
+from agenthub.adapter import Adapter
 from agenthub.balancing import Balancer
-from agenthub.canonical import Batch, Finished, Loss, RelayRequest, Request
+from agenthub.canonical import Batch, Finished, Loss, RelayRequest, Request, TextRequest
+from agenthub.contexts import is_long, note_length
 from agenthub.errors import AgentHubError, Unsupported, UpstreamReport
 from agenthub.middleware import Backend, Caller, Dispatch, Handler, Middleware, build_chain
 from agenthub.middleware.watching import watch
+from agenthub.modes import AUTO, pick
 from agenthub.placing import place
 from agenthub.plugins import Plugins
 from agenthub.rights import EVERYTHING
 from agenthub.routing import Route, Router
 
-_CHANGING = frozenset({"pull", "create", "copy", "delete"})
+CHANGING = frozenset({"pull", "create", "copy", "delete"})
 """The verbs after which a backend has other models than before."""
+_MOST_USED = 256
 
 
 @attrs.define
 class Dispatcher:
-    """Selects a backend and an adapter for each request and runs the chain."""
+    """Selects a backend and an adapter for each request and runs the chain.
+
+    Backends remember what they are used for, unless it ``only_explains``.
+    """
 
     router: Router
     plugins: Plugins
     balancer: Balancer
     middleware: Sequence[Middleware] = ()
+    only_explains: bool = False
     chain: Handler = attrs.field(init=False)
     _select: Callable[..., Backend] = attrs.field(init=False)
 
@@ -45,6 +54,8 @@ class Dispatcher:
         """
         if not self.router.is_ready:
             await self.router.refresh()
+        if caller.api_mode == AUTO:
+            await self.router.detect()
         dispatch = Dispatch(request, caller, request.model)
         try:
             self._decide(dispatch)
@@ -56,7 +67,7 @@ class Dispatcher:
         caller = dispatch.caller
         if caller.rights is not EVERYTHING:
             caller.rights.check(dispatch.request)
-        route = self._route(dispatch)
+        route = self.route(dispatch)
         request = dispatch.request = apply_alias(dispatch.request, route)
         if self.router.settings.sidecar:
             request = dispatch.request = attrs.evolve(request, sidecar=True)
@@ -89,22 +100,46 @@ class Dispatcher:
 
     def _assign(self, route: Route, dispatch: Dispatch, backend: Backend) -> None:
         request, caller, dispatch.backend = dispatch.request, dispatch.caller, backend
-        dispatch.api_mode = self.router.api_mode(backend, caller, route)
+        mode, losses = self.router.wished_mode(backend, caller, route), None
+        if mode == AUTO:
+            picked = pick(backend, request)
+            mode, losses = picked.kind, picked.losses
+        dispatch.api_mode = mode
         adapter = dispatch.adapter = backend.adapters[dispatch.api_mode]
         if request.operation not in adapter.operations:
             text = f"{request.operation} is not supported by backend {backend.name} through its {dispatch.api_mode} API"
             raise Unsupported(text, status=501)
-        dispatch.losses = adapter.losses(request)
+        dispatch.losses = adapter.losses(request) if losses is None else losses
         if dispatch.losses:
-            refuse_losses(dispatch.losses, dispatch.api_mode, strict=self._is_strict(caller))
+            refuse_losses(dispatch.losses, dispatch.api_mode, strict=self.is_strict(caller))
+        if isinstance(request, TextRequest):
+            self._weigh_model(dispatch, backend, route, request)
 
-    def _route(self, dispatch: Dispatch) -> Route:
+    def _weigh_model(self, dispatch: Dispatch, backend: Backend, route: Route, request: TextRequest) -> None:
+        """Refuse what the model is known not to be able to do, and note what is too long for it."""
+        lacks = backend.lacks.get(route.key)
+        if lacks is None:
+            if len(backend.used) < _MOST_USED and not self.only_explains:
+                backend.used.add(route.key)
+        elif lacks:
+            refuse_lacking(request, dispatch.api_mode, lacks, dispatch.losses)
+        loaded = backend.contexts.get(route.key, 0)
+        if loaded or "num_ctx" in request.options:
+            note = note_length(request, loaded, dispatch.losses)
+            dispatch.losses = dispatch.losses if note is None else (*dispatch.losses, note)
+        elif not backend.has_long_prompts and is_long(request):
+            backend.has_long_prompts = not self.only_explains
+
+    def route(self, dispatch: Dispatch) -> Route:
+        """Return where it may go, best first; raise UnknownModel where there is no place for it."""
         request, caller = dispatch.request, dispatch.caller
         if not isinstance(request, RelayRequest):
             return self.router.resolve(request.model)
 
         def has_verb(backend: Backend, route: Route) -> bool:
-            return request.verb in backend.adapters[self.router.api_mode(backend, caller, route)].operations
+            return (
+                request.verb in backend.adapters[self.router.api_mode(backend, caller, route, request.verb)].operations
+            )
 
         return place(self.router, request, has_verb)
 
@@ -114,7 +149,8 @@ class Dispatcher:
             if (close := getattr(layer, "close", None)) is not None:
                 close()
 
-    def _is_strict(self, caller: Caller) -> bool:
+    def is_strict(self, caller: Caller) -> bool:
+        """Say whether what would be dropped is refused instead: as the request, its client or the settings say."""
         settings = self.router.settings
         client = settings.clients.get(caller.client)
         return caller.strict or settings.strict or (client is not None and client.strict)
@@ -138,12 +174,8 @@ class Dispatcher:
         if dispatch.refusal is not None or dispatch.adapter is None:
             raise dispatch.refusal or AgentHubError("no adapter")
         dispatch.asked_at = time.perf_counter()
-        request = dispatch.request
-        if isinstance(request, RelayRequest):
-            answer = dispatch.adapter.relay(request)
-            return self._relisted(dispatch, answer) if request.verb in _CHANGING else answer
-        asked: AsyncGenerator[Batch, None] = getattr(dispatch.adapter, request.operation)(request)
-        return asked
+        answer = ask_adapter(dispatch.adapter, dispatch.request)
+        return self._relisted(dispatch, answer) if dispatch.request.operation in CHANGING else answer
 
     async def _relisted(self, dispatch: Dispatch, answer: AsyncGenerator[Batch, None]) -> AsyncGenerator[Batch, None]:
         """Yield the answer; before its end leaves, the backend's list of models is fetched anew.
@@ -165,6 +197,14 @@ class Dispatcher:
             raise
 
 
+def ask_adapter(adapter: Adapter, request: Request) -> AsyncGenerator[Batch, None]:
+    """Return the adapter's answer to ``request``."""
+    if isinstance(request, RelayRequest):
+        return adapter.relay(request)
+    asked: AsyncGenerator[Batch, None] = getattr(adapter, request.operation)(request)
+    return asked
+
+
 def apply_alias(request: Request, route: Route) -> Request:
     """Return the request with the upstream's name, and the alias's options under the client's own.
 
@@ -182,6 +222,6 @@ def apply_alias(request: Request, route: Route) -> Request:
 def refuse_losses(losses: Sequence[Loss], api_mode: str, *, strict: bool) -> None:
     """Raise Unsupported for the first loss that may not be."""
     for loss in losses:
-        if loss.rejected or strict:
+        if loss.rejected or (strict and not loss.is_note):
             text = loss.reason or f"{loss.field} is not supported by the {api_mode} API of this backend"
             raise Unsupported(text, param=loss.field)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import attrs
 import structlog
 
 from agenthub.canonical import JSON
 from agenthub.errors import AgentHubError, UpstreamError, UpstreamTimeout
+from agenthub.learning import learn
 from agenthub.middleware import Backend
 from agenthub.middleware.cache_key import model_key
+from agenthub.probing import probe
 from agenthub.routing import Router
 from agenthub.verbs import list_running, ping
 
@@ -42,10 +44,15 @@ class Health:
 
     async def _check(self, backend: Backend) -> None:
         try:
-            # To know what is loaded matters only where there is a choice.
-            if len(self.router.backends) > 1 and "ps" in self.router.adapter(backend).operations:
-                backend.loaded = _keys(await list_running(self.router, backend))
-            else:
+            is_auto = backend.name in self.router.autos
+            if is_auto:
+                await probe(backend, self.router.settings.health.ping_timeout_s)
+            # To know what is loaded, and with which context, matters only where there is a choice, or prompts are long.
+            asks_ps = len(self.router.backends) > 1 or backend.has_long_prompts
+            if asks_ps and "ps" in self.router.adapter(backend, "ps").operations:
+                running = {_key(entry): entry for entry in await list_running(self.router, backend)}
+                backend.loaded, backend.contexts = frozenset(running), _contexts(running)
+            elif not is_auto:
                 await ping(self.router, backend)
         except UpstreamTimeout as error:
             self._slow[backend.name] = self._slow.get(backend.name, 0) + 1
@@ -60,10 +67,20 @@ class Health:
             _log.exception("agenthub.health_check_failed", backend=backend.name)
         else:
             await self._up(backend)
+            await self._learn(backend)
+
+    async def _learn(self, backend: Backend) -> None:
+        # Where that fails it stays unknown what its models can do; whether it is up is not decided by that.
+        try:
+            await learn(self.router, backend)
+        except (AgentHubError, TimeoutError) as error:
+            _log.info("agenthub.abilities_unknown", backend=backend.name, error=str(error) or "did not answer in time")
+        except Exception:
+            _log.exception("agenthub.health_check_failed", backend=backend.name)
 
     def _down(self, backend: Backend, error: AgentHubError) -> None:
         if backend.is_up:
-            backend.is_up, backend.loaded = False, frozenset()
+            backend.is_up, backend.loaded, backend.contexts = False, frozenset(), {}
             _log.warning("agenthub.backend_down", backend=backend.name, error=str(error))
 
     async def _up(self, backend: Backend) -> None:
@@ -74,5 +91,11 @@ class Health:
             await self.router.refresh_one(backend)
 
 
-def _keys(entries: Sequence[Mapping[str, JSON]]) -> frozenset[str]:
-    return frozenset(model_key(str(entry.get("name") or entry.get("model") or "")) for entry in entries)
+def _key(entry: Mapping[str, JSON]) -> str:
+    return model_key(str(entry.get("name") or entry.get("model") or ""))
+
+
+def _contexts(running: Mapping[str, Mapping[str, JSON]]) -> dict[str, int]:
+    """Return the contexts with which models are loaded; Ollama tells them from 0.10 on."""
+    lengths = {key: entry.get("context_length") for key, entry in running.items()}
+    return {key: length for key, length in lengths.items() if type(length) is int and length > 0}

@@ -34,7 +34,8 @@ def agenthub_register_middleware() -> Iterable[MiddlewareType]:  # type: ignore[
 def agenthub_select_backend(request: Request, candidates: Sequence[Backend]) -> Backend | None:
     """Return one of ``candidates`` for ``request``, or None to leave the choice to the next plugin.
 
-    Called at each dispatch with at least one candidate, best first; no I/O. If it raises, that dispatch is a 500.
+    Called at each dispatch with at least one candidate, best first, and where one is only explained; no I/O. If it
+    raises, that dispatch is a 500.
     """
 
 

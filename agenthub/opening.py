@@ -10,6 +10,7 @@ import structlog
 
 from agenthub.api.hub import Hub
 from agenthub.health import Health
+from agenthub.modes import AUTO
 from agenthub.routing import Router
 
 _log = structlog.get_logger("agenthub")
@@ -25,10 +26,10 @@ async def open_hub(hub: Hub) -> AsyncIterator[None]:
     for kind in OWN_ADAPTERS:
         if kind not in hub.plugins.adapters:
             _log.warning("agenthub.adapter_missing", kind=kind, remedy=f"pip install agenthub-adapter-{kind}")
-    async with hub.shared or nullcontext(), open_adapters(hub):
+    async with hub.shared or nullcontext(), open_adapters(hub.router):
         for backend in hub.router.backends.values():
-            mode = hub.router.api_mode(backend)
-            title = hub.plugins.adapters[mode].title
+            mode = hub.router.wished_mode(backend)
+            title = "auto-detected Ollama API" if mode == AUTO else hub.plugins.adapters[mode].title
             _log.info(f"Using {title}", backend=backend.name, url=backend.settings.url, api_mode=mode)
         background = [
             asyncio.create_task(_keep_fresh(hub.router, hub.settings.health.models_refresh_s)),
@@ -45,10 +46,10 @@ async def open_hub(hub: Hub) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def open_adapters(hub: Hub) -> AsyncIterator[None]:
+async def open_adapters(router: Router) -> AsyncIterator[None]:
     """Open every adapter of every backend for the length of the block."""
     async with AsyncExitStack() as stack:
-        for backend in hub.router.backends.values():
+        for backend in router.backends.values():
             for adapter in backend.adapters.values():
                 await stack.enter_async_context(adapter)
         yield

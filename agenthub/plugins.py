@@ -14,6 +14,7 @@ import structlog
 from agenthub.adapter import AdapterType
 from agenthub.errors import PluginError
 from agenthub.middleware import MiddlewareType
+from agenthub.modes import AUTO
 from agenthub.settings import PluginsSettings
 
 GROUP = "agenthub"
@@ -140,6 +141,8 @@ def _register(plugins: Plugins, settings: PluginsSettings) -> None:
                 raise PluginError(
                     f"plugin {name}: its adapter's kind is {adapter.kind!r}, but must equal the plugin's name"
                 )
+            if name == AUTO:
+                raise PluginError(f"plugin {name}: no adapter may have this name: it is the api mode that chooses one")
             plugins.adapters[name] = adapter
         for layer in layers:
             if layer.name in plugins.middleware:

@@ -9,12 +9,15 @@ from itertools import count
 import attrs
 import structlog
 
+from agenthub.abilities import kept_lacks
 from agenthub.adapter import Adapter
 from agenthub.canonical import JSON, ModelInfo
 from agenthub.errors import AgentHubError, InvalidRequest, UnknownModel, UpstreamError
 from agenthub.middleware import Backend, Caller
 from agenthub.middleware.cache_key import model_key
+from agenthub.modes import AUTO, standing, wished_mode
 from agenthub.patterns import fits
+from agenthub.probing import may_choose, probe
 from agenthub.settings import ModelSettings, Settings
 
 _log = structlog.get_logger("agenthub")
@@ -25,13 +28,23 @@ _MOST_ROUTES, _LONGEST_NAME = 1024, 512
 
 @attrs.frozen
 class Route:
-    """Where a model's requests go: its name upstream, the backends that have it (best first), an alias's settings."""
+    """Where a model's requests go: its name upstream, the backends that have it (best first), an alias's settings.
+
+    ``alias`` is the name of these settings as they are written, empty where there are none. ``key`` is the one spelling
+    of the name upstream.
+    """
 
     upstream_model: str
     candidates: Sequence[Backend]
     api_mode: str = ""
     cache_scope: str = ""
     options: Mapping[str, JSON] = attrs.field(factory=dict)
+    alias: str = ""
+    key: str = attrs.field(init=False)
+
+    @key.default
+    def _key(self) -> str:
+        return model_key(self.upstream_model)
 
 
 @attrs.define
@@ -43,21 +56,26 @@ class Router:
     _models: dict[str, dict[str, ModelInfo]] = attrs.field(factory=dict)
     _errors: dict[str, AgentHubError] = attrs.field(factory=dict)
     _refreshing: asyncio.Task[None] | None = None
-    _aliases: dict[str, ModelSettings] = attrs.field(init=False)
+    _aliases: dict[str, tuple[str, ModelSettings]] = attrs.field(init=False)
     _routes: dict[str, Route] = attrs.field(factory=dict)
     _turns: Iterator[int] = attrs.field(factory=count)
     _known: dict[str, int] = attrs.field(factory=dict)
+    _probing: asyncio.Task[None] | None = None
+    autos: set[str] = attrs.field(init=False)
+    """The names of the backends at which ``auto`` may choose, whose APIs are therefore asked for."""
     is_ready: bool = False
     """True once each backend was asked for its list, with or without success."""
 
     def __attrs_post_init__(self) -> None:
-        self._aliases = {model_key(name): alias for name, alias in self.settings.models.items()}
+        self._aliases = {model_key(name): (name, alias) for name, alias in self.settings.models.items()}
+        self.autos = {name for name, backend in self.backends.items() if may_choose(self.settings, backend)}
 
     async def close(self) -> None:
-        """Stop a fetch that is under way."""
-        if self._refreshing is not None:
-            self._refreshing.cancel()
-            await asyncio.gather(self._refreshing, return_exceptions=True)
+        """Stop what is under way."""
+        tasks = [task for task in (self._refreshing, self._probing) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def refresh(self) -> None:
         """Fetch all lists anew, each within ``ping_timeout_s``; callers at the same time share one fetch."""
@@ -72,7 +90,8 @@ class Router:
         self.is_ready = True
 
     async def refresh_one(self, backend: Backend) -> None:
-        """Fetch the list of one backend anew, after its models were changed."""
+        """Fetch the list of one backend anew, after its models were changed, and forget what was learned of them."""
+        backend.lacks = {}
         await self._refresh(backend)
         self._routes.clear()
 
@@ -80,6 +99,8 @@ class Router:
         # A backend that does not answer keeps its last list: its models are still its models.
         turn = next(self._turns)
         try:
+            if backend.name in self.autos and not backend.answers:
+                await probe(backend, self.settings.health.ping_timeout_s)
             async with asyncio.timeout(self.settings.health.ping_timeout_s or None):
                 models = await self.adapter(backend).models()
         except Exception as error:
@@ -97,11 +118,30 @@ class Router:
             return
         self._known[backend.name] = turn
         self._errors.pop(backend.name, None)
+        before = self._models.get(backend.name, {})
         self._models[backend.name] = {model_key(model.name): model for model in models}
+        backend.lacks = kept_lacks(backend.lacks, before, self._models[backend.name])
+
+    async def detect(self) -> None:
+        """Return when each backend was asked which APIs it answers: only the first that asks for ``auto`` waits."""
+        if self._probing is None:
+            self._probing = asyncio.create_task(self._detect())
+        await asyncio.shield(self._probing)
+
+    async def _detect(self) -> None:
+        # From now on the health checks ask, too.
+        self.autos.update(self.backends)
+        unknown = [backend for backend in self.backends.values() if not backend.answers]
+        timeout_s = self.settings.health.ping_timeout_s
+        await asyncio.gather(*(probe(backend, timeout_s) for backend in unknown), return_exceptions=True)
 
     def error(self, backend: Backend) -> AgentHubError | None:
         """Return why the backend's list could not be fetched the last time, or None."""
         return self._errors.get(backend.name)
+
+    def listed(self, backend: Backend, key: str) -> ModelInfo | None:
+        """Return the model as the backend lists it."""
+        return self._models.get(backend.name, {}).get(key)
 
     def models(self) -> list[ModelInfo]:
         """Return the union of all lists without duplicates, and the aliases whose target is in it."""
@@ -144,30 +184,32 @@ class Router:
         return attrs.evolve(route, candidates=candidates, cache_scope=scope)
 
     def _digest(self, backend: Backend, route: Route) -> str:
-        model = self._models.get(backend.name, {}).get(model_key(route.upstream_model))
+        model = self.listed(backend, route.key)
         return str(model.entry.get("digest") or "") if model is not None else ""
 
     def route(self, model: str) -> Route:
         """Return the route of a model whether it is there or not: candidates are all backends that an alias allows."""
-        alias = self._aliases.get(model_key(model))
+        name, alias = self._aliases.get(model_key(model), ("", None))
         if alias is None:
             return Route(model, list(self.backends.values()))
         allowed = [self.backends[name] for name in alias.backends] or list(self.backends.values())
-        return Route(alias.target, allowed, alias.api_mode, ",".join(alias.backends), alias.options)
+        # Settings of a model under its own name leave the client its spelling.
+        target = model if model_key(alias.target) == model_key(model) else alias.target
+        return Route(target, allowed, alias.api_mode, ",".join(alias.backends), alias.options, name)
 
     def aliases_of(self, model: str) -> list[str]:
         """Return the aliases that stand for a model."""
         key = model_key(model)
-        return [alias for alias, settings in self.settings.models.items() if model_key(settings.target) == key]
+        return [
+            alias
+            for alias, settings in self.settings.models.items()
+            if model_key(settings.target) == key != model_key(alias)
+        ]
 
     def holders(self, route: Route) -> list[Backend]:
         """Return those of the candidates that have the model, as far as is known, and are meant to serve it."""
-        key = model_key(route.upstream_model)
-        return [
-            backend
-            for backend in route.candidates
-            if key in self._models.get(backend.name, {}) and self.serves(backend, route)
-        ]
+        listing = [backend for backend in route.candidates if self.listed(backend, route.key) is not None]
+        return [backend for backend in listing if self.serves(backend, route)]
 
     def serves(self, backend: Backend, route: Route) -> bool:
         """Say whether the backend is meant to serve the model, by its patterns."""
@@ -188,20 +230,21 @@ class Router:
     def _serves(self, backend: Backend, model: str) -> bool:
         return fits(model, backend.settings.models)
 
-    def api_mode(self, backend: Backend, caller: Caller | None = None, route: Route | None = None) -> str:
-        """Return the kind of adapter to use: as the request says, else the client, the model, the backend, the hub."""
-        client = self.settings.clients.get(caller.client) if caller is not None else None
-        mode = (
-            (caller.api_mode if caller is not None else "")
-            or (client.api_mode if client is not None else "")
-            or (route.api_mode if route is not None else "")
-            or backend.settings.api_mode
-            or self.settings.api_mode
-        )
-        if mode not in backend.adapters:
-            raise InvalidRequest(f"api mode {mode!r} is not one of {', '.join(backend.adapters)}", param="api_mode")
+    def wished_mode(self, backend: Backend, caller: Caller | None = None, route: Route | None = None) -> str:
+        """Return the kind of adapter to use, or ``auto``; raise InvalidRequest for one that is not installed."""
+        mode = wished_mode(self.settings, backend, caller, route)
+        if mode not in backend.adapters and mode != AUTO:
+            known = ", ".join((*backend.adapters, AUTO))
+            raise InvalidRequest(f"api mode {mode!r} is not one of {known}", param="api_mode")
         return mode
 
-    def adapter(self, backend: Backend) -> Adapter:
+    def api_mode(
+        self, backend: Backend, caller: Caller | None = None, route: Route | None = None, verb: str = ""
+    ) -> str:
+        """Return the kind of adapter to use for a verb, or for the upkeep of the backend; raise InvalidRequest."""
+        mode = self.wished_mode(backend, caller, route)
+        return standing(backend, verb) if mode == AUTO else mode
+
+    def adapter(self, backend: Backend, verb: str = "") -> Adapter:
         """Return the adapter that the backend's own settings choose."""
-        return backend.adapters[self.api_mode(backend)]
+        return backend.adapters[self.api_mode(backend, verb=verb)]

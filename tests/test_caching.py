@@ -21,7 +21,7 @@ from agenthub.dialects.ollama import CODECS as OLLAMA
 from agenthub.dialects.openai import CODECS as OPENAI
 from agenthub.middleware.cache_key import make_key
 from agenthub.middleware.cache_store import BoundedMemoryCache
-from agenthub.middleware.caching import Caching, is_cacheable
+from agenthub.middleware.caching import Caching, uncacheable
 from agenthub.settings import BackendSettings, CachingSettings, ModelSettings
 from agenthub.standin import Fault, Standin, running
 from tests.hubs import Answered, Clock, RunningHub, running_hub
@@ -173,16 +173,16 @@ async def test_entries_expire(upstream: str) -> None:
 def test_the_policy_says_what_is_stored(policy: str, options: dict[str, Any], stored: bool) -> None:
     """deterministic: temperature 0 or a seed; all; off."""
     request = ChatRequest(model="m", messages=(Message("user", "hi"),), options=options)
-    assert is_cacheable(request, policy) is stored
+    assert (not uncacheable(request, policy)) is stored
 
 
 def test_embeddings_are_deterministic_and_loads_are_nothing_to_store() -> None:
     """Embeddings are always stored; a request that only loads a model never is, nor one with several choices."""
-    assert is_cacheable(EmbedRequest(model="m", inputs=("a",)), "deterministic")
-    assert not is_cacheable(EmbedRequest(model="m"), "all")
-    assert not is_cacheable(GenerateRequest(model="m"), "all")
+    assert not uncacheable(EmbedRequest(model="m", inputs=("a",)), "deterministic")
+    assert uncacheable(EmbedRequest(model="m"), "all")
+    assert uncacheable(GenerateRequest(model="m"), "all")
     several = ChatRequest(model="m", messages=(Message("user", "hi"),), extras={"logit_bias": {"5": 1}})
-    assert not is_cacheable(several, "all")
+    assert uncacheable(several, "all")
 
 
 class Broken(BoundedMemoryCache):

@@ -277,7 +277,7 @@ async def test_lists_without_a_backend_fail_as_documented(path: str) -> None:
 
 
 OPEN = {("GET", "/health"), ("GET", "/ready")}
-FREE = {*OPEN, ("GET", "/"), ("GET", "/openapi.json")}
+FREE = {*OPEN, ("GET", "/"), ("GET", "/openapi.json"), ("POST", "/hub/explain")}
 """What no right is needed for."""
 
 

@@ -347,7 +347,6 @@ TOML_ERRORS = [
     ("clients.a = 'x'", "clients.a: a text is not allowed: use a table with the keys api_mode, strict,"
      " api_key, api_key_file, models, operations, requests_per_minute, max_concurrency, auto_enhance"),
     ("[backends.gpu]", f"backends.gpu.url: is missing: {A_URL}"),
-    ("[models.a]", "models.a.target: is missing: use a text that is not empty"),
     ("[backends.'a b']", 'backends."a b": this name is not allowed: use letters, digits, "_", "." and "-"'),
     ("[clients.'']", 'clients."": this name is not allowed: use a name that is not empty'),
     ("backends.a.url = 'ftp://a'", f'backends.a.url: "ftp://a" is not allowed: {A_URL}'),
@@ -675,7 +674,7 @@ def test_shipped_config_has_every_setting() -> None:
             listed.update(
                 {f"{prefix}.{n}": v for n, v in table.items()} if isinstance(table, dict) else {prefix: table}
             )
-    required = {"backends.NAME.url": "http://127.0.0.1:11434", "models.ALIAS.target": "llama3.2:3b"}
+    required = {"backends.NAME.url": "http://127.0.0.1:11434"}
     plain = {tuple: list, Secret: Secret.reveal, KeyDigest: lambda digest: ""}
     defaults = {path: plain.get(type(value), lambda v: v)(value) for path, value, _ in describe()} | required  # type: ignore[operator]
     assert listed == defaults
@@ -691,7 +690,7 @@ def test_examples_in_the_shipped_config_load(load_toml: Any) -> None:
         "ollama": OLLAMA,
         "vllm": BackendSettings(url="http://10.0.0.7:8000/v1", api_mode="openai", models=("qwen*", "mistral*")),
     }
-    assert settings.models == {"gpt-4o": ModelSettings(target="llama3.2:3b")}
+    assert settings.models == {"gpt-4o": ModelSettings(target="gpt-4o")}
     assert list(settings.clients) == ["vscode"]
 
 

@@ -29,12 +29,22 @@ class Upstream:
 
     reply: Callable[[str, Any], Reply]
     asked: list[Any] = attrs.field(factory=list)
+    missing: tuple[str, ...] = ()
+    """The beginnings of the paths that it does not have."""
+    paths: list[str] = attrs.field(factory=list)
+    """Those of the POSTs, in order; ``looked_up`` are those of the GETs."""
+    looked_up: list[str] = attrs.field(factory=list)
     listed: Any = attrs.field(factory=lambda: {"models": [{"name": "m"}], "data": [{"id": "m"}], "version": "0.9.3"})
     url: str = ""
 
     async def handle(self, request: web.Request) -> web.Response:
         if request.method in ("GET", "HEAD"):
+            self.looked_up.append(request.path)
+        if request.path.startswith(self.missing):
+            return web.json_response({"error": {"message": "File Not Found", "code": 404}}, status=404)
+        if request.method in ("GET", "HEAD"):
             return web.json_response(self.listed)
+        self.paths.append(request.path)
         text = await request.text()
         # As Ollama does, it reads the first value and leaves the rest.
         body = json.JSONDecoder().raw_decode(text)[0] if text else None

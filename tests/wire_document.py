@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from agenthub.dialects.ledger import TO_NATIVE, TO_OPENAI, Row, Table, Treatment
+from agenthub.dialects.ledger import BY_OLLAMA, TO_NATIVE, TO_OPENAI, Row, Table, Treatment
 from agenthub.dialects.ledger.to_openai import RAW
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "wire.md"
@@ -17,7 +17,8 @@ This page is generated from the loss ledger (`agenthub/dialects/ledger/`), which
 
 There are four lanes. Where the client's dialect is the upstream's (Ollama's clients through the `native` adapter,
 OpenAI's through the `openai` adapter) every field, known or not, goes through byte for byte; only an aliased `model` is
-rewritten. The tables below are for the two lanes that cross. In them a field is
+rewritten. The first two tables below are for the lanes that cross, the last for what an Ollama passes over in
+silence of what reaches it byte for byte. In them a field is
 
 * **carried**: it goes upstream, maybe under another name;
 * **emulated**: the hub does it itself;
@@ -41,6 +42,11 @@ ENDPOINTS = (
         "OpenAI's clients, Ollama's own API upstream",
         TO_NATIVE,
         ("/v1/chat/completions", "/v1/completions", "/v1/embeddings"),
+    ),
+    (
+        'OpenAI\'s clients, Ollama\'s OpenAI-compatible API (`flavour = "ollama"`, or `api_mode = "auto"`)',
+        BY_OLLAMA,
+        ("/v1/chat/completions of an Ollama", "/v1/completions of an Ollama", "/v1/embeddings of an Ollama"),
     ),
 )
 OPERATIONS = ("chat", "generate", "embed")

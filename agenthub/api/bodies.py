@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 from aiohttp.compression_utils import HAS_BROTLI, HAS_ZSTD
 from aiohttp.http_exceptions import ContentEncodingError
+from multidict import CIMultiDictProxy
 
+from agenthub.api.described import Head
 from agenthub.api.hub import hub_of
 from agenthub.errors import InvalidRequest, RequestError, RequestTimeout, TooLarge
 
@@ -23,6 +25,7 @@ class UnknownEncoding(BrokenBody):
     status = 415
 
 
+_TOO_LARGE = "http: request body too large"
 _DECODED = {"identity", "gzip", "deflate", *(["br"] if HAS_BROTLI else []), *(["zstd"] if HAS_ZSTD else [])}
 """What aiohttp decodes before anybody reads."""
 
@@ -33,13 +36,27 @@ def _give_up(http_request: web.Request, error: RequestError | None = None) -> Re
     return error or BrokenBody("the body cannot be decoded")
 
 
-def _check_encoding(http_request: web.Request) -> None:
-    if "Content-Encoding" not in http_request.headers:
+def check_body(headers: CIMultiDictProxy[str], size: int, most: int) -> None:
+    """Raise for a body of that size what ``read_body`` would; ``most`` is ``max_body_bytes``."""
+    _check_known(headers)
+    if 0 < most < size:
+        raise TooLarge(_TOO_LARGE)
+
+
+def _check_known(headers: CIMultiDictProxy[str]) -> None:
+    if "Content-Encoding" not in headers:
         return
-    encoding = http_request.headers["Content-Encoding"].strip().lower()
+    encoding = headers["Content-Encoding"].strip().lower()
     if encoding and encoding not in _DECODED:
         known = ", ".join(sorted(_DECODED - {"identity"}))
-        raise _give_up(http_request, UnknownEncoding(f"Content-Encoding must be one of {known}"))
+        raise UnknownEncoding(f"Content-Encoding must be one of {known}")
+
+
+def _check_encoding(http_request: web.Request) -> None:
+    try:
+        _check_known(http_request.headers)
+    except UnknownEncoding as error:
+        raise _give_up(http_request, error) from None
 
 
 async def read_body(http_request: web.Request) -> bytes:
@@ -70,7 +87,7 @@ async def _read_on(http_request: web.Request) -> bytes:
 
 
 def _too_large(http_request: web.Request) -> RequestError:
-    error = TooLarge("http: request body too large")
+    error = TooLarge(_TOO_LARGE)
     # What follows of a plain body is read and dropped for a while, so that the client comes to read its answer. What is
     # compressed would be unpacked for that.
     return error if "Content-Encoding" not in http_request.headers else _give_up(http_request, error)
@@ -94,6 +111,6 @@ async def stream_body(http_request: web.Request) -> AsyncIterator[bytes]:
         raise _give_up(http_request) from error
 
 
-def body_length(http_request: web.Request) -> int | None:
+def body_length(head: Head) -> int | None:
     """Return the size of the body in bytes as the client told it; None where it did not, or where it is decoded."""
-    return None if "Content-Encoding" in http_request.headers else http_request.content_length
+    return None if "Content-Encoding" in head.headers else head.content_length

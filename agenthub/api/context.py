@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 
-from aiohttp import web
+from multidict import CIMultiDictProxy
 
 from agenthub.middleware import Caller
 
@@ -13,9 +13,8 @@ _ID = re.compile(r"[\x21-\x7e]{1,128}")
 TRUE = frozenset({"true", "1", "yes", "on"})
 
 
-def make_caller(http_request: web.Request, dialect: str) -> Caller:
+def make_caller(headers: CIMultiDictProxy[str], dialect: str) -> Caller:
     """Return what the headers say. An X-Request-Id that is no plain word is not echoed: it gets a fresh one."""
-    headers = http_request.headers
     given = headers.get("X-Request-Id")
     directives = headers.get("Cache-Control", "").lower()
     return Caller(

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from agenthub.api.bodies import read_body
 from agenthub.api.context import TRUE
+from agenthub.api.described import Head
 from agenthub.api.hub import SERVING, Hub, hub_of
 from agenthub.api.responses import StreamedResponse
 from agenthub.api.streaming import authorization_of
@@ -23,17 +24,18 @@ from agenthub.enhancement.result import Enhancement
 from agenthub.enhancement.rules import Rule
 from agenthub.errors import Forbidden, InvalidRequest
 from agenthub.middleware import Caller
+from agenthub.modes import AUTO
 from agenthub.operations import GROUPS
 
 HEADER = "X-AgentHub-Enhanced"
 _LONGEST_NAME = 128
 
 
-def wants_enhancement(http_request: web.Request, caller: Caller) -> bool:
+def wants_enhancement(hub: Hub, head: Head, caller: Caller) -> bool:
     """Say whether the prompt of a request is to be put better: its header does, or else what is set for the client."""
-    asked = http_request.headers.get("X-Enhance")
+    asked = head.headers.get("X-Enhance")
     if asked is None:
-        return caller.client in hub_of(http_request).auto_enhanced
+        return caller.client in hub.auto_enhanced
     return asked.strip().lower() in TRUE
 
 
@@ -46,15 +48,20 @@ async def enhance_in_line(http_request: web.Request, caller: Caller, codec: Code
     except NoPrompt as none:
         caller.enhanced = f"no: {none}"
     else:
-        errand = attrs.evolve(caller, strict=False)
-        authorization = authorization_of(http_request, caller)
-        enhancer = hub_of(http_request).enhancer
+        errand = make_errand(caller)
+        hub = hub_of(http_request)
+        enhancer, authorization = hub.enhancer, authorization_of(hub, http_request, caller)
         found = await enhancer.enhance(prompt.text, errand, instead=request.model, authorization=authorization)
         caller.enhanced, caller.is_counted, caller.reply_headers = found.label, errand.is_counted, errand.reply_headers
         if found.was_enhanced:
             request = codec.parse_request(prompt.replaced(body, found.enhanced))
     caller.reply_headers = {**caller.reply_headers, HEADER: caller.enhanced}
     return request
+
+
+def make_errand(caller: Caller) -> Caller:
+    """Return who asks about a prompt of ``caller``: the same, but what the question loses on its way is the hub's."""
+    return attrs.evolve(caller, strict=False)
 
 
 @attrs.frozen
@@ -94,14 +101,9 @@ def _name(fields: Fields) -> str | None:
 async def enhance(http_request: web.Request, caller: Caller) -> web.StreamResponse:
     """Put one prompt better. Whatever goes wrong behind the hub, the answer is a 200 with the prompt as it was."""
     caller.rights.check_operation("chat")
-    asked, hub = Asked.parse(await read_body(http_request)), hub_of(http_request)
-    _check_mode(hub, caller)
-    if asked.client is not None:
-        hub.access.speak_for(caller, asked.client)
-        caller.rights.check_operation("chat")
-    if asked.bypass_cache:
-        caller.no_cache = True
-    wishes: dict[str, Any] = {"model": asked.model, "authorization": authorization_of(http_request, caller)}
+    hub = hub_of(http_request)
+    asked = take_asked(hub, caller, await read_body(http_request))
+    wishes: dict[str, Any] = {"model": asked.model, "authorization": authorization_of(hub, http_request, caller)}
     if asked.stream:
         return await _stream(http_request, caller, asked.prompt, wishes)
     found = await hub.enhancer.enhance(asked.prompt, caller, **wishes)
@@ -109,9 +111,22 @@ async def enhance(http_request: web.Request, caller: Caller) -> web.StreamRespon
     return _json(found.to_json())
 
 
+def take_asked(hub: Hub, caller: Caller, body: bytes) -> Asked:
+    """Return what is asked, and make the caller the one who asks it; raises AgentHubError."""
+    caller.rights.check_operation("chat")
+    asked = Asked.parse(body)
+    _check_mode(hub, caller)
+    if asked.client is not None:
+        hub.access.speak_for(caller, asked.client)
+        caller.rights.check_operation("chat")
+    if asked.bypass_cache:
+        caller.no_cache = True
+    return asked
+
+
 def _check_mode(hub: Hub, caller: Caller) -> None:
     """Raise InvalidRequest for an api mode in the headers that there cannot be."""
-    known = (*hub.plugins.adapters, "auto")
+    known = (*hub.plugins.adapters, AUTO)
     if caller.api_mode and caller.api_mode not in known:
         raise InvalidRequest(f"api mode {caller.api_mode!r} is not one of {', '.join(known)}", param="api_mode")
 

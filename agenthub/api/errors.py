@@ -80,8 +80,13 @@ def failure_response(caller: Caller, error: Exception) -> web.Response:
 
 async def no_route(http_request: web.Request, caller: Caller) -> web.Response:
     """Answer a path that does not exist (404), or not with this method (405, and Allow says with which)."""
+    return await refuse_path(http_request.app.router, http_request, caller)
+
+
+async def refuse_path(router: web.UrlDispatcher, http_request: web.Request, caller: Caller) -> web.Response:
+    """Return that answer, by the routes of ``router``; of the request only method and path are read."""
     allowed: set[str] = set()
-    for resource in http_request.app.router.resources():
+    for resource in router.resources():
         if resource.canonical != _ANYWHERE:
             allowed |= (await resource.resolve(http_request))[1]
     if not allowed:

@@ -30,7 +30,7 @@ async def expect(http_request: web.Request) -> web.StreamResponse | None:
             # What is sent before the answer is none of it.
             http_request.writer.output_size = 0
         return None
-    caller = make_caller(http_request, dialect_of(http_request.path))
+    caller = make_caller(http_request.headers, dialect_of(http_request.path))
     response = error_response(caller, error)
     response.headers["X-Request-Id"] = caller.request_id
     # Whether the body follows all the same only the client knows.

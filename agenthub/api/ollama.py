@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-import attrs
 from aiohttp import web
 
-from agenthub.api.bodies import body_length, read_body, stream_body
 from agenthub.api.hub import Hub, hub_of
 from agenthub.api.listing import listed_models
-from agenthub.api.streaming import answer
 from agenthub.canonical import JSON
-from agenthub.dialects.ollama import blobs, fields, listing
+from agenthub.dialects.ollama import fields, listing
 from agenthub.errors import AgentHubError
-from agenthub.middleware import Caller
+from agenthub.middleware import Backend, Caller
 from agenthub.verbs import ask_verb, list_running
 
 COMPATIBLE_VERSION = "0.9.3"
@@ -31,14 +28,18 @@ async def version(http_request: web.Request, caller: Caller) -> web.Response:
     """Answer with the version of the default backend, or of the first that tells one, best one that is up."""
     caller.rights.check_operation("version")
     hub = hub_of(http_request)
-    default = hub.router.default
-    backends = sorted(hub.router.backends.values(), key=lambda backend: (not backend.is_up, backend is not default))
-    for backend in backends:
+    for backend in by_default(hub):
         try:
             return _json(listing.render_version(listing.parse_version(await ask_verb(hub.router, backend, "version"))))
         except AgentHubError:
             continue
     return _json(listing.render_version(COMPATIBLE_VERSION))
+
+
+def by_default(hub: Hub) -> list[Backend]:
+    """Return all backends, those that are up first, of these the default one."""
+    default = hub.router.default
+    return sorted(hub.router.backends.values(), key=lambda backend: (not backend.is_up, backend is not default))
 
 
 async def tags(http_request: web.Request, caller: Caller) -> web.Response:
@@ -57,29 +58,6 @@ async def ps(http_request: web.Request, caller: Caller) -> web.Response:
     if failures and len(failures) == len(results):
         raise failures[0]
     return _json(listing.render_running([entry for entry in entries if _may_see(hub, caller, entry)]))
-
-
-async def show(http_request: web.Request, caller: Caller) -> web.StreamResponse:
-    """Show a model, as the backend that has it describes it."""
-    for_copilot = http_request.headers.get("User-Agent", "").startswith("GitHubCopilotChat/")
-    codec = listing.COPILOT_SHOW_CODEC if for_copilot else listing.SHOW_CODEC
-    return await answer(http_request, caller, codec, codec.parse_request(await read_body(http_request)))
-
-
-async def ask_blob(http_request: web.Request, caller: Caller) -> web.StreamResponse:
-    """Say whether the backend that uploads go to has a blob."""
-    request = blobs.parse_request(http_request.match_info["digest"].encode())
-    return await answer(http_request, caller, blobs.ASK_CODEC, request)
-
-
-async def upload_blob(http_request: web.Request, caller: Caller) -> web.StreamResponse:
-    """Pass an upload on as it comes in; what is held of it at any time is a few buffers."""
-    request = attrs.evolve(
-        blobs.parse_request(http_request.match_info["digest"].encode()),
-        content=stream_body(http_request),
-        length=body_length(http_request),
-    )
-    return await answer(http_request, caller, blobs.UPLOAD_CODEC, request)
 
 
 def _may_see(hub: Hub, caller: Caller, entry: Mapping[str, JSON]) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from agenthub.api.hub import hub_of
-from agenthub.api.listing import listed_models
+from agenthub.api.hub import Hub, hub_of
+from agenthub.api.listing import known_models, listed_models
+from agenthub.canonical import ModelInfo
 from agenthub.dialects.openai import fields, listing
 from agenthub.errors import UnknownModel
 from agenthub.middleware import Caller
@@ -20,10 +21,16 @@ async def model(http_request: web.Request, caller: Caller) -> web.Response:
     """Describe one model; its id may hold slashes, encoded or not, and is echoed as it was asked for."""
     name = http_request.match_info["id"]
     await listed_models(hub_of(http_request), caller)
-    found = hub_of(http_request).router.find(name)
+    return _json(listing.render_model(find_model(hub_of(http_request), caller, name), name))
+
+
+def find_model(hub: Hub, caller: Caller, name: str) -> ModelInfo:
+    """Return a model by what is known of it now; raises UnknownModel for one that the caller may not see as well."""
+    known_models(hub, caller)
+    found = hub.router.find(name)
     if found is None or not caller.rights.may_use(name):
         raise UnknownModel(name)
-    return _json(listing.render_model(found, name))
+    return found
 
 
 def _json(body: bytes) -> web.Response:

@@ -3,52 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from functools import lru_cache
-from typing import TypeAlias
+from collections.abc import Awaitable, Callable, Mapping
+from functools import cache, lru_cache
+from typing import TypeAlias, cast
 
+import attrs
 from aiohttp import web
 
 from agenthub import __version__
-from agenthub.api import enhancing, health, ollama, openai
-from agenthub.api.bodies import read_body
+from agenthub.api import enhancing, explaining, health, ollama, openai
+from agenthub.api.asking import ask, ask_blob, show, upload_blob
 from agenthub.api.context import dialect_of, make_caller
+from agenthub.api.described import Described
 from agenthub.api.errors import ANYWHERE, failure_response, no_route
 from agenthub.api.expecting import expect
 from agenthub.api.hub import SERVING, hub_of
 from agenthub.api.openapi import make_document
 from agenthub.api.responses import WholeResponse
-from agenthub.api.streaming import answer, cut_off
-from agenthub.dialects import Codec, jsontext
+from agenthub.api.streaming import cut_off
+from agenthub.dialects import jsontext
 from agenthub.dialects.ollama import CODECS as OLLAMA_CODECS
 from agenthub.dialects.ollama import blobs, managing
 from agenthub.dialects.openai import CODECS as OPENAI_CODECS
-from agenthub.dialects.prompts import CHAT, GENERATE
 from agenthub.middleware import Caller
 
 Handler: TypeAlias = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
-
-
-_LONGEST_BYTES, _MOST = 8192, 128
-
-
-def ask(codec: Codec) -> Handler:
-    """Return the handler of an endpoint that asks a model something.
-
-    Short bodies are remembered with the request that they were parsed into: the cache serves clients that ask the same
-    again, and parsing would be a third of a hit. Requests are frozen, so one may serve many.
-    """
-    remembered = lru_cache(_MOST)(codec.parse_request)
-    has_prompt = codec.path in CHAT | GENERATE
-
-    async def handle(http_request: web.Request, caller: Caller) -> web.StreamResponse:
-        body = await read_body(http_request)
-        request = remembered(body) if len(body) <= _LONGEST_BYTES else codec.parse_request(body)
-        if has_prompt and enhancing.wants_enhancement(http_request, caller):
-            request = await enhancing.enhance_in_line(http_request, caller, codec, request)
-        return await answer(http_request, caller, codec, request)
-
-    return handle
 
 
 MANAGING_CODECS = (
@@ -76,11 +55,11 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("GET", "/api/version", ollama.version),
     ("GET", "/api/tags", ollama.tags),
     ("GET", "/api/ps", ollama.ps),
-    ("POST", "/api/show", ollama.show),
+    ("POST", "/api/show", show),
     *(("POST", path, ask(codec)) for path, codec in OLLAMA_CODECS.items()),
     *((codec.method, codec.path, ask(codec)) for codec in MANAGING_CODECS),
-    ("HEAD", f"{blobs.PATH}/{{digest}}", ollama.ask_blob),
-    ("POST", f"{blobs.PATH}/{{digest}}", ollama.upload_blob),
+    ("HEAD", f"{blobs.PATH}/{{digest}}", ask_blob),
+    ("POST", f"{blobs.PATH}/{{digest}}", upload_blob),
     *(("POST", path, ask(codec)) for path, codec in OPENAI_CODECS.items()),
     ("GET", "/v1/models", openai.models),
     ("GET", r"/v1/models/{id:[\s\S]+}", openai.model),
@@ -89,6 +68,7 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("POST", "/hub/enhance", enhancing.enhance),
     ("GET", "/hub/enhancement", enhancing.rules),
     ("GET", "/openapi.json", openapi),
+    ("POST", "/hub/explain", explaining.explain),
     ("*", ANYWHERE, no_route),
 )
 """Every path with its method and its handler; a GET answers HEAD as well."""
@@ -98,12 +78,36 @@ OPEN: frozenset[Handler] = frozenset({health.health, health.ready})
 
 def add_routes(app: web.Application) -> None:
     """Put every route into ``app``."""
+    put_routes(app.router)
+
+
+def put_routes(router: web.UrlDispatcher) -> Mapping[web.AbstractRoute, Handler]:
+    """Put every route into ``router``; return the handler behind each."""
+    handlers: dict[web.AbstractRoute, Handler] = {}
     for method, path, handler in ROUTES:
         if method == "GET":
-            app.router.add_get(path, entrance(handler, dialect_of(path)), expect_handler=expect)
+            route = router.add_get(path, entrance(handler, dialect_of(path)), expect_handler=expect)
         else:
             dialect = "" if path == ANYWHERE else dialect_of(path)
-            app.router.add_route(method, path, entrance(handler, dialect), expect_handler=expect)
+            route = router.add_route(method, path, entrance(handler, dialect), expect_handler=expect)
+        for added in route.resource or ():
+            handlers.setdefault(added, handler)
+    return handlers
+
+
+@cache
+def _described_routes() -> tuple[web.UrlDispatcher, Mapping[web.AbstractRoute, Handler]]:
+    router = web.UrlDispatcher()
+    handlers = put_routes(router)
+    router.freeze()
+    return router, handlers
+
+
+async def find_route(described: Described) -> tuple[web.UrlDispatcher, Handler, Described]:
+    """Return the routes, the handler that a described request would come to, and the request with its variables."""
+    router, handlers = _described_routes()
+    match = await router.resolve(cast(web.Request, described))  # of which only method and path are read
+    return router, handlers[match.route], attrs.evolve(described, match_info=match)
 
 
 def entrance(handler: Handler, dialect: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -116,7 +120,7 @@ def entrance(handler: Handler, dialect: str) -> Callable[[web.Request], Awaitabl
     is_open = handler in OPEN
 
     async def enter(http_request: web.Request) -> web.StreamResponse:
-        caller = make_caller(http_request, dialect or dialect_of(http_request.path))
+        caller = make_caller(http_request.headers, dialect or dialect_of(http_request.path))
         serving = http_request.app[SERVING]
         try:
             hub = serving.enter(http_request, caller)
@@ -128,6 +132,8 @@ def entrance(handler: Handler, dialect: str) -> Callable[[web.Request], Awaitabl
             response = failure_response(caller, cut)
         except Exception as error:
             response = failure_response(caller, error)
+            # A dispatch keeps the refusal that it was given, whose traceback has frames that keep the dispatch.
+            error.__traceback__ = None
         if serving.is_stopping and not response.prepared:
             response.force_close()
         if not (response.prepared or isinstance(response, WholeResponse)):

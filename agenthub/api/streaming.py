@@ -10,8 +10,9 @@ import attrs
 import structlog
 from aiohttp import web
 
+from agenthub.api.described import Head
 from agenthub.api.headers import make_headers
-from agenthub.api.hub import hub_of
+from agenthub.api.hub import Hub, hub_of
 from agenthub.api.responses import make_whole
 from agenthub.api.stream import Stream
 from agenthub.canonical import Batch, Event, Finished, RawFrames, Request, Started, assemble
@@ -27,8 +28,7 @@ _log = structlog.get_logger("agenthub")
 async def answer(http_request: web.Request, caller: Caller, codec: Codec, request: Request) -> web.StreamResponse:
     """Dispatch ``request`` and answer as ``codec`` renders it; raises AgentHubError before the first byte."""
     hub = hub_of(http_request)
-    if hub.forwards_authorization and (authorization := authorization_of(http_request, caller)):
-        request = attrs.evolve(request, authorization=authorization)
+    request = with_authorization(hub, http_request, caller, request)
     dispatch = await hub.dispatcher.dispatch(request, caller)
     batches = hub.dispatcher.run(dispatch)
     try:
@@ -42,11 +42,17 @@ async def answer(http_request: web.Request, caller: Caller, codec: Codec, reques
         await batches.aclose()
 
 
-def authorization_of(http_request: web.Request, caller: Caller) -> str:
+def authorization_of(hub: Hub, head: Head, caller: Caller) -> str:
     """Return what a backend is to see of the client's own, empty where none is to."""
-    if not hub_of(http_request).forwards_authorization or caller.shows_key:
+    if not hub.forwards_authorization or caller.shows_key:
         return ""
-    return http_request.headers.get("Authorization", "")
+    return head.headers.get("Authorization", "")
+
+
+def with_authorization(hub: Hub, head: Head, caller: Caller, request: Request) -> Request:
+    """Return the request with the client's own Authorization header, where a backend is to see that."""
+    authorization = authorization_of(hub, head, caller)
+    return attrs.evolve(request, authorization=authorization) if authorization else request
 
 
 async def _tell(batches: AsyncGenerator[Batch, None], error: Exception) -> None:

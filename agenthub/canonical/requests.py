@@ -22,12 +22,14 @@ FLAVOURS = ("generic", "ollama", "openai", "vllm", "llamacpp")
 class Loss:
     """A field that the other side cannot carry.
 
-    ``rejected`` losses would make the answer wrong, so the request is refused; the others are dropped and noted.
+    ``rejected`` losses would make the answer wrong, so the request is refused; the others are dropped and noted. What
+    ``is_note`` was only judged by its looks: it is noted, and nobody is refused for it, however strict.
     """
 
     field: str
     rejected: bool = False
     reason: str = ""
+    is_note: bool = False
 
 
 @attrs.frozen

@@ -55,12 +55,14 @@ async def _print_models(settings: Settings) -> bool:
 def _rows(hub: Hub) -> Iterator[tuple[str, ...]]:
     aliases = hub.settings.models
     for model in sorted(hub.router.models(), key=lambda model: model.name):
-        name = f"{model.name} -> {aliases[model.name].target}" if model.name in aliases else model.name
+        target = aliases[model.name].target if model.name in aliases else model.name
+        name = model.name if target == model.name else f"{model.name} -> {target}"
         holders = ", ".join(backend.name for backend in hub.router.resolve(model.name).candidates)
         yield (name, holders, *_facts(model))
     for alias, settings in aliases.items():
         if hub.router.find(alias) is None:
-            yield f"{alias} -> {settings.target}", "none has it", "", ""
+            name = alias if settings.target == alias else f"{alias} -> {settings.target}"
+            yield name, "none has it", "", ""
 
 
 def _facts(model: ModelInfo) -> tuple[str, str]:

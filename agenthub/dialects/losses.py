@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from agenthub.canonical import JSON, ChatRequest, EmbedRequest, GenerateRequest, Loss, Request, TextRequest
-from agenthub.dialects.ledger import TO_NATIVE, TO_OPENAI, Table
+from agenthub.dialects import jsontext
+from agenthub.dialects.ledger import BY_OLLAMA, TO_NATIVE, TO_OPENAI, Table
 from agenthub.dialects.ledger.rows import loss_of
 from agenthub.dialects.ledger.to_openai import RAW
 
@@ -21,10 +22,14 @@ def losses_to_native(request: Request) -> tuple[Loss, ...]:
 
 
 def losses_to_openai(request: Request, flavour: str = "generic") -> tuple[Loss, ...]:
-    """Return what a request loses at an OpenAI-compatible API; of one written for it, only options of an alias."""
+    """Return what a request loses at an OpenAI-compatible API.
+
+    Of one written for it these are only options of an alias, and at an Ollama what that passes over in silence.
+    """
     if request.source is not None and request.source.dialect == "openai":
         added = [(f"options.{name}", value) for name, value in request.defaults.items()]
-        return tuple(_lost(TO_OPENAI, request, flavour, added))
+        lost = tuple(_lost(TO_OPENAI, request, flavour, added))
+        return (*lost, *passed_over_by_ollama(request)) if flavour == "ollama" else lost
     options = [(f"options.{name}", value) for name, value in request.options.items()]
     losses = [*request.unmapped, *_lost(TO_OPENAI, request, flavour, request.extras.items(), options)]
     losses += _lost(TO_OPENAI, request, flavour, _of_ollama(request))
@@ -33,6 +38,22 @@ def losses_to_openai(request: Request, flavour: str = "generic") -> tuple[Loss, 
         known = {loss.field for loss in losses}
         losses += [loss for loss in _lost(RAW, request, flavour, asked.items()) if loss.field not in known]
     return tuple(losses)
+
+
+def passed_over_by_ollama(request: Request) -> tuple[Loss, ...]:
+    """Return what Ollama's OpenAI-compatible API does not read of a request that is written in that dialect."""
+    if request.source is None or request.source.dialect != "openai":
+        return ()
+    body = request.source.body
+    try:
+        members = jsontext.loads(body)
+    except ValueError:
+        # Go reads one value and leaves the rest of the body alone.
+        members = jsontext.loads_first(body.decode("utf-8"))
+    asked = {name.lower(): value for name, value in members.items() if value is not None}
+    if not asked.get("tools"):
+        asked.pop("tool_choice", None)  # there is nothing to choose from
+    return tuple(_lost(BY_OLLAMA, request, "", asked.items()))
 
 
 def is_representable(request: Request) -> bool:

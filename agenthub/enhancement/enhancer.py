@@ -50,7 +50,7 @@ class Enhancer:
         found = Enhancement(original=prompt, enhanced=prompt, rule=rule)
         if reason := rule.reason_to_skip(prompt):
             return attrs.evolve(found, error=reason)
-        models = (model,) if model else tuple(filter(None, (rule.model or instead, *rule.fallback_models)))
+        models = (model,) if model else rule.models(instead)
         run = _Run(self, Question(prompt, rule, caller, authorization), models, tell)
         try:
             async with asyncio.timeout(rule.timeout_s or None):

@@ -59,6 +59,10 @@ class Rule:
         """Return what the model is told about prompts of ``client``."""
         return fill(self.system_prompt, client)
 
+    def models(self, instead: str) -> tuple[str, ...]:
+        """Return the models that are asked, one after the other; ``instead`` where the rule names none."""
+        return tuple(filter(None, (self.model or instead, *self.fallback_models)))
+
     def reason_to_skip(self, prompt: str) -> str:
         """Return why the prompt stays as it is; empty where nothing speaks against asking a model."""
         if not self.enabled:

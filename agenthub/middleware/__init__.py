@@ -41,6 +41,16 @@ class Backend:
     """False while the health checks find that it does not answer."""
     loaded: frozenset[str] = frozenset()
     """The keys of the models that it holds in memory, where it tells."""
+    answers: frozenset[str] = frozenset()
+    """The kinds of the adapters whose API the upstream speaks; empty as long as nobody asked, or it answers nothing."""
+    contexts: Mapping[str, int] = attrs.field(factory=dict)
+    """The context of each model that it holds in memory, in tokens by the model's key, where it tells."""
+    lacks: dict[str, frozenset[str]] = attrs.field(factory=dict, repr=False)
+    """What its models cannot do, by their keys, in Ollama's words; empty where they can do all, or it does not tell."""
+    used: set[str] = attrs.field(factory=set, repr=False)
+    """The keys of models that were used and of which nothing is known in ``lacks``."""
+    has_long_prompts: bool = False
+    """True as soon as a prompt was so long that it matters with which context its model is loaded."""
     rests_until: float = 0.0
     """Until when, in monotonic seconds, it asked not to be asked."""
 

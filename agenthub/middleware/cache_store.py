@@ -50,6 +50,11 @@ class BoundedMemoryCache(SimpleMemoryCache):  # type: ignore[misc]
         value = await self._get(self.build_key(key))
         return default if value is None else value
 
+    async def peek(self, key: str) -> Any:
+        """Return what ``get`` would, and take no notice of it."""
+        value, deadline = self._cache.get(self.build_key(key), (None, None))
+        return None if deadline is not None and deadline <= self.clock() else value
+
     async def _get(self, key: str, encoding: str | None = "utf-8", _conn: Any = None) -> Sized | None:
         entry = self._cache.get(key)
         if entry is None:

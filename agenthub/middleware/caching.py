@@ -44,25 +44,44 @@ class Caching:
         self.room = Room(self.settings.max_bytes or sys.maxsize)
 
     def __call__(self, dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]:
-        caller = dispatch.caller
+        if self.bypassed(dispatch):
+            return handler(dispatch)
+        return self._renewed(dispatch, handler) if dispatch.caller.no_cache else self._cached(dispatch, handler)
+
+    def bypassed(self, dispatch: Dispatch) -> str:
+        """Return why the answer is neither looked up nor kept; empty where it may be."""
+        if dispatch.refusal is not None:
+            return "the request is refused"
+        if dispatch.caller.no_store:
+            return "Cache-Control: no-store"
         policy = self.settings.policy
         if dispatch.enhancing and policy != "off":
             # One good way to put a prompt is as good as another.
             policy = "all"
-        if dispatch.refusal is not None or caller.no_store or not is_cacheable(dispatch.request, policy):
-            return handler(dispatch)
-        return self._renewed(dispatch, handler) if caller.no_cache else self._cached(dispatch, handler)
+        return uncacheable(dispatch.request, policy)
+
+    async def look(self, dispatch: Dispatch) -> tuple[str, str]:
+        """Return the key of a dispatch that is not bypassed, and hit, shared or miss: what it would be just now.
+
+        Nothing is changed by that, not even the order in which entries are forgotten.
+        """
+        key = cache_key(dispatch)
+        if dispatch.caller.no_cache:
+            return key, "miss"
+        if self.flights.find(_alike(key, dispatch)) is not None:
+            return key, "shared"
+        return key, "miss" if await self._read(self.store.peek, key, dispatch.request) is None else "hit"
 
     def close(self) -> None:
         """Stop what is under way: only the storing of answers whose clients have left."""
         self.flights.stop()
 
     async def _cached(self, dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]:
-        key = _key(dispatch)
+        key = cache_key(dispatch)
         # First who is under way: that costs nothing, and reading may mean to ask a server.
         flight = self.flights.find(_alike(key, dispatch)) if self.flights else None
         if flight is None:
-            entry = await self._read(key, dispatch.request)
+            entry = await self._read(self.store.get, key, dispatch.request)
             if entry is not None:
                 dispatch.cache = "hit"
                 if not dispatch.request.wants_stream:
@@ -89,13 +108,13 @@ class Caching:
             await reader.leave()
 
     def _start(self, key: str, dispatch: Dispatch, handler: Handler) -> Flight:
-        flight = Flight(dispatch, handler, self._recording(), partial(self._write, key))
+        flight = Flight(dispatch, handler, self._recording(), partial(self._keep, key, dispatch, dispatch.api_mode))
         self.flights.add(next(_alike(key, dispatch)), flight)
         return flight
 
     async def _renewed(self, dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]:
         """Yield a new answer, shared with nobody, and keep it in the place of the old one."""
-        key = _key(dispatch)
+        key, api_mode = cache_key(dispatch), dispatch.api_mode
         recording = self._recording()
         try:
             async with aclosing(handler(dispatch)) as batches:
@@ -103,7 +122,7 @@ class Caching:
                     recording.add(batch)
                     if recording.is_finished:
                         # Before the client has its end: one that leaves with it takes nothing away.
-                        await self._write(key, recording.entry())
+                        await self._keep(key, dispatch, api_mode, recording.entry())
                     yield batch
         finally:
             recording.release()
@@ -118,15 +137,19 @@ class Caching:
     def _recording(self) -> Recording:
         return Recording(self.room.max_bytes, self.clock, self.room)
 
-    async def _read(self, key: str, request: Request) -> Entry | None:
+    async def _read(self, get: Callable[[str], Awaitable[object]], key: str, request: Request) -> Entry | None:
         try:
-            entry = await self.store.get(key)
+            entry = await get(key)
         except Exception as error:
             _log.warning("agenthub.cache_failed", operation="read", error=str(error))
             return None
         if not isinstance(entry, Entry) or (request.wants_usage and not entry.is_counted):
             return None
         return entry
+
+    async def _keep(self, key: str, dispatch: Dispatch, api_mode: str, entry: Entry) -> None:
+        # Another backend may have answered through another API, which carried less of it, or more.
+        await self._write(key if dispatch.api_mode == api_mode else cache_key(dispatch), entry)
 
     async def _write(self, key: str, entry: Entry) -> None:
         try:
@@ -135,11 +158,16 @@ class Caching:
             _log.warning("agenthub.cache_failed", operation="write", error=str(error))
 
 
-def _key(dispatch: Dispatch) -> str:
+def cache_key(dispatch: Dispatch) -> str:
+    """Return the name under which the answer is kept."""
     request, scope = dispatch.request, dispatch.cache_scope
     if isinstance(request, TextRequest) and request.choices > 1:
         # One API ignores the wish for several, another grants it, and for a third the hub asks several times.
         scope = f"{scope} {dispatch.api_mode}"
+    if dispatch.losses:
+        # The answer to a request that lost a part on its way is none to one that lost nothing, or something else.
+        lost = [loss.field for loss in dispatch.losses if not loss.is_note and loss.field != "keep_alive"]
+        scope = f"{scope} -{','.join(sorted(lost))}" if lost else scope
     if dispatch.enhancing:
         scope = f"{scope} {dispatch.enhancing}"
     return make_key(request, dispatch.upstream_model, scope)
@@ -157,21 +185,26 @@ def _alike(key: str, dispatch: Dispatch) -> Iterator[Hashable]:
     yield (*alike, True, True)
 
 
-def is_cacheable(request: Request, policy: str) -> bool:
-    """Say whether the answer to ``request`` may be stored and served again.
+def uncacheable(request: Request, policy: str) -> str:
+    """Return why the answer to ``request`` may not be stored and served again; empty where it may.
 
     ``deterministic`` takes answers that would be the same again (temperature 0, or a seed) and embeddings. An answer of
     which the canonical events hold only a part (several choices) is never stored.
     """
+    if policy == "off":
+        return "caching.policy is off"
     match request:
         case EmbedRequest():
-            wanted = True
+            pass
         case ChatRequest() | GenerateRequest():
             seed = request.options.get("seed")
-            wanted = policy == "all" or request.options.get("temperature") == 0 or (seed is not None and seed != -1)
+            if not (policy == "all" or request.options.get("temperature") == 0 or (seed is not None and seed != -1)):
+                return "caching.policy is deterministic, and the request has neither temperature 0 nor a seed"
         case _:
-            wanted = False
-    return wanted and policy != "off" and not request.loads_only and is_representable(request)
+            return "only answers of models are kept"
+    if request.loads_only:
+        return "the model is only loaded or unloaded"
+    return "" if is_representable(request) else "it asks for what only its own dialect can answer"
 
 
 def make_caching(context: MiddlewareContext) -> Caching:

@@ -9,7 +9,7 @@ from functools import partial
 import attrs
 import structlog
 
-from agenthub.canonical import Batch, Finished, RelayRequest
+from agenthub.canonical import Batch, Finished, RelayRequest, Request
 from agenthub.errors import BackendUnavailable, UpstreamError
 from agenthub.middleware import Dispatch, Handler, MiddlewareContext
 from agenthub.settings import CircuitBreakerSettings
@@ -56,18 +56,28 @@ class Breaker:
         """
         if self.state == CLOSED:
             return self._epoch
-        wait = self.wait_s
-        if not is_probe and (self.state == HALF_OPEN or wait <= 0):
-            return _NO_TICKET
-        if self.state == OPEN and wait <= 0:
-            self._change(HALF_OPEN)
-        if self.state == OPEN or self.probes >= self.settings.half_open_probes:
+        if (refusal := self.refusal(is_probe=is_probe)) is not None:
             self.is_wanted = True
-            raise BackendUnavailable(
-                f"backend {self.name} is unavailable: its circuit breaker is open", retry_after_s=max(wait, 1.0)
-            )
+            raise refusal
+        if not is_probe:
+            return _NO_TICKET
+        if self.state == OPEN:
+            self._change(HALF_OPEN)
         self.probes += 1
         return self._epoch
+
+    def refusal(self, *, is_probe: bool = True) -> BackendUnavailable | None:
+        """Return what ``admit`` would raise at this moment, None where the call would pass; changes nothing."""
+        if self.state == CLOSED:
+            return None
+        wait = self.wait_s
+        is_over = self.state == OPEN and wait <= 0
+        is_taken = self.state == HALF_OPEN and is_probe and self.probes >= self.settings.half_open_probes
+        if is_over or (self.state == HALF_OPEN and not is_taken):
+            return None
+        return BackendUnavailable(
+            f"backend {self.name} is unavailable: its circuit breaker is open", retry_after_s=max(wait, 1.0)
+        )
 
     def is_probe(self, ticket: int) -> bool:
         """Say whether a call under way is one that the breaker waits for."""
@@ -153,10 +163,14 @@ class CircuitBreaker:
         return _guarded(self.breaker(dispatch.backend.name), dispatch, handler)
 
 
+def is_fit_to_probe(request: Request) -> bool:
+    """Say whether the answer may decide: a client takes its time for an upload, and before its end nothing is known."""
+    return not isinstance(request, RelayRequest) or request.content is None
+
+
 async def _guarded(breaker: Breaker, dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]:
     relayed = dispatch.request if isinstance(dispatch.request, RelayRequest) else None
-    # A client may take its time for an upload, and nothing of the backend is known before it ends.
-    ticket = breaker.admit(is_probe=relayed is None or relayed.content is None)
+    ticket = breaker.admit(is_probe=is_fit_to_probe(dispatch.request))
     verdict = breaker.released
     # The end of an answer may be minutes away, that of a pull hours, and others wait for what a probe finds.
     is_probe = breaker.is_probe(ticket)

@@ -47,9 +47,12 @@ class Failover:
     clock: Callable[[], float] = time.monotonic
 
     def __call__(self, dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]:
-        if dispatch.backend is None or (isinstance(dispatch.request, RelayRequest) and dispatch.request.verb != "show"):
-            return handler(dispatch)
-        return self._sent(dispatch, handler)
+        return self._sent(dispatch, handler) if self.cares(dispatch) else handler(dispatch)
+
+    def cares(self, dispatch: Dispatch) -> bool:
+        """Say whether a dispatch needs a place, and may go to another backend."""
+        request = dispatch.request
+        return dispatch.backend is not None and (not isinstance(request, RelayRequest) or request.verb == "show")
 
     async def _sent(self, dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]:
         moves: Moves | None = None
@@ -175,26 +178,31 @@ class Moves:
         return True if wait_s is None else wait_s <= self.retries.budget_s and wait_s
 
     def _move(self, failure: DispatchError) -> bool:
-        """Give the dispatch to the best backend that was not tried and takes it."""
+        """Give the dispatch to the next backend, and log it."""
+        before = self.dispatch.backend
+        assert before is not None
+        if not self.turn():
+            return False
         assert self.dispatch.backend is not None
+        facts = {"request_id": self.dispatch.caller.request_id, "backend": before.name, "error": str(failure)}
+        _log.info("agenthub.request_moved", to=self.dispatch.backend.name, **facts)
+        return True
+
+    def turn(self) -> bool:
+        """Give the dispatch to the best backend that was not tried and takes it; False where there is none."""
+        before = self.dispatch.backend
+        assert before is not None
+        if before not in self._tried:
+            self._tried.append(before)
         for backend in self.dispatch.candidates:
             if backend in self._tried:
                 continue
-            before = self.dispatch.backend
             try:
                 self.dispatch.assign(backend)
             except AgentHubError:
                 self._tried.append(backend)
                 self.dispatch.assign(before)
                 continue
-            request_id = self.dispatch.caller.request_id
-            _log.info(
-                "agenthub.request_moved",
-                request_id=request_id,
-                backend=before.name,
-                to=backend.name,
-                error=str(failure),
-            )
             return True
         return False
 

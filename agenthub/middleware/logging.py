@@ -162,6 +162,8 @@ def make_line(dispatch: Dispatch, outcome: Outcome) -> dict[str, Any]:
         fields["enhancing"] = dispatch.enhancing
     if dispatch.losses:
         fields["dropped"] = field_names(dispatch.losses)
+        if notes := [loss.reason for loss in dispatch.losses if loss.is_note]:
+            fields["notes"] = notes
     if outcome.error:
         fields["error"] = outcome.error[:_MAX_ERROR]
     return fields

@@ -42,12 +42,18 @@ class Slots:
         self.in_flight += 1
         return True
 
+    def refusal(self) -> BackendUnavailable | None:
+        """Return what ``wait`` would raise at this moment; None where there is a place, or one in the line."""
+        if self.is_full and len(self._waiting) >= self.settings.queue_size:
+            return self._refusal("its queue is full")
+        return None
+
     async def wait(self) -> None:
         """Stand in line for a place; raise BackendUnavailable where the line is full, or after ``queue_timeout_s``."""
         if self.take():
             return
-        if len(self._waiting) >= self.settings.queue_size:
-            raise self._refusal("its queue is full")
+        if (refusal := self.refusal()) is not None:
+            raise refusal
         place = asyncio.get_running_loop().create_future()
         self._waiting.append(place)
         try:

@@ -30,6 +30,7 @@ from agenthub.settings.groups import (
     PluginsSettings,
     ProtectionSettings,
     RetrySettings,
+    with_targets,
 )
 from agenthub.settings.keyfiles import with_keys
 from agenthub.settings.kinds import Flag, Seconds, Text, Texts, Whole, Wrong, either, show
@@ -60,7 +61,11 @@ __all__ = [
 
 @frozen
 class Settings:
-    """The whole configuration; ``sources`` says where each value that is not a default came from, by its key path."""
+    """The whole configuration.
+
+    ``sources`` says where each value that is not a default came from, by its key path; ``hidden`` the sources and
+    values that it hides, the nearest layer first.
+    """
 
     host: str = field(
         default="127.0.0.1", validator=Text("Address to listen on; 0.0.0.0 also takes other machines.", filled=True)
@@ -69,7 +74,8 @@ class Settings:
     api_mode: str = field(
         default="native",
         validator=Text(
-            "The adapter unless something nearer says so: native, openai or another that is installed.", filled=True
+            "The adapter unless something nearer says so: native, openai, another that is installed, or auto.",
+            filled=True,
         ),
     )
     middleware: tuple[str, ...] = field(
@@ -108,7 +114,9 @@ class Settings:
         default=EMPTY,
         validator=Tables(Table(BackendSettings), names=r"[A-Za-z0-9_.-]+", spelled='letters, digits, "_", "." and "-"'),
     )
-    models: Mapping[str, ModelSettings] = field(default=EMPTY, validator=Tables(Table(ModelSettings), "ALIAS"))
+    models: Mapping[str, ModelSettings] = field(
+        default=EMPTY, converter=with_targets, validator=Tables(Table(ModelSettings), "ALIAS")
+    )
     clients: Mapping[str, ClientSettings] = field(default=EMPTY, validator=Tables(Table(ClientSettings)))
     balancing: BalancingSettings = field(factory=BalancingSettings, validator=Table(BalancingSettings))
     retries: RetrySettings = field(factory=RetrySettings, validator=Table(RetrySettings))
@@ -122,6 +130,7 @@ class Settings:
     enhancement: EnhancementSettings = field(factory=EnhancementSettings, validator=Table(EnhancementSettings))
     plugins: PluginsSettings = field(factory=PluginsSettings, validator=Table(PluginsSettings))
     sources: Mapping[str, str] = field(default=EMPTY, eq=False, repr=False, kw_only=True)
+    hidden: Mapping[str, tuple[tuple[str, object], ...]] = field(default=EMPTY, eq=False, repr=False, kw_only=True)
 
 
 _ROOT = Table(Settings)
@@ -156,7 +165,8 @@ def load(
     except Wrong as wrong:
         raise layers.error(wrong) from None
     settings = attrs.evolve(settings, clients=clients, enhancement=enhancement)
-    return attrs.evolve(settings, sources=MappingProxyType(layers.named_sources()))
+    named, hidden = MappingProxyType(layers.named_sources()), MappingProxyType(layers.named_hidden())
+    return attrs.evolve(settings, sources=named, hidden=hidden)
 
 
 def _check_references(settings: Settings, layers: Layers) -> None:

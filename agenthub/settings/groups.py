@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from agenthub.canonical import FLAVOURS
 from agenthub.operations import WORDS
@@ -106,7 +106,8 @@ class ModelSettings:
     """[models."ALIAS"]"""
 
     target: str = field(
-        validator=Text("The model that the backend is asked for when a client asks for the alias.", filled=True)
+        default="",
+        validator=Text("The model that the backend is asked for; empty: the one of this name, which is then no alias."),
     )
     backends: tuple[str, ...] = field(
         default=(), validator=Texts("The backends that may serve it; empty: any that has it.")
@@ -116,6 +117,15 @@ class ModelSettings:
         default=EMPTY,
         validator=Options("Model options for requests that do not set them, as num_ctx."),
     )
+
+
+def with_targets(models: Mapping[str, ModelSettings]) -> Mapping[str, ModelSettings]:
+    """Return the settings of models where those that name no target have their own name for it."""
+    if not isinstance(models, Mapping) or not any(
+        isinstance(one, ModelSettings) and not one.target for one in models.values()
+    ):
+        return models
+    return MappingProxyType({name: evolve(one, target=one.target or name) for name, one in models.items()})
 
 
 @frozen

@@ -47,14 +47,23 @@ class SharedCache(BaseCache):  # type: ignore[misc]
         value = await self.memory.get(key)
         if value is not None or not self._link.is_up:
             return value
-        try:
-            data, left_ms = await self._link.run(lambda redis: _read(redis, PREFIX + key))
-            value = self._loads(data) if data else None
-        except (Away, ValueError):
-            return None
+        value, left_ms = await self._fetch(key)
         if value is not None and left_ms != 0:
             await self.memory.set(key, value, ttl=left_ms / 1000 if left_ms > 0 else None)
         return value
+
+    async def peek(self, key: str) -> Any:
+        """Return what ``get`` would, and take no notice of it. ``memory`` must have the same."""
+        value = await self.memory.peek(key)
+        return value if value is not None or not self._link.is_up else (await self._fetch(key))[0]
+
+    async def _fetch(self, key: str) -> tuple[Any, int]:
+        """Return the value in Redis, None where that is of no use, and how many milliseconds it lives."""
+        try:
+            data, left_ms = await self._link.run(lambda redis: _read(redis, PREFIX + key))
+            return (self._loads(data) if data else None), left_ms
+        except (Away, ValueError):
+            return None, 0
 
     async def _set(
         self, key: str, value: Any, ttl: float | None = None, _cas_token: Any = None, _conn: Any = None

@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, suppress
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -24,7 +25,8 @@ from agenthub.upstream.connecting import make_connector
 from agenthub.upstream.errors import kept_headers, make_status_error
 from agenthub.upstream.hiding import Hiding
 from agenthub.upstream.patience import Patience
-from agenthub.upstream.reading import read_any, read_start, read_whole, read_within
+from agenthub.upstream.reading import read_any, read_start, read_whole
+from agenthub.upstream.rehearsal import STAGE, Rehearsed
 from agenthub.upstream.upload import Upload
 
 # llama.cpp's server closes idle connections after 5 s, so a pooled one must not be older than that.
@@ -52,6 +54,10 @@ class HttpUpstream:
 
     def __attrs_post_init__(self) -> None:
         self._hiding = Hiding.of(self.settings)
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """A copy of an adapter, as it is made to rehearse, asks through the same connections."""
+        return self
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
@@ -83,6 +89,9 @@ class HttpUpstream:
                     if response.status >= 300:
                         raise await self._status_error(response)
                     return await read_whole(response.content, self.settings.max_answer_bytes)
+        except UpstreamError as error:
+            self._hiding.hide(error)
+            raise
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._failure(error) from error
 
@@ -107,9 +116,7 @@ class HttpUpstream:
                         parser = StreamParser(codec, lane.raw, lane.rename, self.settings.max_frame_bytes)
                         idle_s = 0.0 if codec.is_patient else self.settings.idle_timeout_s
                         opening: Batch = (started,)
-                        pieces = read_any(response.content)
-                        if lane.is_whole:
-                            pieces = read_within(pieces, self.settings.max_answer_bytes)
+                        pieces = read_any(response.content, self.settings.max_answer_bytes if lane.is_whole else 0)
                         async with aclosing(_batches(parser, pieces, patience, idle_s)) as batches:
                             async for batch in batches:
                                 if type(batch[-1]) is Finished:
@@ -122,6 +129,8 @@ class HttpUpstream:
                         # Not response.read(): that waits for the upload's end, even when the answer came before it.
                         data = await read_whole(response.content, self.settings.max_answer_bytes)
                         last = (started, *parse_whole(codec, data, raw=lane.raw, rename=lane.rename))
+        except Rehearsed as stopped:
+            last = stopped.answer(is_verb=codec.is_verb)
         except UpstreamError as error:
             self._hiding.hide(error)
             raise
@@ -135,21 +144,23 @@ class HttpUpstream:
     async def _send(
         self, method: str, url: URL, body: bytes | Upload | None = None, authorization: str = ""
     ) -> aiohttp.ClientResponse:
-        session = self._session
-        assert session is not None, "the upstream is not open"
+        assert self._session is not None, "the upstream is not open"
+        request, stage = self._session.request, STAGE.get()
+        if stage is not None:
+            request = partial(request, middlewares=stage)
         headers = {"Authorization": authorization} if authorization and self.settings.forward_authorization else None
         if isinstance(body, Upload):
             # Not tried twice: what was read of it is gone.
             headers = {**(headers or {}), **body.headers}
-            response = await session.request(method, url, data=body, headers=headers, allow_redirects=False)
+            response = await request(method, url, data=body, headers=headers, allow_redirects=False)
             body.answered(response)
             return response
         try:
-            return await session.request(method, url, data=_payload(body), headers=headers, allow_redirects=False)
+            return await request(method, url, data=_payload(body), headers=headers, allow_redirects=False)
         except aiohttp.ServerDisconnectedError:
             # Nearly always a pooled connection that the upstream had closed meanwhile; nothing of an answer came.
             try:
-                return await session.request(method, url, data=_payload(body), headers=headers, allow_redirects=False)
+                return await request(method, url, data=_payload(body), headers=headers, allow_redirects=False)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 raise _last(self._failure(error)) from error
 

@@ -13,9 +13,13 @@ from agenthub.errors import UpstreamProtocol
 _USED = {"_buffer", "_buffer_offset", "_size", "_cursor", "_http_chunk_splits", "_protocol", "_exception"}
 
 
-def read_any(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
-    """Yield what each read of the socket brought, as ``content.iter_any()`` does."""
-    return _read_joined(content) if IS_KNOWN else content.iter_any()
+def read_any(content: aiohttp.StreamReader, most: int = 0) -> AsyncIterator[bytes]:
+    """Yield what each read of the socket brought, as ``content.iter_any()`` does.
+
+    A stream of more than ``most`` bytes (0: no limit) is an UpstreamProtocol, as in ``read_whole``.
+    """
+    pieces = _read_joined(content) if IS_KNOWN else content.iter_any()
+    return _read_within(pieces, most) if most else pieces
 
 
 IS_KNOWN = set(getattr(aiohttp.StreamReader, "__slots__", ())) >= _USED
@@ -56,12 +60,11 @@ async def read_whole(content: aiohttp.StreamReader, most: int) -> bytes:
     return body
 
 
-async def read_within(pieces: AsyncIterator[bytes], most: int) -> AsyncIterator[bytes]:
-    """Yield the pieces of a stream that is collected into a whole answer; the same limit, and the same error."""
+async def _read_within(pieces: AsyncIterator[bytes], most: int) -> AsyncIterator[bytes]:
     size = 0
     async for data in pieces:
         size += len(data)
-        if 0 < most < size:
+        if most < size:
             raise _too_large(most)
         yield data
 

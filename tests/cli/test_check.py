@@ -43,6 +43,19 @@ async def test_all_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
+async def test_auto(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says which APIs the server answers; one that tells no version is no Ollama, which is no fault."""
+    standin = Standin(models=("a",))
+    async with running(standin) as url:
+        monkeypatch.setenv("OLLAMA_HOST", url)
+        for faults, apis in (([], "native and openai"), ([Fault.answer(404, "no").at("/api/version")] * 2, "openai")):
+            standin.script(*faults)
+            result = await invoke("check", "--set", "api_mode=auto")
+            assert result.exit_code == 0
+            text = f"ok    backend ollama: {url} answers through the {apis} API (auto) with 1 model: a:latest"
+            assert text in result.stdout.splitlines()
+
+
 async def test_nothing_listens(closed_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Connection refused: the URL that was tried, how to start Ollama just there, and the setting that names it."""
     monkeypatch.setenv("OLLAMA_HOST", f"127.0.0.1:{closed_port}")

@@ -10,8 +10,8 @@ import attrs
 import pytest
 
 from agenthub.canonical import FLAVOURS, Loss, Request
-from agenthub.dialects.ledger import TO_NATIVE, TO_OPENAI, Table
-from agenthub.dialects.losses import is_representable, losses_to_native, losses_to_openai
+from agenthub.dialects.ledger import BY_OLLAMA, TO_NATIVE, TO_OPENAI, Table
+from agenthub.dialects.losses import is_representable, losses_to_native, losses_to_openai, passed_over_by_ollama
 from agenthub.dialects.ollama import chat as ollama_chat
 from agenthub.dialects.openai import chat
 from tests.dialects.recorded import CODECS
@@ -172,7 +172,44 @@ def test_fields_at_the_top_do_what_the_ledger_says() -> None:
         assert body["options"] == {row.home.removeprefix("options.").partition(";")[0]: value}
 
 
-@pytest.mark.parametrize("table", [TO_NATIVE, TO_OPENAI])
+@pytest.mark.parametrize(
+    ("path", "fields", "losses"),
+    [
+        (CHAT, {}, []),
+        (CHAT, {"temperature": 1, "max_tokens": 9, "tools": [STRICT], "reasoning_effort": "low"}, []),
+        (CHAT, {"n": 1, "logit_bias": {}, "tool_choice": "auto", "parallel_tool_calls": True, "store": False}, []),
+        (CHAT, {"modalities": ["text"], "service_tier": "auto", "user": None, "Max_Tokens": 9}, []),
+        (CHAT, {"n": 2, "logit_bias": {"5": 1}, "tool_choice": "none"}, ["n", "logit_bias"]),
+        (CHAT, {"tools": [STRICT], "tool_choice": "none"}, ["tool_choice"]),
+        (CHAT, {"parallel_tool_calls": False, "store": True, "new": 0}, ["parallel_tool_calls", "store", "new"]),
+        (
+            CHAT,
+            {"max_completion_tokens": 9, "num_ctx": 9, "options": {"top_k": 1}},
+            ["max_completion_tokens", "num_ctx", "options"],
+        ),
+        (COMPLETIONS, {"suffix": "x", "echo": False, "best_of": 1}, []),
+        (COMPLETIONS, {"prompt": ["a"], "logprobs": 1, "echo": True}, ["prompt!", "logprobs", "echo"]),
+        (EMBEDDINGS, {"dimensions": 2, "encoding_format": "float"}, []),
+        (EMBEDDINGS, {"user": "u"}, ["user"]),
+    ],
+)
+def test_what_an_ollama_passes_over(path: str, fields: dict[str, Any], losses: list[str]) -> None:
+    """In its OpenAI-compatible API, of what is written for that; no other flavour is known to."""
+    request = ask(path, fields)
+    assert shown(losses_to_openai(request, "ollama")) == losses
+    assert {flavour for flavour in FLAVOURS if losses_to_openai(request, flavour)} == ({"ollama"} if losses else set())
+    assert passed_over_by_ollama(ask("/api/chat", {"logit_bias": {"5": 1}})) == ()
+
+
+def test_what_stands_behind_a_body_is_not_read() -> None:
+    """As Go leaves it alone."""
+    request = CODECS[CHAT].parse_request(
+        b'{"model": "m", "messages": [{"role": "user", "content": "hi"}], "user": "u"} x'
+    )
+    assert shown(passed_over_by_ollama(request)) == ["user"]
+
+
+@pytest.mark.parametrize("table", [TO_NATIVE, TO_OPENAI, BY_OLLAMA])
 def test_the_ledger_is_without_gaps(table: Table) -> None:
     """No row can never hold: of several rows for a field only the last may be without a condition."""
     for operation in ("chat", "generate", "embed"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import urllib.request
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
@@ -21,6 +23,20 @@ def real_ollama() -> str:
         return real_ollama_url(MODELS)
     except LookupError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def llama() -> str:
+    """Return the URL of the server, or skip."""
+    url = os.environ.get("LLAMA_URL", "")
+    if not url:
+        pytest.skip("LLAMA_URL is not set: no llama.cpp server to test against")
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=3):
+            pass
+    except OSError as error:
+        pytest.skip(f"LLAMA_URL={url} answers nothing: {error}")
+    return url
 
 
 @pytest.fixture

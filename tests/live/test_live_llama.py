@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import urllib.request
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -18,20 +16,6 @@ pytestmark = pytest.mark.live
 
 HI: list[Any] = [{"role": "user", "content": "hi"}]
 SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
-
-
-@pytest.fixture(scope="session")
-def llama() -> str:
-    """Return the URL of the server, or skip."""
-    url = os.environ.get("LLAMA_URL", "")
-    if not url:
-        pytest.skip("LLAMA_URL is not set: no llama.cpp server to test against")
-    try:
-        with urllib.request.urlopen(f"{url}/health", timeout=3):
-            pass
-    except OSError as error:
-        pytest.skip(f"LLAMA_URL={url} answers nothing: {error}")
-    return url
 
 
 @pytest.fixture

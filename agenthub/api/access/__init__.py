@@ -9,6 +9,7 @@ from aiohttp import web
 from agenthub.api.access.clients import Clients
 from agenthub.api.access.hosts import is_loopback, is_ours
 from agenthub.api.access.pages import Pages, preflight_headers
+from agenthub.api.described import Head
 from agenthub.errors import ConfigError, Forbidden, Unauthorized
 from agenthub.middleware import Caller
 from agenthub.rights import EVERYTHING
@@ -22,6 +23,15 @@ REMEDIES = (
     "Give a client a key: clients.NAME.api_key, best in .env, or clients.NAME.api_key_file.",
     "Or let everyone in: agenthub serve --insecure (insecure = true, AGENTHUB_INSECURE=true).",
 )
+
+
+@attrs.frozen
+class Stopped:
+    """A request is answered with this status and nothing else, as Ollama does; ``header`` is what was not allowed."""
+
+    status: int
+    header: str = ""
+    value: str = ""
 
 
 @attrs.define
@@ -42,28 +52,42 @@ class Access:
         return cls(clients, Pages(settings.cors.origins), is_loopback(settings.host) and not clients.keys)
 
     def admit(self, http_request: web.Request, caller: Caller, *, is_open: bool) -> web.Response | None:
-        """Fill in who calls and what it may do; return an answer where the request goes no further.
+        """Do as ``judge`` does; return an answer where the request goes no further, and log it."""
+        try:
+            verdict = self.judge(http_request, caller, is_open=is_open)
+        except Unauthorized as error:
+            _log_refusal(http_request, caller, error.status, error=str(error))
+            raise
+        if verdict is None:
+            return None
+        if verdict.header:
+            shown = {verdict.header: verdict.value[:_SHOWN]}
+            _log_refusal(http_request, caller, verdict.status, error=f"{verdict.header} not allowed", **shown)
+        return web.Response(status=verdict.status)
+
+    def judge(self, head: Head, caller: Caller, *, is_open: bool) -> Stopped | None:
+        """Fill in who calls and what it may do; return how it is answered where the request goes no further.
 
         Raises Unauthorized for a missing or a wrong key, unless the path ``is_open`` to everyone.
         """
-        headers = http_request.headers
+        headers = head.headers
         if self.guards_host and (host := headers.get("Host", "")) != self._last_host:
             if not is_ours(host):
-                return _turn_away(http_request, caller, "host", host)
+                return Stopped(403, "host", host)
             self._last_host = host
         if "Origin" in headers and (origins := headers.getall("Origin")) != [""]:
             told = self.pages.admit(origins, headers.get("Host", ""))
             if told is None:
-                return _turn_away(http_request, caller, "origin", ", ".join(origins))
+                return Stopped(403, "origin", ", ".join(origins))
             caller.reply_headers = told
-            if http_request.method == "OPTIONS" and "Access-Control-Request-Method" in headers:
+            if head.method == "OPTIONS" and "Access-Control-Request-Method" in headers:
                 caller.reply_headers = {**told, **preflight_headers(headers)}
-                return web.Response(status=204)
+                return Stopped(204)
         if not self.clients.keys:
             if self.clients.rights:
                 caller.rights = self.clients.rights.get(caller.client, EVERYTHING)
         elif not is_open:
-            self._identify(http_request, caller)
+            self.clients.identify(headers, caller)
         return None
 
     def speak_for(self, caller: Caller, client: str) -> None:
@@ -72,19 +96,6 @@ class Access:
             caller.client, caller.rights = client, self.clients.rights.get(client, EVERYTHING)
         elif client != caller.client:
             raise Forbidden(f"the API key is that of client {caller.client}", param="client")
-
-    def _identify(self, http_request: web.Request, caller: Caller) -> None:
-        try:
-            self.clients.identify(http_request.headers, caller)
-        except Unauthorized as error:
-            _log_refusal(http_request, caller, error.status, error=str(error))
-            raise
-
-
-def _turn_away(http_request: web.Request, caller: Caller, header: str, value: str) -> web.Response:
-    """Answer as Ollama does: 403 and nothing else."""
-    _log_refusal(http_request, caller, 403, error=f"{header} not allowed", **{header: value[:_SHOWN]})
-    return web.Response(status=403)
 
 
 def _log_refusal(http_request: web.Request, caller: Caller, status: int, **why: str) -> None:

@@ -11,6 +11,7 @@ from agenthub.api.openapi import (
     embeddings,
     enhancing,
     errors,
+    explaining,
     managing,
     models,
     ollama_text,
@@ -31,7 +32,7 @@ from agenthub.api.openapi.headers import (
 from agenthub.api.openapi.operation import Operation
 from agenthub.api.openapi.schema import Schema
 
-_DESCRIBED = (ollama_text, openai_chat, openai_text, embeddings, models, managing, enhancing, watching)
+_DESCRIBED = (ollama_text, openai_chat, openai_text, embeddings, models, managing, enhancing, explaining, watching)
 
 OPERATIONS: Mapping[tuple[str, str], Operation] = {
     route: operation for module in _DESCRIBED for route, operation in module.OPERATIONS.items()

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agenthub.api.openapi.schema import Schema, choice, text
+from agenthub.modes import AUTO
 
 REQUEST_ID: Mapping[str, Schema] = {
     "X-Request-Id": text(
@@ -100,7 +101,8 @@ ENHANCES, ENHANCED = ("X-Enhance",), ("X-AgentHub-Enhanced",)
 
 def make_parameters(api_modes: Sequence[str]) -> dict[str, Any]:
     """Return the header parameters of the document's components; ``api_modes`` are the adapters installed."""
-    mode = choice(*api_modes, about="The adapter to ask through, before whatever the settings say.")
+    modes = dict.fromkeys((*api_modes, AUTO))
+    mode = choice(*modes, about="The adapter to ask through, before whatever the settings say.")
     schemas = {**REQUEST_ID, **_WISHES, **_ENHANCE, "X-AgentHub-Api-Mode": mode}
     return {name: {"name": name, "in": "header", "schema": schema} for name, schema in schemas.items()}
 

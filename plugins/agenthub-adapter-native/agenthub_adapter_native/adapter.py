@@ -24,6 +24,7 @@ from agenthub import (
     Request,
     Started,
     TextRequest,
+    UpstreamProtocol,
     ask_again,
 )
 from agenthub.dialects import Codec, jsontext, ollama
@@ -68,7 +69,12 @@ class NativeAdapter:
         await self.upstream.__aexit__(kind, error, trace)
 
     async def ping(self) -> None:
-        await self.upstream.get(ollama.listing.VERSION_PATH)
+        try:
+            ollama.listing.parse_version(await self.upstream.get(ollama.listing.VERSION_PATH))
+        except UpstreamProtocol as error:
+            # Some servers answer 200 to paths that they do not know: these are up, but are no Ollama.
+            error.counted = False
+            raise
 
     async def models(self) -> Sequence[ModelInfo]:
         return ollama.listing.parse_tags(await self.upstream.get(ollama.listing.TAGS_PATH))
