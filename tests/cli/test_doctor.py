@@ -537,17 +537,24 @@ async def test_a_port_that_ollama_has() -> None:
 
 
 async def test_a_port_that_something_else_has() -> None:
-    """Another web server with the name that it gives itself, and what does not answer at all."""
+    """Another web server with the name that it gives itself, and what is no web server."""
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0-acme\r\n")
+        writer.close()
+        await writer.wait_closed()
+
     async with running(Standin()) as upstream, serving({}, headers={"Server": "acme/1"}) as server:
         http = url_of(server)
         web_server = await doctor("--port", str(server.port), OLLAMA_HOST=upstream)
-        with taken_port(listening=True) as port:
-            silent = await doctor(f"--port={port}", "--set=health.ping_timeout_s=0.5", OLLAMA_HOST=upstream)
-    assert (web_server.worse, silent.worse) == ([("error", "server.port_other")], [("error", "server.port_other")])
+        async with await asyncio.start_server(speak, "127.0.0.1", 0) as ssh:
+            port = ssh.sockets[0].getsockname()[1]
+            other = await doctor("--port", str(port), OLLAMA_HOST=upstream)
+    assert (web_server.worse, other.worse) == ([("error", "server.port_other")], [("error", "server.port_other")])
     text = f"port {http.rpartition(':')[2]} is in use: another HTTP server listens at {http} (acme/1)"
     assert web_server.finding("server.port_other")["text"] == text
     text = f"port {port} is in use: what listens at http://127.0.0.1:{port} speaks no HTTP"
-    assert silent.finding("server.port_other")["text"] == text
+    assert other.finding("server.port_other")["text"] == text
 
 
 async def test_an_address_that_is_open_to_all() -> None:

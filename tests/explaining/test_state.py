@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import pytest
 
-from agenthub import Batch, ChatRequest, HttpUpstream
+from agenthub import Batch, ChatRequest, HttpUpstream, Message
 from agenthub.explaining.rehearsing import rehearse
 from agenthub.middleware.caching import Caching
 from agenthub.middleware.circuit_breaker import CircuitBreaker
@@ -24,7 +24,7 @@ from agenthub.settings import (
     ModelSettings,
 )
 from agenthub.standin import Fault, Standin, running
-from agenthub_adapter_native.adapter import NativeAdapter
+from agenthub_adapter_native.adapter import NativeAdapter, make_adapter
 from tests.hubs import ONCE, Clock, RunningHub, running_hub, until
 from tests.upstreams import HI
 
@@ -293,3 +293,11 @@ async def test_adapters_of_others() -> None:
         assert (told.sendings, "not built on HttpUpstream" in told.open_end) == ([], True)
         told = rehearse(Waiting(upstream), lambda adapter: adapter.chat(request))
         assert (told.sendings, told.open_end) == ([], "this adapter waits for something else than its upstream")
+
+
+async def test_a_large_request_that_becomes_many() -> None:
+    """It is told as far as 16 MiB go, and that there is more."""
+    request = ChatRequest(model="m", choices=64, messages=(Message("user", "x" * 2**20),))
+    async with make_adapter("x", BackendSettings(url="http://127.0.0.1:1")) as adapter:
+        told = rehearse(adapter, lambda adapter: adapter.chat(request))
+        assert (len(told.sendings), "more of the same" in told.open_end) == (16, True)
