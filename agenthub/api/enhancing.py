@@ -24,6 +24,7 @@ from agenthub.enhancement.result import Enhancement
 from agenthub.enhancement.rules import Rule
 from agenthub.errors import Forbidden, InvalidRequest
 from agenthub.middleware import Caller
+from agenthub.modes import AUTO
 from agenthub.operations import GROUPS
 
 HEADER = "X-AgentHub-Enhanced"
@@ -125,7 +126,7 @@ def take_asked(hub: Hub, caller: Caller, body: bytes) -> Asked:
 
 def _check_mode(hub: Hub, caller: Caller) -> None:
     """Raise InvalidRequest for an api mode in the headers that there cannot be."""
-    known = (*hub.plugins.adapters, "auto")
+    known = (*hub.plugins.adapters, AUTO)
     if caller.api_mode and caller.api_mode not in known:
         raise InvalidRequest(f"api mode {caller.api_mode!r} is not one of {', '.join(known)}", param="api_mode")
 

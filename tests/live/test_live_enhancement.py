@@ -52,7 +52,7 @@ async def test_enhanced_then_cached(hub: RunningHub, adapter: str) -> None:
     streamed = await hub.post(PATH, {"prompt": PROMPT, "stream": True, "bypass_cache": True})
     *deltas, result = streamed.frames()
     assert "".join(line["delta"] for line in deltas) == result["enhanced"] == SENTENCE.strip()
-    assert (result["cached"], len(deltas) > 3) == (False, True)
+    assert result["cached"] is False
     assert {line["api_mode"] for line in hub.dispatches()} == {adapter}
 
 
