@@ -67,10 +67,10 @@ async def test_all_are_let_go_together(redis_server: RedisServer) -> None:
         await asyncio.sleep(0.1)
         assert await outcomes(link, 1000) == {"Away"}
         assert await early == {"Away"}
-        assert time.perf_counter() - began < 2.5
+        assert time.perf_counter() - began < 4.5
         began = time.perf_counter()
         assert await outcomes(link, 1000) == {"Away"}
-        assert time.perf_counter() - began < 1.0
+        assert time.perf_counter() - began < 3.0
         redis_server.go_on()
         await until(lambda: link.is_up)
         assert await outcomes(link, 100) == {"NoneType"}
