@@ -231,6 +231,17 @@ async def test_settings_that_do_not_load(toml: str, environ: dict[str, str], tex
     told.says(f"FAIL  the settings do not load: {text}", f"  ->  {remedy}")
 
 
+async def test_rules_that_do_not_load() -> None:
+    """A mistake in another file of settings is placed in that one."""
+    write_config('[default]\n\nmodle = "m"\n', "config/enhancement.toml")
+    told = await doctor()
+    told.says(
+        "FAIL  the settings do not load: config/enhancement.toml: default.modle: unknown key: "
+        "did you mean default.model?",
+        "  ->  Correct config/enhancement.toml:3",
+    )
+
+
 async def test_a_broken_dotenv() -> None:
     """A value of .env that is wrong is named with its line."""
     write_config("\n\nexport AGENTHUB_STRICT=maybe\n", ".env")

@@ -87,10 +87,9 @@ def _places(found: Configured) -> list[str]:
         return [f"unset {name}, or give it another value"]
     if layer == ".env" and name in found.origins.in_dotenv:
         return [f"Correct .env:{found.origins.in_dotenv[name]}"]
-    if layer == found.config and name in found.origins.in_file:
-        return [f"Correct {found.config}:{found.origins.in_file[name]}"]
-    if layer == found.config and os.path.lexists(found.directory / layer):
-        return [f"chmod u+r {layer}" if "Permission denied" in rest else f"Correct {layer}"]
+    if layer and os.path.lexists(path := found.directory / layer):  # the configuration, or the rules of enhancement
+        line = Origins.of(path, found.directory).in_file.get(name)
+        return [f"chmod u+r {layer}" if "Permission denied" in rest else f"Correct {layer}{f':{line}' if line else ''}"]
     if layer == found.config:
         return [f"Write it, or take back what names it: {_namer(found)}"]
     return []
