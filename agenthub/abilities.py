@@ -95,11 +95,20 @@ def refuse_lacking(request: TextRequest, api_mode: str, lacks: frozenset[str], l
             raise Unsupported(f'"{request.model}" does not support {word}', param=field)
 
 
+def _is_passed_over(request: TextRequest) -> bool:
+    """Say whether the wish to think is Ollama's ``think`` in a body of OpenAI's dialect, where nobody reads it."""
+    source = request.source
+    return source is not None and source.dialect == "openai" and b'"reasoning' not in source.body
+
+
 def _needs(request: TextRequest, api_mode: str) -> Iterable[tuple[str, str, str]]:
     """Yield each ability that a request needs, how a refusal names it, and the field that asks for it."""
     yield "completion", request.operation, "model"
     if request.think not in (None, False, "", "none"):
-        yield "effort" if api_mode == "openai" else "thinking", "thinking", "think"
+        if api_mode != "openai":
+            yield "thinking", "thinking", "think"
+        elif not _is_passed_over(request):
+            yield "effort", "thinking", "think"
     match request:
         case ChatRequest():
             if request.tools and request.tool_choice != "none":

@@ -313,10 +313,29 @@ def test_what_a_request_needs(path: str, fields: dict[str, Any], losses: Sequenc
     assert refusal(ask(path, fields), ALL - {"completion"}, losses) == (f'"m" does not support {word}' if word else "")
 
 
-def refusal(request: TextRequest, lacks: set[str] | frozenset[str], losses: Sequence[Loss]) -> str:
+@pytest.mark.parametrize(
+    ("path", "fields", "word"),
+    [
+        ("/v1/chat/completions", {"think": True}, ""),
+        ("/v1/chat/completions", {"reasoning_effort": "low"}, "thinking"),
+        ("/v1/chat/completions", {"reasoning": {"effort": "low"}}, "thinking"),
+        ("/v1/chat/completions", {"reasoning_effort": "none"}, ""),
+        ("/api/chat", {"think": "low"}, "thinking"),
+    ],
+)
+def test_a_wish_to_think_that_nobody_reads(path: str, fields: dict[str, Any], word: str) -> None:
+    """Ollama's ``think`` goes through the OpenAI-compatible API as it is, and is passed over there."""
+    request, words = ask(path, fields), f'"m" does not support {word}' if word else ""
+    assert refusal(request, {"effort"}, (), "openai") == words
+    assert refusal(request, {"effort"}, (), "native") == ""
+
+
+def refusal(
+    request: TextRequest, lacks: set[str] | frozenset[str], losses: Sequence[Loss], api_mode: str = "native"
+) -> str:
     """Return the words of the refusal, empty where there is none."""
     try:
-        refuse_lacking(request, "native", frozenset(lacks), losses)
+        refuse_lacking(request, api_mode, frozenset(lacks), losses)
     except Unsupported as error:
         return f"{error}" if error.status == 400 else f"{error.status} {error}"
     return ""

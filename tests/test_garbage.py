@@ -102,6 +102,21 @@ async def test_so_is_one_that_fails(path: str, status: int, wishes: dict[str, An
 
 
 @pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions"])
+async def test_so_is_one_that_is_refused(path: str) -> None:
+    """By the hub itself, whose refusal the dispatch keeps."""
+    async with running(Standin()) as upstream, running_hub(upstream) as hub:
+        await ask(hub, path)
+        with no_collection():
+            for _ in range(MANY):
+                wish = {"X-AgentHub-Api-Mode": "nope"}
+                async with hub.http.post(hub.url + path, json=CHAT, headers=wish) as response:
+                    assert response.status == 400
+                    await response.read()
+            await until(lambda: len(hub.dispatches()) == 2 * MANY)
+            assert not unreachable(Dispatch, Caller)
+
+
+@pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions"])
 async def test_so_is_one_whose_client_leaves(path: str) -> None:
     """In the middle of its stream."""
     standin = Standin(endless=True, pace_s=0.001)

@@ -132,6 +132,8 @@ def entrance(handler: Handler, dialect: str) -> Callable[[web.Request], Awaitabl
             response = failure_response(caller, cut)
         except Exception as error:
             response = failure_response(caller, error)
+            # A dispatch keeps the refusal that it was given, whose traceback has frames that keep the dispatch.
+            error.__traceback__ = None
         if serving.is_stopping and not response.prepared:
             response.force_close()
         if not (response.prepared or isinstance(response, WholeResponse)):
