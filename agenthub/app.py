@@ -62,7 +62,14 @@ def build_hub(
     shared = kept.keep("shared", (caching.backend, caching.url), partial(make_shared, caching))
     context = MiddlewareContext(settings, clock, plugins.notify, kept, shared)
     middleware = make_middleware(settings, plugins, context)
-    backends = {
+    router = Router(settings, make_backends(settings, plugins, kept))
+    dispatcher = Dispatcher(router, plugins, Balancer(settings.balancing, clock), middleware)
+    return Hub(settings, plugins, router, dispatcher, kept, shared)
+
+
+def make_backends(settings: Settings, plugins: Plugins, kept: Kept) -> dict[str, Backend]:
+    """Return each backend with an adapter of every kind, none of them open."""
+    return {
         name: Backend(
             name,
             backend,
@@ -71,9 +78,6 @@ def build_hub(
         )
         for name, backend in settings.backends.items()
     }
-    router = Router(settings, backends)
-    dispatcher = Dispatcher(router, plugins, Balancer(settings.balancing, clock), middleware)
-    return Hub(settings, plugins, router, dispatcher, kept, shared)
 
 
 def make_middleware(settings: Settings, plugins: Plugins, context: MiddlewareContext) -> list[Middleware]:

@@ -26,7 +26,7 @@ async def open_hub(hub: Hub) -> AsyncIterator[None]:
     for kind in OWN_ADAPTERS:
         if kind not in hub.plugins.adapters:
             _log.warning("agenthub.adapter_missing", kind=kind, remedy=f"pip install agenthub-adapter-{kind}")
-    async with hub.shared or nullcontext(), open_adapters(hub):
+    async with hub.shared or nullcontext(), open_adapters(hub.router):
         for backend in hub.router.backends.values():
             mode = hub.router.wished_mode(backend)
             title = "auto-detected Ollama API" if mode == AUTO else hub.plugins.adapters[mode].title
@@ -46,10 +46,10 @@ async def open_hub(hub: Hub) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def open_adapters(hub: Hub) -> AsyncIterator[None]:
+async def open_adapters(router: Router) -> AsyncIterator[None]:
     """Open every adapter of every backend for the length of the block."""
     async with AsyncExitStack() as stack:
-        for backend in hub.router.backends.values():
+        for backend in router.backends.values():
             for adapter in backend.adapters.values():
                 await stack.enter_async_context(adapter)
         yield

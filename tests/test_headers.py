@@ -7,6 +7,8 @@ import json
 
 import attrs
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from agenthub.settings import BackendSettings, LogSettings
 from tests.hubs import ONCE, RunningHub, running_hub
@@ -187,6 +189,29 @@ async def test_a_backends_key_is_never_shown(lane: tuple[str, str], body: bytes,
     assert got.status == status
     assert not [secret for secret in ("backend-key", "team-secret", "second-key", "client-key") if secret in shown]
     assert "********" in shown
+
+
+@pytest.mark.parametrize("body", LEAKS.values(), ids=LEAKS)
+@pytest.mark.parametrize("mode", ["native", "openai"])
+async def test_a_backends_key_in_what_the_hub_asks_by_itself(mode: str, body: bytes) -> None:
+    """The same of lists and health checks, whose errors /ready tells to everyone."""
+    asked: list[str] = []
+
+    async def refuse(http_request: web.Request) -> web.Response:
+        asked.append(http_request.headers["Authorization"])
+        return web.Response(body=body, status=401, content_type="application/json")
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", refuse)
+    async with TestServer(app) as server:
+        headers = {"X-Team": "team-secret", "X-Key": "Token second-key"}
+        backend = BackendSettings(url=str(server.make_url("")), api_key="backend-key", headers=headers)
+        async with running_hub({"one": backend}, api_mode=mode) as hub:
+            answers = [await hub.get(path) for path in ("/ready", "/api/tags", "/v1/models")]
+            shown = f"{[told.body for told in answers]} {hub.lines}"
+    assert set(asked) == {"Bearer backend-key"}
+    assert not [secret for secret in ("backend-key", "team-secret", "second-key") if secret in shown]
+    assert [told.status for told in answers] == [503, 401, 401]
 
 
 @WAYS

@@ -62,9 +62,12 @@ async def test_a_request_that_one_backend_has_no_place_for_goes_to_one_that_has(
             assert nowhere.status == 400
 
 
-@pytest.mark.parametrize(("change", "is_kept"), [({"weight": 2}, True), ({"max_concurrency": 2}, False)])
-async def test_what_runs_at_a_backend_counts_after_a_reload(change: dict[str, int], is_kept: bool) -> None:
-    """Only other limits, or another server, begin a new count; else a new weight would let in twice as many."""
+@pytest.mark.parametrize(
+    ("change", "is_kept"),
+    [({"weight": 2}, True), ({"max_concurrency": 2}, True), ({"url": "http://127.0.0.1:8"}, False)],
+)
+async def test_what_runs_at_a_backend_counts_after_a_reload(change: dict[str, Any], is_kept: bool) -> None:
+    """Only another server begins a new count; else a new weight or limit would let in too many."""
     backend = BackendSettings(url="http://127.0.0.1:9", max_concurrency=1)
     settings = Settings(backends={"b": backend})
     before = make_hub(settings, make_plugins(settings.plugins))

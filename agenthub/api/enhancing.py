@@ -7,7 +7,6 @@ from contextlib import suppress
 from typing import Any
 
 import attrs
-import structlog
 from aiohttp import web
 
 from agenthub.api.bodies import read_body
@@ -29,7 +28,6 @@ from agenthub.operations import GROUPS
 
 HEADER = "X-AgentHub-Enhanced"
 _LONGEST_NAME = 128
-_log = structlog.get_logger("agenthub")
 
 
 def wants_enhancement(hub: Hub, head: Head, caller: Caller) -> bool:
@@ -116,6 +114,7 @@ def take_asked(hub: Hub, caller: Caller, body: bytes) -> Asked:
     """Return what is asked, and make the caller the one who asks it; raises AgentHubError."""
     caller.rights.check_operation("chat")
     asked = Asked.parse(body)
+    _check_mode(hub, caller)
     if asked.client is not None:
         hub.access.speak_for(caller, asked.client)
         caller.rights.check_operation("chat")
@@ -124,10 +123,17 @@ def take_asked(hub: Hub, caller: Caller, body: bytes) -> Asked:
     return asked
 
 
+def _check_mode(hub: Hub, caller: Caller) -> None:
+    """Raise InvalidRequest for an api mode in the headers that there cannot be."""
+    known = (*hub.plugins.adapters, "auto")
+    if caller.api_mode and caller.api_mode not in known:
+        raise InvalidRequest(f"api mode {caller.api_mode!r} is not one of {', '.join(known)}", param="api_mode")
+
+
 def _refuse(found: Enhancement) -> None:
     """Raise Forbidden where the client may chat with none of the models."""
-    if isinstance(found.failure, Forbidden):
-        raise found.failure
+    if found.is_forbidden:
+        raise Forbidden(found.error, param="model")
 
 
 async def _stream(

@@ -13,7 +13,8 @@ from agenthub.errors import AgentHubError, ConfigError
 COMMANDS = {
     "serve": "Run the hub until SIGTERM or Ctrl-C.",
     "demo": "Show what the hub does, with or without an Ollama.",
-    "check": "Find out whether the hub would work, and what to do if not.",
+    "check": "Find out quickly whether the hub would work, and what to do if not.",
+    "doctor": "Find out why it does not work, in detail.",
     "explain": "Tell what the hub would do with a request, and why.",
     "plugins": "List the plugins and the middleware chain.",
     "enhance": "Put a prompt better by the rules of the hub.",

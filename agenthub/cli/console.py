@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from agenthub.cli.findings import Finding, Level
 from agenthub.log import configure_logging
 from agenthub.settings import LogSettings
 
 # In a pipe nothing is wrapped: what reads it counts lines.
 _PIPE_WIDTH = 10_000
 
-MARKS = {True: ("ok  ", "green"), False: ("FAIL", "bold red")}
+MARKS = {
+    Level.OK: ("ok  ", "green"),
+    Level.INFO: ("note", "cyan"),
+    Level.WARNING: ("warn", "yellow"),
+    Level.ERROR: ("FAIL", "bold red"),
+}
 
 
 def make_console() -> Console:
@@ -39,15 +45,22 @@ def make_table(console: Console, *columns: str, unbroken: Collection[str] = ()) 
     return table
 
 
-def print_mark(console: Console, ok: bool, text: str, remedies: Sequence[str] = ()) -> None:
+def print_finding(console: Console, finding: Finding) -> None:
     """Print one finding with its mark, and under it what to do."""
-    mark, style = MARKS[ok]
-    _print_indented(console, Text(f"{mark}  ", style), Text(text))
-    for remedy in remedies:
-        _print_indented(console, Text("  ->  ", "cyan"), Text(remedy))
+    mark, style = MARKS[finding.level]
+    _print_indented(console, Text(f"{mark}  ", style), finding.text)
+    for remedy in finding.remedies:
+        _print_indented(console, Text("  ->  ", "cyan"), remedy)
 
 
-def _print_indented(console: Console, lead: Text, text: Text) -> None:
+def print_detail(console: Console, text: str) -> None:
+    """Print a line that is no finding, below those that are."""
+    _print_indented(console, Text(" " * 6), text)
+
+
+def _print_indented(console: Console, lead: Text, words: str) -> None:
+    # Servers may say what a terminal would obey.
+    text = Text("".join(char if char.isprintable() else ascii(char)[1:-1] for char in words))
     width = max(20, console.width - len(lead))
     for number, line in enumerate(text.wrap(console, width)):
         console.print(Text.assemble(lead if number == 0 else " " * len(lead), line), soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -9,22 +10,16 @@ from urllib.parse import urlsplit
 import aiohttp
 import attrs
 
+from agenthub.cli.findings import Finding, Level
 from agenthub.errors import UpstreamProtocol, UpstreamStatus, UpstreamTimeout
 from agenthub.middleware import Backend
 from agenthub.settings import Settings
 from agenthub.settings.sources import OLLAMA_HOST, dotted
 
 OLLAMA_PORT = 11434
+_API_PATH = re.compile(r"/(v1|api)(/.*)?$")
+_LONGEST_TEXT = 300
 _LOCAL = ("127.0.0.1", "::1", "localhost")
-
-
-@attrs.frozen
-class Finding:
-    """One thing that was looked at: whether it is well, what was seen, and what to do."""
-
-    ok: bool
-    text: str
-    remedies: Sequence[str] = ()
 
 
 @attrs.frozen
@@ -65,42 +60,58 @@ class Trouble:
 
 def diagnose(trouble: Trouble) -> Finding:
     """Return what is wrong with the backend and the remedies, the likeliest first."""
-    text, remedies = _explain(trouble)
-    return Finding(False, f"backend {trouble.backend.name}: {text}", remedies)
+    id, text, remedies = explain(trouble)
+    name = trouble.backend.name
+    return Finding(f"backend.{id}", Level.ERROR, f"backend {name}: {text}", remedies, name)
 
 
-def _explain(trouble: Trouble) -> tuple[str, Sequence[str]]:
+def explain(trouble: Trouble) -> tuple[str, str, Sequence[str]]:
+    """Return the same as one word for scripts, a text that does not name the backend, and the remedies."""
     elsewhere = f"Or name another server with {trouble.url_setting}."
     match trouble.error:
         case UpstreamTimeout() | TimeoutError():
-            return f"{trouble.url} did not answer in time", _when_silent(trouble)
+            return "silent", f"{trouble.url} did not answer in time", _when_silent(trouble)
         case UpstreamStatus(status=401 | 403 as status):
             words = "refuses the API key" if trouble.backend.settings.api_key else "wants an API key"
-            return f"{trouble.url} {words} ({status})", [f"Set {trouble.key('api_key')}, best in .env."]
+            return "key", f"{trouble.url} {words} ({status})", [f"Set {trouble.key('api_key')}, best in .env."]
         case UpstreamStatus() | UpstreamProtocol():
             return _answers_otherwise(trouble)
     match trouble.error.__cause__:
         case aiohttp.ClientConnectorDNSError():
             host = urlsplit(trouble.url).hostname
-            return f"the host {host} of {trouble.url} is not known", [f"Correct {trouble.url_setting}."]
+            return "dns", f"the host {host} of {trouble.url} is not known", [f"Correct {trouble.url_setting}."]
         case aiohttp.ClientConnectorError(os_error=ConnectionRefusedError()):
-            return f"nothing listens at {trouble.url} (connection refused)", [*start_ollama(trouble.url), elsewhere]
+            text = f"nothing listens at {trouble.url} (connection refused)"
+            return "refused", text, [*start_ollama(trouble.url), elsewhere]
         case aiohttp.ClientConnectorCertificateError():
-            return f"{trouble.url}: its certificate is not trusted", ["Name its CA: SSL_CERT_FILE=/path/to/ca.pem"]
+            text = f"{trouble.url}: its certificate is not trusted"
+            return "certificate", text, ["Name its CA: SSL_CERT_FILE=/path/to/ca.pem"]
         case aiohttp.ClientSSLError():
-            return f"{trouble.url}: no secure connection", [f"Does it speak https? Correct {trouble.url_setting}."]
-    return f"{trouble.url}: {trouble.error}", [f"Is it the right server? See {trouble.url_setting}."]
+            text = f"{trouble.url}: no secure connection"
+            return "tls", text, [f"Does it speak https? Correct {trouble.url_setting}."]
+    remedies = [f"Is it the right server? See {trouble.url_setting}."]
+    return "broken", f"{trouble.url}: {one_line(trouble.error)}", remedies
 
 
-def _answers_otherwise(trouble: Trouble) -> tuple[str, Sequence[str]]:
+def _answers_otherwise(trouble: Trouble) -> tuple[str, str, Sequence[str]]:
+    remedies = _shorten(trouble)
     if not trouble.others:
-        text = f"{trouble.url} answers, but not as a model server: {trouble.error}"
-        return text, [f"Is it the right server? See {trouble.url_setting}."]
+        text = f"{trouble.url} answers, but not as a model server: {one_line(trouble.error)}"
+        return "no_api", text, [*remedies, f"Is it the right server? See {trouble.url_setting}."]
     text = f"{trouble.url} does not speak the {trouble.mode} API, but it does speak {' and '.join(trouble.others)}"
     other = trouble.others[0]
-    return text, [
-        f"Set OLLAMA_API_MODE={other}." if trouble.is_implicit else f'Set {trouble.key("api_mode")} = "{other}".'
-    ]
+    switch = f"Set OLLAMA_API_MODE={other}." if trouble.is_implicit else f'Set {trouble.key("api_mode")} = "{other}".'
+    return "other_api", text, [*remedies, switch]
+
+
+def _shorten(trouble: Trouble) -> list[str]:
+    """Return the remedy for a URL that ends in a path of an API; the adapters add those themselves."""
+    root = _API_PATH.sub("", trouble.url)
+    if root == trouble.url:
+        return []
+    if trouble.is_implicit:
+        return [f"If it is an Ollama, leave out the path: OLLAMA_HOST={root}"]
+    return [f'If it is an Ollama, leave out the path: {trouble.key("url")} = "{root}"']
 
 
 def _when_silent(trouble: Trouble) -> Sequence[str]:
@@ -112,6 +123,12 @@ def _when_silent(trouble: Trouble) -> Sequence[str]:
         f"Is it the right server? See {trouble.url_setting}.",
         f"If it is only slow, give it longer: {waited}.",
     ]
+
+
+def one_line(error: Exception) -> str:
+    """Return an error's text cut to a line: an upstream that is no model server may have answered a whole page."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}..."
 
 
 def start_ollama(url: str) -> list[str]:

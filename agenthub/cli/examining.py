@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from difflib import get_close_matches
 from urllib.parse import urlsplit
 
+import attrs
+
 from agenthub.api.access import REMEDIES, exposure
-from agenthub.api.hub import Hub
-from agenthub.cli.diagnosis import OLLAMA_PORT, Finding, Trouble, diagnose
+from agenthub.cli.diagnosis import OLLAMA_PORT, Trouble, diagnose, one_line
+from agenthub.cli.findings import Finding, Level
 from agenthub.cli.opening import open_hub
-from agenthub.errors import AgentHubError, UnknownModel
+from agenthub.errors import AgentHubError, UnknownModel, UpstreamError
 from agenthub.middleware import Backend
 from agenthub.middleware.cache_key import model_key
-from agenthub.modes import AUTO, preferred
-from agenthub.probing import probe
+from agenthub.modes import AUTO, preferred, standing, wished_mode
+from agenthub.routing import Router
 from agenthub.settings import Settings
 from agenthub.shared import Shared
 
@@ -25,97 +26,144 @@ Listed = dict[str, list[str]]
 """The names of the models that each backend lists, by the backend's name; no entry for one that does not answer."""
 
 
+@attrs.define
+class Probes:
+    """What a backend answers through each of its adapters; each is asked once, when somebody wants to know."""
+
+    router: Router
+    backend: Backend
+    _errors: dict[str, Exception | None] = attrs.field(factory=dict)
+
+    async def error(self, kind: str) -> Exception | None:
+        """Return why the backend does not answer that API in time, or None."""
+        if kind not in self._errors:
+            self._errors[kind] = await self._ping(kind)
+        return self._errors[kind]
+
+    async def answering(self) -> list[str]:
+        """Return the kinds of adapter that it answers."""
+        return [kind for kind in self.backend.adapters if await self.error(kind) is None]
+
+    async def mode(self) -> str:
+        """Return the kind of adapter that the settings choose; for ``auto`` one that answers, where no request says."""
+        wished = wished_mode(self.router.settings, self.backend)
+        if wished != AUTO:
+            return wished
+        self.backend.answers = frozenset(await self.answering())
+        return standing(self.backend)
+
+    async def ask_all(self) -> None:
+        """Ask through all adapters at the same time."""
+        await asyncio.gather(*map(self.error, self.backend.adapters))
+
+    async def _ping(self, kind: str) -> Exception | None:
+        try:
+            async with asyncio.timeout(self.router.settings.health.ping_timeout_s or None):
+                await self.backend.adapters[kind].ping()
+        except (AgentHubError, TimeoutError) as error:
+            return error
+        except Exception as error:  # somebody else's adapter
+            return UpstreamError(f"the adapter failed: {error!r}")
+        return None
+
+
 async def examine(settings: Settings, model: str | None) -> AsyncIterator[Finding]:
     """Yield what is found about the settings, each backend, each alias, and ``model``; raises ConfigError."""
     async with open_hub(settings) as hub:
         sources = ", ".join(dict.fromkeys(settings.sources.values())) or "defaults only"
-        yield Finding(True, f"settings: {sources}")
-        if problem := exposure(settings):
-            yield Finding(False, f"host: {problem}", REMEDIES)
-        yield Finding(True, f"adapters: {', '.join(hub.plugins.adapters)}")
+        yield Finding("settings.loaded", Level.OK, f"settings: {sources}")
+        for finding in examine_exposure(settings):
+            yield finding
+        yield Finding("plugin.loaded", Level.OK, f"adapters: {', '.join(hub.plugins.adapters)}")
         if hub.shared is not None:
-            yield await _examine_redis(hub.shared)
+            yield await examine_redis(hub.shared)
         listed: Listed = {}
         for backend in hub.router.backends.values():
-            yield await _examine_backend(hub, backend, listed)
+            yield await examine_backend(Probes(hub.router, backend), listed)
         await hub.router.refresh()
         for alias in settings.models:
-            yield _examine_model(hub, alias, listed)
+            yield examine_model(hub.router, alias, listed)
         if model is not None and model not in settings.models:
-            yield _examine_model(hub, model, listed)
+            yield examine_model(hub.router, model, listed)
 
 
-async def _examine_redis(shared: Shared) -> Finding:
+def examine_exposure(settings: Settings) -> Iterator[Finding]:
+    """Yield the finding about an address that lets anyone in, if it does."""
+    if problem := exposure(settings):
+        yield Finding("server.exposed", Level.ERROR, f"host: {problem}", REMEDIES)
+
+
+async def examine_redis(shared: Shared) -> Finding:
+    """Look whether Redis answers, and let go of it."""
     name = shared.link.server.name
     try:
         problem = await shared.link.probe()
     finally:
         await shared.link.close()
     if not problem:
-        return Finding(True, f"redis: {name} answers")
+        return Finding("server.redis", Level.OK, f"redis: {name} answers")
     text = f"redis: {name} does not: {problem}; each hub keeps to itself what they would share"
-    return Finding(False, text, ["Start it, or name another with caching.url."])
+    return Finding("server.redis", Level.ERROR, text, ["Start it, or name another with caching.url."])
 
 
-async def _examine_backend(hub: Hub, backend: Backend, listed: Listed) -> Finding:
-    mode, url = hub.router.api_mode(backend), backend.settings.url
-    if _is_hub_itself(hub.settings, url):
-        text = f"backend {backend.name}: {url} is this hub itself, which would ask itself without end"
-        return Finding(False, text, ["Point it to the model server, or give the hub another port."])
-    if hub.router.wished_mode(backend) == AUTO:
-        with suppress(AgentHubError):
-            await probe(backend, hub.settings.health.ping_timeout_s)
-        mode = hub.router.api_mode(backend)
-    error = await _ping(hub, backend, mode)
+async def examine_backend(probes: Probes, listed: Listed) -> Finding:
+    """Return whether a backend answers as its settings have it asked, or why not; put its models into ``listed``."""
+    router, backend, url = probes.router, probes.backend, probes.backend.settings.url
+    if _is_hub_itself(router.settings, url):
+        text = f"{url} is this hub itself, which would ask itself without end"
+        remedies = ["Point it to the model server, or give the hub another port."]
+        return _about(backend, "itself", Level.ERROR, text, remedies)
+    mode = await probes.mode()
+    if mode not in backend.adapters:
+        text = f"it is to be asked through the {mode} API, for which no adapter is loaded"
+        return _about(backend, "no_adapter", Level.ERROR, text)
+    error = await probes.error(mode)
     if error is not None:
-        others = [kind for kind in backend.adapters if kind != mode and await _ping(hub, backend, kind) is None]
-        return diagnose(Trouble(hub.settings, backend, mode, error, others))
+        return diagnose(Trouble(router.settings, backend, mode, error, await probes.answering()))
     try:
-        async with asyncio.timeout(hub.settings.health.ping_timeout_s or None):
+        async with asyncio.timeout(router.settings.health.ping_timeout_s or None):
             names = sorted(model.name for model in await backend.adapters[mode].models())
-    except (AgentHubError, TimeoutError) as error:
-        why = str(error) or "no answer in time"
-        return Finding(False, f"backend {backend.name}: {url} answers, but does not list its models: {why}")
+    except Exception as failure:
+        is_foreign = not isinstance(failure, AgentHubError | TimeoutError)
+        why = repr(failure) if is_foreign else one_line(failure) or "no answer in time"
+        return _about(backend, "list", Level.ERROR, f"{url} answers, but does not list its models: {why}")
     listed[backend.name] = names
     shown = f"{mode} API"
-    if hub.router.wished_mode(backend) == AUTO:
+    if wished_mode(router.settings, backend) == AUTO:
         shown = f"{' and '.join(preferred(backend.answers))} API (auto)"
-    text = f"backend {backend.name}: {url} answers through the {shown}"
+    text = f"{url} answers through the {shown}"
     if names:
-        return Finding(True, f"{text} with {_count(names)}: {_some(names)}")
-    return Finding(True, f"{text}, but has no model yet", [f"Get one: {_pull(url, 'llama3.2')}"])
+        return _about(backend, "answers", Level.OK, f"{text} with {_count(names)}: {_some(names)}")
+    return _about(backend, "answers", Level.OK, f"{text}, but has no model yet", [f"Get one: {_pull(url, 'llama3.2')}"])
 
 
-async def _ping(hub: Hub, backend: Backend, kind: str) -> Exception | None:
+def _about(backend: Backend, id: str, level: Level, text: str, remedies: Sequence[str] = ()) -> Finding:
+    return Finding(f"backend.{id}", level, f"backend {backend.name}: {text}", remedies, backend.name)
+
+
+def examine_model(router: Router, name: str, listed: Listed) -> Finding:
+    """Return who would answer for a model or an alias; the router has its lists."""
+    wanted = router.route(name).upstream_model
+    title = f"model {name}" if wanted == name else f"alias {name} -> {wanted}"
+
+    def about(id: str, level: Level, text: str, remedies: Sequence[str] = ()) -> Finding:
+        return Finding(f"model.{id}", level, f"{title}: {text}", remedies, name)
+
     try:
-        async with asyncio.timeout(hub.settings.health.ping_timeout_s or None):
-            await backend.adapters[kind].ping()
-    except (AgentHubError, TimeoutError) as error:
-        return error
-    return None
-
-
-def _examine_model(hub: Hub, name: str, listed: Listed) -> Finding:
-    try:
-        route = hub.router.resolve(name)
+        candidates = router.resolve(name).candidates
     except UnknownModel:
-        alias = hub.settings.models.get(name)
-        wanted = alias.target if alias is not None else name
-        title = f"model {name}" if wanted == name else f"alias {name} -> {wanted}"
-        silent = [backend for backend in hub.router.backends if backend not in listed]
+        silent = [backend for backend in router.backends if backend not in listed]
         if silent:
-            return Finding(False, f"{title}: not known, since backend {silent[0]} does not answer")
-        return Finding(False, f"{title}: no backend has it", _elsewhere(wanted, listed))
-    target = route.upstream_model
-    title = f"model {name}" if target == name else f"alias {name} -> {target}"
-    holders = [backend.name for backend in route.candidates if _has(listed, backend.name, target)]
+            return about("unknown", Level.ERROR, f"not known, since backend {silent[0]} does not answer")
+        return about("missing", Level.ERROR, "no backend has it", _elsewhere(wanted, listed))
+    holders = [backend.name for backend in candidates if _has(listed, backend.name, wanted)]
     if holders:
-        return Finding(True, f"{title}: on {', '.join(holders)}")
-    backend = route.candidates[0]
+        return about("found", Level.OK, f"on {', '.join(holders)}")
+    backend = candidates[0]
     if backend.name not in listed:
-        return Finding(False, f"{title}: not known, since backend {backend.name} does not answer")
-    remedies = [*_elsewhere(target, listed), f"Get it: {_pull(backend.settings.url, target)}"]
-    return Finding(False, f"{title}: backend {backend.name} does not have {target}", remedies)
+        return about("unknown", Level.ERROR, f"not known, since backend {backend.name} does not answer")
+    remedies = [*_elsewhere(wanted, listed), f"Get it: {_pull(backend.settings.url, wanted)}"]
+    return about("missing", Level.ERROR, f"backend {backend.name} does not have {wanted}", remedies)
 
 
 def _has(listed: Listed, backend: str, model: str) -> bool:

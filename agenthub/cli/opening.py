@@ -16,5 +16,5 @@ from agenthub.settings import Settings
 async def open_hub(settings: Settings) -> AsyncIterator[Hub]:
     """Yield the hub with every adapter of every backend open; raises ConfigError and PluginError."""
     hub = build_hub(settings, make_plugins(settings.plugins))
-    async with open_adapters(hub):
+    async with open_adapters(hub.router):
         yield hub

@@ -9,6 +9,7 @@ import click
 
 from agenthub import __version__
 from agenthub.cli.console import make_console, make_table, mute_logging
+from agenthub.cli.findings import Finding, Level
 from agenthub.cli.options import load_settings, settings_options
 from agenthub.modes import AUTO
 from agenthub.plugins import BUILTIN, Plugins, make_plugins
@@ -33,27 +34,28 @@ def command(ctx: click.Context, config: str | None, assignments: tuple[str, ...]
     found = make_plugins(attrs.evolve(settings.plugins, on_error="skip"))
     _print_plugins(found)
     _print_chain(settings, found)
-    problems = list(_problems(settings, found))
-    for problem in problems:
-        click.echo(f"agenthub: {problem}", err=True)
-    for hint in _missing(settings, found):
-        click.echo(hint)
-    if problems:
+    wrong = list(problems(settings, found))
+    for finding in wrong:
+        click.echo(f"agenthub: {finding.text}", err=True)
+    for finding in missing(settings, found):
+        click.echo(finding.text)
+    if wrong:
         ctx.exit(1)
 
 
 def _print_plugins(found: Plugins) -> None:
     console = make_console()
     table = make_table(console, "plugin", "distribution", "brings", "state", unbroken=("plugin", "distribution"))
-    table.add_row(BUILTIN, f"agenthub {__version__}", _brings(found, BUILTIN), "loaded")
+    table.add_row(BUILTIN, f"agenthub {__version__}", brings(found, BUILTIN), "loaded")
     for plugin in found.found:
         distribution = f"{plugin.distribution} {plugin.version}".strip()
         state = {"": "loaded", "disabled": "disabled"}.get(plugin.problem, f"broken: {plugin.problem}")
-        table.add_row(plugin.name, distribution, _brings(found, plugin.name), state)
+        table.add_row(plugin.name, distribution, brings(found, plugin.name), state)
     console.print(table)
 
 
-def _brings(found: Plugins, plugin: str) -> str:
+def brings(found: Plugins, plugin: str) -> str:
+    """Return the adapter and the middleware of a plugin, "-" where it has none."""
     adapter = [f"adapter {plugin}"] if plugin in found.adapters else []
     layers = [name for name, origin in found.origins.items() if origin == plugin]
     return ", ".join(adapter + [f"middleware {' '.join(layers)}"] * bool(layers)) or "-"
@@ -68,26 +70,44 @@ def _print_chain(settings: Settings, found: Plugins) -> None:
         click.echo("  none")
 
 
-def _problems(settings: Settings, found: Plugins) -> Iterator[str]:
+def problems(settings: Settings, found: Plugins) -> Iterator[Finding]:
+    """Yield what keeps the hub from starting with these plugins."""
     if settings.plugins.on_error == "stop":
-        broken = [plugin.name for plugin in found.found if plugin.problem not in ("", "disabled")]
-        yield from (
-            f"the hub will not start with the broken plugin {name}: repair or remove it, "
-            f'or set plugins.on_error = "skip"'
-            for name in broken
-        )
+        for plugin in found.found:
+            if plugin.problem not in ("", "disabled"):
+                text = (
+                    f"the hub will not start with the broken plugin {plugin.name}: repair or remove it, "
+                    f'or set plugins.on_error = "skip"'
+                )
+                remedies = [f"pip uninstall {plugin.distribution}"] if plugin.distribution else []
+                yield Finding("plugin.broken", Level.ERROR, text, remedies, plugin.name)
     for name in settings.middleware:
         if name not in found.middleware:
-            yield f"the hub will not start: no plugin brings the middleware {name}"
-    if settings.api_mode not in (*found.adapters, AUTO):
-        yield f"the hub will not start: no adapter {settings.api_mode}, which api_mode asks for"
+            text = f"the hub will not start: no plugin brings the middleware {name}"
+            remedies = [f'Take "{name}" out of middleware.']
+            yield Finding("plugin.middleware", Level.ERROR, text, remedies, name)
+    if settings.api_mode not in (AUTO, *found.adapters):
+        text = f"the hub will not start: no adapter {settings.api_mode}, which api_mode asks for"
+        yield Finding("plugin.adapter", Level.ERROR, text, _without(settings, found), settings.api_mode)
 
 
-def _missing(settings: Settings, found: Plugins) -> Iterator[str]:
-    """Yield a line for each of the two usual adapters that is not installed."""
+def _without(settings: Settings, found: Plugins) -> list[str]:
+    """Return how to get the adapter that api_mode asks for, or to do without."""
+    kind = settings.api_mode
+    if any(plugin.name == kind and plugin.problem == "disabled" for plugin in found.found):
+        remedies = [f'Take "{kind}" out of plugins.disabled ({settings.sources.get("plugins.disabled", "")}).']
+    else:
+        remedies = [f"pip install {PUBLISHED[kind]}"] if kind in PUBLISHED else []
+    return remedies + [f"Or use another: OLLAMA_API_MODE={other}" for other in found.adapters]
+
+
+def missing(settings: Settings, found: Plugins) -> Iterator[Finding]:
+    """Yield a note for each of the two usual adapters that is not there."""
     installed = {plugin.name for plugin in found.found}
     for kind, distribution in PUBLISHED.items():
         if kind not in installed:
-            yield f"The {kind} adapter is not installed. To have that mode too: pip install {distribution}"
+            text = f"The {kind} adapter is not installed. To have that mode too: pip install {distribution}"
+            yield Finding("plugin.missing", Level.INFO, text, subject=kind)
         elif kind in settings.plugins.disabled:
-            yield f"The {kind} adapter is switched off by plugins.disabled."
+            text = f"The {kind} adapter is switched off by plugins.disabled."
+            yield Finding("plugin.blocked", Level.INFO, text, subject=kind)

@@ -12,6 +12,9 @@ from agenthub.errors import AgentHubError
 BACKLOG = 1024
 """Connections that may wait to be accepted, for bursts."""
 
+# localhost also means ::1, which a machine without IPv6 does not have.
+_LACKING = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+
 
 class CannotListen(AgentHubError):
     """The port cannot be opened; the text says why and what to do."""
@@ -32,7 +35,7 @@ def open_port(host: str, port: int, spare_ports: Iterable[int] = (), *, is_share
             if error.errno != errno.EADDRINUSE:
                 break
     assert failure is not None
-    raise CannotListen(_explain(host, port, failure)) from failure
+    raise CannotListen(explain_port(host, port, failure)) from failure
 
 
 def reserve_port(host: str, port: int) -> list[socket.socket]:
@@ -55,8 +58,29 @@ def reserve_port(host: str, port: int) -> list[socket.socket]:
         try:
             opened.bind(name)
         except OSError as error:
-            raise CannotListen(_explain(host, port, error)) from error
+            raise CannotListen(explain_port(host, port, error)) from error
     return reserved
+
+
+def port_problem(host: str, port: int) -> OSError | None:
+    """Return why ``port`` could not be opened, or None; nothing listens meanwhile, so that no client is misled."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        return error
+    failures: list[OSError] = []
+    for family, kind, _, _, address in dict.fromkeys(found):
+        try:
+            with socket.socket(family, kind) as opened:
+                opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                opened.bind(address)
+        except OSError as error:
+            if error.errno not in _LACKING:
+                return error
+            failures.append(error)
+    return failures[0] if len(failures) == len(set(found)) else None
 
 
 def url_of(host: str, sockets: Sequence[socket.socket]) -> str:
@@ -76,8 +100,7 @@ def _open(host: str, port: int, *, is_shared: bool) -> list[socket.socket]:
                 name = (address[0], port, *address[2:])
                 opened = socket.create_server(name, family=family, backlog=BACKLOG, reuse_port=is_shared)
             except OSError as error:
-                # localhost also means ::1, which a machine without IPv6 does not have.
-                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                if error.errno not in _LACKING:
                     raise
                 failure = error
                 continue
@@ -88,7 +111,8 @@ def _open(host: str, port: int, *, is_shared: bool) -> list[socket.socket]:
     return sockets
 
 
-def _explain(host: str, port: int, error: OSError) -> str:
+def explain_port(host: str, port: int, error: OSError) -> str:
+    """Return why a port cannot be opened, and what to do."""
     if error.errno == errno.EADDRINUSE:
         return f"port {port} on {host} is in use: stop what listens there, or choose another with --port"
     if error.errno == errno.EACCES:

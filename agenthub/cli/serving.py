@@ -56,10 +56,17 @@ def allow_many_files() -> None:
     Each stream holds two. What is written in Go, as Ollama is, does the same by itself.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
-    if soft != resource.RLIM_INFINITY and soft < most:
+    if soft != (most := many_files()):
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def many_files() -> int:
+    """Return how many files a hub may have open once it has asked for more; RLIM_INFINITY where there is no limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return soft
+    return max(soft, _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES))
 
 
 def spare_collector() -> None:

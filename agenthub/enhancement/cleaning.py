@@ -13,8 +13,8 @@ _BETTER = (
 )
 _THING = r"(?:prompt|version|question|request|query|instructions?)"
 _PREAMBLE = re.compile(
-    r"(?:(?:sure|certainly|of\s+course|okay|ok|absolutely|yes)\b[^\n:.!]{0,40}[.!,:]?\s+)?"
-    r"[#*_>\s]*"
+    r"(?:(?:sure|certainly|of\s+course|okay|ok|absolutely|yes)\b[^\n:.!]{0,40}[.!,:]?\s{1,8})?"
+    r"[#*_>\s]{0,16}"
     rf"(?:here(?:['\u2019]s|\s+is|\s+are)\b[^\n:]{{0,60}}?\b(?:{_BETTER}\b|prompt\b)[^\n:]{{0,60}}"
     rf"|(?:the\s+|your\s+|my\s+)?{_BETTER}\s+(?:\w+\s+)??{_THING}(?:\s+of\s+(?:the|your|my)\s+(?:\w+\s+)?{_THING})?)"
     r"[*_]*\s*:[*_]*\s*",
@@ -23,7 +23,7 @@ _PREAMBLE = re.compile(
 _FENCE = re.compile(r"(`{3,}|~{3,})[^\n`]*")
 _QUOTES = {'"': '"', "“": "”", "„": "“", "«": "»", "\u2018": "\u2019", "'": "'"}
 _OPENERS = (*_QUOTES, "`", "~", "<")
-_LONGEST_HEAD = 320
+_LONGEST_HEAD, _MOST_LOOKS = 320, 256
 _FIRST_WORDS = re.compile(
     rf"[#*_>\s]*(?:sure|certainly|of|okay|ok|absolutely|yes|here\S*|the|your|my|more|{_BETTER})\b", re.IGNORECASE
 )
@@ -46,10 +46,11 @@ def _peeled(text: str, original: str, peels: tuple[Callable[[str], str], ...]) -
 
 
 def _without_thoughts(text: str) -> str:
-    if found := _THOUGHTS.match(text):
-        return text[found.end() :]
-    # Some templates open the thoughts themselves, so that the answer only closes them.
-    return text[found.end() :] if (found := _THOUGHTS_END.match(text)) else text
+    found = _THOUGHTS.match(text)
+    if found is None and "</" in text:
+        # Some templates open the thoughts themselves, so that the answer only closes them.
+        found = _THOUGHTS_END.match(text)
+    return text[found.end() :] if found is not None else text
 
 
 def _without_preamble(text: str) -> str:
@@ -91,11 +92,14 @@ class Settling:
         self._original = original
         self._text = self.given = ""
         self._start: int | None = None
+        self._waits = False
+        self._looks = 0
 
     def feed(self, piece: str) -> str:
         """Return what can be told after one more piece."""
         self._text += piece
-        if self._start is None:
+        if self._start is None and self._looks < _MOST_LOOKS and not (self._waits and ">" not in piece):
+            self._looks += 1
             self._start = self._find_start()
         return "" if self._start is None else self._tell(self._text[self._start :].rstrip())
 
@@ -111,6 +115,8 @@ class Settling:
     def _find_start(self) -> int | None:
         """Return where the prompt begins, None as long as that may change."""
         head = _peeled(self._text, self._original, (_without_thoughts, _without_preamble))
+        # Thoughts go on, or something is open that only the end can close: no need to look at each piece.
+        self._waits = head.startswith(_OPENERS) or (not head and bool(self._text.strip()))
         first, _, rest = head.partition(" ")
         if not rest or first.startswith(_OPENERS):
             return None

@@ -56,12 +56,11 @@ class Enhancer:
             async with asyncio.timeout(rule.timeout_s or None):
                 found = _enhanced(found, await run.rewrite())
         except AgentHubError as error:
-            found = attrs.evolve(found, error=run.explain(error), failure=run.failure or error)
+            found = attrs.evolve(found, error=run.explain() or str(error), is_forbidden=run.is_forbidden)
         except TimeoutError:
-            late = DispatchError(f"no answer within {rule.timeout_s:g} s")
-            found = attrs.evolve(found, error=run.explain(late), failure=late)
+            found = attrs.evolve(found, error=run.explain(f"no answer within {rule.timeout_s:g} s"))
         except Exception as error:
-            if error is run.untold:
+            if run.is_untold:
                 raise
             _log.error("agenthub.enhancement_crashed", request_id=caller.request_id, exc_info=error)
             found = attrs.evolve(found, error="internal error")
@@ -77,44 +76,41 @@ def _enhanced(found: Enhancement, made: Rewritten) -> Enhancement:
 
 @attrs.define
 class _Run:
-    """One prompt on its way through plugins and models; ``failures`` are those of the models that were asked."""
+    """One prompt on its way through plugins and models; ``failures`` are the models that were asked, each with why not.
+
+    It keeps no error: that refers to the frames that it went through, and these to the run.
+    """
 
     enhancer: Enhancer
     question: Question
     models: tuple[str, ...]
     tell: Tell | None
-    failures: list[tuple[str, AgentHubError]] = attrs.field(factory=list)
+    failures: list[tuple[str, str]] = attrs.field(factory=list)
+    is_forbidden: bool = False
+    """True where the client may use none of the models that were asked."""
     has_told: bool = False
-    untold: Exception | None = None
-    """What ``tell`` raised: whoever asked cannot be told any more."""
+    is_untold: bool = False
+    """True where ``tell`` raised: whoever asked cannot be told any more."""
 
     async def rewrite(self) -> Rewritten:
         """Return what was made of the prompt; raises AgentHubError."""
         if (text := await self._ask_plugins()) is not None:
             return Rewritten(text)
-        if not self.models:
-            raise DispatchError(f"the rule {self.question.rule.name} names no model")
-        for model in self.models:
+        for number, model in enumerate(self.models, 1):
             try:
                 return await self._ask(model)
             except AgentHubError as error:
-                self.failures.append((model, error))
-                if self.has_told or isinstance(error, RateLimited):
-                    break
-        raise self.failures[-1][1]
+                self.is_forbidden = isinstance(error, Forbidden) and (self.is_forbidden or not self.failures)
+                self.failures.append((model, str(error)))
+                if self.has_told or isinstance(error, RateLimited) or number == len(self.models):
+                    raise
+        raise DispatchError(f"the rule {self.question.rule.name} names no model")
 
-    def explain(self, error: AgentHubError) -> str:
-        """Return why it failed, with what became of each model where several were asked."""
-        if not self.failures or (len(self.failures) == 1 and error is self.failures[0][1]):
-            return str(error)
-        told = [f"{model}: {failure}" for model, failure in self.failures]
-        return "; ".join(told if error is self.failures[-1][1] else [*told, str(error)])
-
-    @property
-    def failure(self) -> AgentHubError | None:
-        """The first failure, where all are of one kind: the client may use none of the models."""
-        found = [failure for _, failure in self.failures]
-        return found[0] if found and all(isinstance(failure, Forbidden) for failure in found) else None
+    def explain(self, late: str = "") -> str:
+        """Return what became of each model that was asked, and that it was too ``late``; empty where none was."""
+        if len(self.failures) == 1 and not late:
+            return self.failures[0][1]
+        return "; ".join([*(f"{model}: {reason}" for model, reason in self.failures), *([late] if late else [])])
 
     async def _ask(self, model: str) -> Rewritten:
         tell, dispatcher = self._tell if self.tell is not None else None, self.enhancer.dispatcher
@@ -132,8 +128,8 @@ class _Run:
         self.has_told = True
         try:
             await self.tell(text)
-        except Exception as error:
-            self.untold = error
+        except Exception:
+            self.is_untold = True
             raise
 
     async def _ask_plugins(self) -> str | None:

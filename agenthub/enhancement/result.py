@@ -8,7 +8,6 @@ import attrs
 
 from agenthub.canonical import Usage
 from agenthub.enhancement.rules import Rule
-from agenthub.errors import AgentHubError
 
 _LONGEST_ERROR = 500
 
@@ -18,7 +17,7 @@ class Enhancement:
     """A prompt and what was made of it; ``error`` says why it is as it was, and is empty where it is not.
 
     ``model`` is the one that answered, empty where none did; ``usage`` are its tokens, where it counts them.
-    ``failure`` is the error behind ``error`` where there was one.
+    ``is_forbidden`` says that the client may use none of the models.
     """
 
     original: str
@@ -29,7 +28,7 @@ class Enhancement:
     elapsed_s: float = 0.0
     usage: Usage | None = None
     error: str = ""
-    failure: AgentHubError | None = attrs.field(default=None, eq=False, repr=False)
+    is_forbidden: bool = False
 
     @property
     def was_enhanced(self) -> bool:

@@ -56,10 +56,10 @@ def masked(sending: Sending, settings: BackendSettings) -> Sending:
     secret = _SECRET | {name.lower() for name in settings.headers}
     hiding = Hiding.of(settings)
     headers = tuple(
-        (name, _stars(name, value) if name.lower() in secret else hiding.hidden_text(value))
+        (name, _stars(name, value) if name.lower() in secret else hiding.hide_text(value))
         for name, value in sending.headers
     )
-    return attrs.evolve(sending, headers=headers, url=hiding.hidden_text(sending.url))
+    return attrs.evolve(sending, headers=headers, url=hiding.hide_text(sending.url))
 
 
 def _stars(name: str, value: str) -> str:

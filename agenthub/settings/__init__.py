@@ -61,7 +61,11 @@ __all__ = [
 
 @frozen
 class Settings:
-    """The whole configuration; ``sources`` says where each value that is not a default came from, by its key path."""
+    """The whole configuration.
+
+    ``sources`` says where each value that is not a default came from, by its key path; ``hidden`` the sources and
+    values that it hides, the nearest layer first.
+    """
 
     host: str = field(
         default="127.0.0.1", validator=Text("Address to listen on; 0.0.0.0 also takes other machines.", filled=True)
@@ -126,6 +130,7 @@ class Settings:
     enhancement: EnhancementSettings = field(factory=EnhancementSettings, validator=Table(EnhancementSettings))
     plugins: PluginsSettings = field(factory=PluginsSettings, validator=Table(PluginsSettings))
     sources: Mapping[str, str] = field(default=EMPTY, eq=False, repr=False, kw_only=True)
+    hidden: Mapping[str, tuple[tuple[str, object], ...]] = field(default=EMPTY, eq=False, repr=False, kw_only=True)
 
 
 _ROOT = Table(Settings)
@@ -160,7 +165,8 @@ def load(
     except Wrong as wrong:
         raise layers.error(wrong) from None
     settings = attrs.evolve(settings, clients=clients, enhancement=enhancement)
-    return attrs.evolve(settings, sources=MappingProxyType(layers.named_sources()))
+    named, hidden = MappingProxyType(layers.named_sources()), MappingProxyType(layers.named_hidden())
+    return attrs.evolve(settings, sources=named, hidden=hidden)
 
 
 def _check_references(settings: Settings, layers: Layers) -> None:

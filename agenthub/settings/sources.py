@@ -22,6 +22,7 @@ from agenthub.settings.tables import Table, Unknown
 
 PREFIX = "AGENTHUB_"
 CONFIG = "AGENTHUB_CONFIG"
+DEFAULT_CONFIG = "config/agenthub.toml"
 OLLAMA_HOST = "OLLAMA_HOST"
 PLAIN_NAMES: Mapping[str, Path] = {"OLLAMA_API_MODE": ("api_mode",)}
 
@@ -34,16 +35,19 @@ def dotted(path: Path) -> str:
 
 @frozen
 class Layers:
-    """The checked leaves of every layer read so far, and the source of each."""
+    """The checked leaves of every layer read so far, the source of each, and what each hides of the layers below."""
 
     root: Table
     values: dict[Path, object] = field(factory=dict)
     sources: dict[Path, str] = field(factory=dict)
+    hidden: dict[Path, list[tuple[str, object]]] = field(factory=dict)
 
     def add(self, tree: object, source: str, *, text: bool = False) -> None:
         """Put a layer's nested tables on top; ``text``: strings are parsed to their field's type."""
         try:
             for path, value in self.root.read((), tree, text=text):
+                if path in self.sources and value is not None:
+                    self.hidden.setdefault(path, []).append((self.sources[path], self.values[path]))
                 self.values[path] = value
                 self.sources[path] = source
         except Wrong as wrong:
@@ -59,6 +63,10 @@ class Layers:
     def named_sources(self) -> dict[str, str]:
         """Key path -> source; without the marks that a table is there."""
         return {dotted(path): source for path, source in self.sources.items() if self.values[path] is not None}
+
+    def named_hidden(self) -> dict[str, tuple[tuple[str, object], ...]]:
+        """Key path -> source and value of each layer that a later one hides, the nearest first."""
+        return {dotted(path): tuple(reversed(found)) for path, found in self.hidden.items()}
 
     def respell(self, path: Path) -> Path:
         """``path`` in the spelling of a key already there; the environment does not keep the case of a name."""
@@ -97,10 +105,9 @@ def add_sources(
     directory: FilePath,
 ) -> None:
     """Read every layer in order into ``layers``; raises ConfigError."""
-    dotenv = _read_dotenv(directory)
-    named = path or environ.get(CONFIG) or dotenv.get(CONFIG)
-    shown = str(named or "config/agenthub.toml")
-    layers.add(_read_toml(directory / shown, shown, required=bool(named)), shown)
+    dotenv = read_dotenv(directory)
+    shown, is_named = config_name(path, environ, dotenv)
+    layers.add(_read_toml(directory / shown, shown, required=is_named), shown)
     _add_variables(layers, dotenv, ".env")
     _add_variables(layers, environ, "environment")
     for key, value in overrides.items():
@@ -108,6 +115,14 @@ def add_sources(
             layers.add(_parse_override(key, value), "command line", text=True)
     if not any(found[0] == "backends" for found in layers.values):
         _add_ollama(layers, {".env": dotenv, "environment": environ})
+
+
+def config_name(
+    path: FilePath | None, environ: Mapping[str, str], dotenv: Mapping[str, str | None]
+) -> tuple[str, bool]:
+    """Return the TOML file's name as it is shown, and whether anybody named it: then it must be there."""
+    named = path or environ.get(CONFIG) or dotenv.get(CONFIG)
+    return str(named or DEFAULT_CONFIG), bool(named)
 
 
 def _read_text(path: FilePath, shown: str, *, required: bool) -> str:
@@ -131,7 +146,7 @@ def _read_toml(path: FilePath, shown: str, *, required: bool) -> dict[str, objec
         raise ConfigError(f"{shown}: not valid TOML: {exc}") from None
 
 
-def _read_dotenv(directory: FilePath) -> dict[str, str | None]:
+def read_dotenv(directory: FilePath) -> dict[str, str | None]:
     """The variables of ``.env`` as written: ``${NAME}`` stays, since filling it in would read ``os.environ``.
 
     ``dotenv_values`` only logs a line that it cannot parse; here one that is about us stops the start.

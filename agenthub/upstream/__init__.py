@@ -89,6 +89,9 @@ class HttpUpstream:
                     if response.status >= 300:
                         raise await self._status_error(response)
                     return await read_whole(response.content, self.settings.max_answer_bytes)
+        except UpstreamError as error:
+            self._hiding.hide(error)
+            raise
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._failure(error) from error
 

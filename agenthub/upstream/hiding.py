@@ -35,13 +35,14 @@ class Hiding:
 
     def hide(self, error: UpstreamError) -> None:
         """Do the same to every text of an error: JSON may spell a secret so that its bytes do not show it."""
-        error.args = (self.hidden_text(str(error)),)
+        error.args = (self.hide_text(str(error)),)
         if isinstance(error, UpstreamStatus):
-            error.kind = self.hidden_text(error.kind)
-            error.code = None if error.code is None else self.hidden_text(error.code)
-            error.param = None if error.param is None else self.hidden_text(error.param)
-            error.fields = {name: self.hidden_text(v) if isinstance(v, str) else v for name, v in error.fields.items()}
-            error.headers = {name: self.hidden_text(value) for name, value in error.headers.items()}
+            error.kind = self.hide_text(error.kind)
+            error.code = None if error.code is None else self.hide_text(error.code)
+            error.param = None if error.param is None else self.hide_text(error.param)
+            error.fields = {name: self.hide_text(v) if isinstance(v, str) else v for name, v in error.fields.items()}
+            error.headers = {name: self.hide_text(value) for name, value in error.headers.items()}
 
-    def hidden_text(self, text: str) -> str:
+    def hide_text(self, text: str) -> str:
+        """Return ``text`` with stars in the place of each secret."""
         return self.hidden(text.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")

@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -77,8 +77,13 @@ class Started:
 
 
 @asynccontextmanager
-async def started(*arguments: str, environ: Mapping[str, str] | None = None) -> AsyncIterator[Started]:
-    """Start ``python -m agenthub`` in the working directory; what still runs at the end is killed by its own id."""
+async def started(
+    *arguments: str, environ: Mapping[str, str] | None = None, prepare: Callable[[], None] | None = None
+) -> AsyncIterator[Started]:
+    """Start ``python -m agenthub`` in the working directory; what still runs at the end is killed by its own id.
+
+    ``prepare`` is called in the new process before the program begins.
+    """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -87,6 +92,7 @@ async def started(*arguments: str, environ: Mapping[str, str] | None = None) -> 
         env=clean_environ() if environ is None else environ,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
+        preexec_fn=prepare,
     )
     try:
         yield Started(process)
@@ -96,9 +102,11 @@ async def started(*arguments: str, environ: Mapping[str, str] | None = None) -> 
         await process.communicate()
 
 
-async def finished(*arguments: str, environ: Mapping[str, str] | None = None) -> tuple[int, str, str]:
+async def finished(
+    *arguments: str, environ: Mapping[str, str] | None = None, prepare: Callable[[], None] | None = None
+) -> tuple[int, str, str]:
     """Run to the end; return the exit status, stdout and stderr."""
-    async with started(*arguments, environ=environ) as hub:
+    async with started(*arguments, environ=environ, prepare=prepare) as hub:
         return await hub.end()
 
 

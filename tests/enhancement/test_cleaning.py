@@ -130,3 +130,14 @@ def test_a_preamble_is_never_told() -> None:
     settling = Settling("haiku")
     told = [settling.feed(piece) for piece in ("Here is", " the improved prompt", ":\n", "Write", " a haiku", " now")]
     assert told == ["", "", "", "", "Write a haiku", " now"]
+
+
+@pytest.mark.parametrize("text", ["Improved prompt: " * 1000, "<think></think>" * 1000, "#" * 16000, "a" * 16000])
+def test_what_a_model_repeats_without_end_costs_little(text: str) -> None:
+    """It is looked at so often, and then held back to the end, when it is cleaned as ever."""
+    settling = Settling("original")
+    looks = []
+    settling._find_start = lambda: looks.append(1)  # type: ignore[method-assign,assignment,func-returns-value]
+    assert [settling.feed(piece) for piece in text] == [""] * len(text)
+    assert len(looks) == 256
+    assert settling.close() == clean(text, "original")

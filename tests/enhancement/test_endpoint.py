@@ -331,6 +331,14 @@ async def test_a_malformed_request_is_refused(adapter: str, body: Any, reason: s
         assert reason in answer.json()["error"]
 
 
+async def test_an_api_mode_that_there_is_not(adapter: str) -> None:
+    """Is a mistake of the request's own, as everywhere."""
+    async with running_hub("http://127.0.0.1:9", api_mode=adapter, enhancement=by_rules()) as hub:
+        answer = await hub.post(PATH, ASKED, X_AgentHub_Api_Mode="nope")
+        DESCRIBED.check("POST", PATH, answer, status=400)
+        assert answer.json()["error"].startswith("api mode 'nope' is not one of native, openai")
+
+
 async def test_whose_rule_it_is(adapter: str) -> None:
     """The body's client, else X-Client-Name; where clients have keys, the key's, and no other may be named."""
     rules = by_rules(one=a_rule(), two=a_rule())

@@ -24,6 +24,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}")
 _MOST_HEADERS = 64
 EXPOSED = (
     *("X-Request-Id", "X-AgentHub-Backend", "X-AgentHub-Api-Mode", "X-AgentHub-Cache", "X-AgentHub-Dropped"),
+    "X-AgentHub-Enhanced",
     *("Server-Timing", "Retry-After", "x-should-retry", "WWW-Authenticate"),
     *("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"),
     *(f"x-ratelimit-{what}-{of}" for of in ("requests", "tokens") for what in ("limit", "remaining", "reset")),
