@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from collections.abc import Iterable
+from contextlib import suppress
 
 from aiohttp import web
 
@@ -14,9 +17,21 @@ _LAST_WORDS_S = 2.0
 _ACCEPTING_TURNS = 3
 
 
-async def accept_waiting() -> None:
-    """Let the event loop accept the connections that the system has open already: closing the port would reset them."""
-    for _ in range(_ACCEPTING_TURNS):
+async def accept_waiting(listening: Iterable[socket.socket]) -> None:
+    """Let the event loop accept the connections that the system has open already: closing the port would reset them.
+
+    Then it accepts no more, and the port can be closed. asyncio gives a connection to its protocol a turn after it was
+    accepted; where the port is closed between the two, it keeps the connection open and never answers.
+    """
+    await _turns(_ACCEPTING_TURNS)
+    for opened in listening:
+        with suppress(NotImplementedError):  # other loops than asyncio's accept and give in one
+            asyncio.get_running_loop().remove_reader(opened)
+    await _turns(_ACCEPTING_TURNS)
+
+
+async def _turns(count: int) -> None:
+    for _ in range(count):
         await asyncio.sleep(0)
 
 

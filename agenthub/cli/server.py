@@ -72,7 +72,7 @@ class Server:
         if runner is None or runner.server is None:
             return
         self.serving.is_stopping = True
-        await accept_waiting()
+        await accept_waiting(self.sockets)
         for site in runner.sites:
             await site.stop()
         await drain(self.lives, runner.server, self.serving.hub.settings.drain_s)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
+import pytest
 
+from agenthub.cli.server import Server
+from agenthub.settings import BackendSettings, Settings
 from agenthub.standin import Fault, Standin, running
 from tests.cli.support import LIMIT_S, Started, clean_environ, started
 
@@ -199,3 +203,26 @@ async def test_last_words_of_odd_streams() -> None:
     assert json.loads(frames[-2].rpartition("data: ")[2])["error"]["message"] == "the hub is stopping"
     assert [json.loads(line) for line in lines] == [{"error": "the hub is stopping"}] * 2
     assert (status, outcomes(hub)) == (0, [("chat", "failed", 200, "the hub is stopping")] * 3)
+
+
+@pytest.mark.parametrize("turns", range(12))
+async def test_nobody_is_forgotten_at_the_door(turns: int) -> None:
+    """Whoever connects in whichever turn of the event loop while the port is being closed is answered or refused."""
+    server = Server(Settings(port=0, drain_s=0, backends={"one": BackendSettings("http://127.0.0.1:9")}))
+    url = await server.__aenter__()
+    closing = asyncio.create_task(server.__aexit__(None, None, None))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    answer = b""
+    try:
+        with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=5) as client:
+            client.setblocking(False)
+            loop = asyncio.get_running_loop()
+            async with asyncio.timeout(10):
+                await loop.sock_sendall(client, b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                while data := await loop.sock_recv(client, 65536):
+                    answer += data
+    except ConnectionError:
+        pass
+    await closing
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 ")
