@@ -58,9 +58,13 @@ def print_detail(console: Console, text: str) -> None:
     _print_indented(console, Text(" " * 6), text)
 
 
+def tame(words: str) -> str:
+    """Return what a server said without anything that a terminal would obey."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in words)
+
+
 def _print_indented(console: Console, lead: Text, words: str) -> None:
-    # Servers may say what a terminal would obey.
-    text = Text("".join(char if char.isprintable() else ascii(char)[1:-1] for char in words))
+    text = Text(tame(words))
     width = max(20, console.width - len(lead))
     for number, line in enumerate(text.wrap(console, width)):
         console.print(Text.assemble(lead if number == 0 else " " * len(lead), line), soft_wrap=True)

@@ -9,7 +9,7 @@ import click
 
 from agenthub.api.hub import Hub
 from agenthub.canonical import ModelInfo
-from agenthub.cli.console import make_console, make_table, mute_logging
+from agenthub.cli.console import make_console, make_table, mute_logging, tame
 from agenthub.cli.opening import open_hub
 from agenthub.cli.options import load_settings, settings_options
 from agenthub.dialects.ollama.listing import render_entry
@@ -42,11 +42,11 @@ async def _print_models(settings: Settings) -> bool:
     if rows:
         table = make_table(console, "model", "backends", "size", "modified")
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(tame, row))
         console.print(table)
     for name, error in errors.items():
         if error is not None:
-            click.echo(f"agenthub: backend {name} gave no list, see agenthub check: {error}", err=True)
+            click.echo(f"agenthub: backend {name} gave no list, see agenthub check: {tame(str(error))}", err=True)
     if not rows and not all(errors.values()):
         console.print("No models yet. Get one: ollama pull llama3.2", soft_wrap=True)
     return not all(errors.values())

@@ -53,3 +53,11 @@ async def test_no_models_yet(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_sizes(size: int, text: str) -> None:
     """Sizes are in decimal units, as Ollama shows them."""
     assert format_bytes(size) == text
+
+
+async def test_a_name_that_a_terminal_would_obey() -> None:
+    """What a server calls its models is shown and does nothing else."""
+    async with running(Standin(models=("red\x1b[31m\x07",))) as url:
+        result = await invoke("models", "--set", f"backends.a.url={url}")
+    assert "red\\x1b[31m\\x07" in result.stdout
+    assert "\x1b" not in result.stdout
