@@ -19,8 +19,8 @@ async def ask_again(
 ) -> Answer:
     """Yield ``first``, or what ``simpler`` gives where a status refused the word before anything of an answer came.
 
-    ``learned`` is told whether the upstream knows the word, once an answer shows it. Where the second is refused with
-    the same status, something else was wrong: then the first refusal is raised.
+    ``learned`` is told whether the upstream knows the word, once an answer shows it. Where the second is refused too,
+    that says what else is wrong.
     """
     try:
         async with aclosing(first) as batches:
@@ -31,11 +31,7 @@ async def ask_again(
     except UpstreamStatus as error:
         if not is_unknown(error):
             raise
-        refusal = error
-    try:
-        async with aclosing(simpler()) as batches:
-            async for batch in batches:
-                learned(False)
-                yield batch
-    except UpstreamStatus as error:
-        raise refusal if error.status == refusal.status else error from error
+    async with aclosing(simpler()) as batches:
+        async for batch in batches:
+            learned(False)
+            yield batch
