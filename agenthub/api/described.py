@@ -17,6 +17,7 @@ from agenthub.errors import InvalidRequest
 
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _UNFIT = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_UNWRITTEN = re.compile(r"[\x00-\x1f\x7f]")
 _MEMBERS = ("method", "path", "headers", "body")
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -62,11 +63,12 @@ class Described:
 def describe(method: str, path: str, headers: Mapping[str, str | list[str]], body: bytes) -> Described:
     """Return the request; raise InvalidRequest for what no HTTP request could be.
 
-    ``headers`` may give several values to one name. A path may have a query, and be percent-encoded or not.
+    ``headers`` may give several values to one name. A path may have a query, and be percent-encoded or not: what no
+    request line may hold is.
     """
     if not _TOKEN.fullmatch(method):
         raise InvalidRequest("method must be an HTTP method, such as POST", param="method")
-    if not path.startswith("/") or _UNFIT.search(path):
+    if not path.startswith("/"):
         raise InvalidRequest("path must begin with a slash, as in /api/chat", param="path")
     found = CIMultiDict[str]()
     for name, values in headers.items():
@@ -75,7 +77,7 @@ def describe(method: str, path: str, headers: Mapping[str, str | list[str]], bod
                 raise InvalidRequest("headers must be an object of names and texts, or lists of texts", param="headers")
             found.add(name, value)
     try:
-        url = URL("http://localhost" + path).relative()
+        url = URL("http://localhost" + _UNWRITTEN.sub(lambda found: f"%{ord(found[0]):02X}", path)).relative()
     except ValueError:
         raise InvalidRequest("path must be the path of a URL", param="path") from None
     return Described(method.upper(), url, CIMultiDictProxy(found), body)
@@ -99,7 +101,7 @@ def parse_description(data: bytes, host: str) -> Described:
     for name in ("method", "path"):
         if not isinstance(value.get(name), str | None):
             raise InvalidRequest(f"{name} must be a text", param=name)
-    headers = value.get("headers") or {}
+    headers = {} if value.get("headers") is None else value["headers"]
     if not isinstance(headers, dict):
         raise InvalidRequest("headers must be an object of names and texts, or lists of texts", param="headers")
     if not any(name.lower() == "host" for name in headers):

@@ -62,6 +62,7 @@ REFUSALS = (
     r"^neither 'from' or 'files' was specified$",
     # Names are drawn without regard to what a name is, and bytes without regard to their digest.
     r" is invalid$|^invalid model name$|^digest mismatch",
+    r"^headers must be an object of names|^method must be an HTTP method|^path must be the path of a URL",
     # 5.0 is an integer in JSON Schema and to the hub, but not to Ollama, and it goes there as it was written.
     r"^json: cannot unmarshal number \S+ into Go struct field \S+ of type int$",
 )
