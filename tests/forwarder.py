@@ -42,6 +42,11 @@ class Forwarder:
     async def stop(self) -> None:
         """Refuse connections and break off those that are open."""
         if self._server is not None:
+            # What asyncio has accepted it gives to _accept a turn later, unless the server is closed by then: never.
+            for opened in self._server.sockets:
+                asyncio.get_running_loop().remove_reader(opened.fileno())
+            for _ in range(3):
+                await asyncio.sleep(0)
             self._server.close()
             self._server = None
         for task in list(self._pipes):
@@ -59,6 +64,8 @@ class Forwarder:
         task = asyncio.create_task(self._forward(reader, writer))
         self._pipes.add(task)
         task.add_done_callback(self._pipes.discard)
+        # Also where it is cancelled before it has begun; and without waiting, as stop() may cancel it a second time.
+        task.add_done_callback(lambda _: writer.transport.abort())
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._count(1)
@@ -73,8 +80,6 @@ class Forwarder:
                     far_end.push_async_callback(self._leave, far)
                     await self._pass_on(Ends(reader, writer), far)
             finally:
-                # Without waiting first: stop() may cancel this task a second time.
-                writer.transport.abort()
                 self._count(-1)
 
     async def _leave(self, far: Ends) -> None:
