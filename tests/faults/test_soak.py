@@ -72,8 +72,8 @@ BACKEND = {
 CHECKING = 6
 """How many connections the checks of health may hold: two to each backend."""
 PARTS = 8
-MOST_GROWTH_MB = 10.0
-"""What the memory of a hub may grow by in the soak: its noise, and no more in an hour."""
+MOST_GROWTH_MB = 16.0
+"""What the memory of a hub may grow by in the soak, under half a KiB a request: its noise, and no more in an hour."""
 MOST_STEPS_MB = 32.0
 """What the steps may come to in which an allocator takes memory for good, after the largest bursts that there are."""
 
