@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import attrs
@@ -10,9 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agenthub.canonical import Batch, ChatRequest, Started
 from agenthub.errors import BackendUnavailable
+from agenthub.middleware import Backend, Caller, Dispatch
+from agenthub.middleware.failover import Failover
 from agenthub.middleware.slots import Slots
-from agenthub.settings import BackendSettings
+from agenthub.settings import BackendSettings, RetrySettings
 from agenthub.standin import Fault, Standin, running
 from tests.hubs import running_hub, until
 from tests.upstreams import PATHS
@@ -200,3 +204,22 @@ async def test_to_show_a_model_needs_no_place() -> None:
             assert (await hub.post("/api/chat", CHAT)).status == 503
             assert (await hub.post("/api/show", {"model": "standin"})).status == 200
             assert hub.hub.router.backends["one"].slots.in_flight == 1
+
+
+async def test_a_place_comes_back_though_the_closing_fails() -> None:
+    """A client that leaves may be cancelled a second time while its upstream is being closed."""
+
+    async def answer(dispatch: Dispatch) -> AsyncGenerator[Batch, None]:
+        try:
+            yield (Started(),)
+        finally:
+            raise asyncio.CancelledError
+
+    slots = make_slots(max_concurrency=1)
+    dispatch = Dispatch(ChatRequest(model="m"), Caller(), "m", backend=Backend("b", slots.settings, {}, slots))
+    batches = Failover(RetrySettings())(dispatch, answer)
+    assert await anext(batches) == (Started(),)
+    assert slots.in_flight == 1
+    with pytest.raises(asyncio.CancelledError):
+        await batches.aclose()
+    assert slots.in_flight == 0

@@ -195,9 +195,11 @@ async def _guarded(breaker: Breaker, dispatch: Dispatch, handler: Handler) -> As
         raise
     finally:
         # What has ended is closed; aclosing would ask it once more, at the price of a batch.
-        if not (is_over or batches is None):
-            await batches.aclose()
-        verdict(ticket)
+        try:
+            if not (is_over or batches is None):
+                await batches.aclose()
+        finally:
+            verdict(ticket)
 
 
 def make_circuit_breaker(context: MiddlewareContext) -> CircuitBreaker:

@@ -84,10 +84,12 @@ class Failover:
                 failure = error
             finally:
                 # What has ended is closed; aclosing would ask it once more, at the price of a batch.
-                if not (is_over or batches is None):
-                    await batches.aclose()
-                if has_place:
-                    slots.give_back()
+                try:
+                    if not (is_over or batches is None):
+                        await batches.aclose()
+                finally:
+                    if has_place:
+                        slots.give_back()
             moves = moves or Moves(dispatch, self.retries, self.clock)
             try:
                 if (final := await moves.after(failure)) is not None:

@@ -41,9 +41,11 @@ async def watch(
         raise
     finally:
         # What has ended is closed; aclosing would ask it once more, at the price of a batch.
-        if not (is_over or batches is None):
-            await batches.aclose()
-        finished(dispatch, _outcome(dispatch, *outcome))
+        try:
+            if not (is_over or batches is None):
+                await batches.aclose()
+        finally:
+            finished(dispatch, _outcome(dispatch, *outcome))
 
 
 def _outcome(dispatch: Dispatch, name: str, error: str, status: int | None) -> Outcome:
