@@ -68,7 +68,8 @@ def _refuse_second_names(body: bytes) -> None:
             raise Forbidden(f"this client may not use the field {folded}", param=folded)
         if folded in _NAMING and folded in seen:
             raise InvalidRequest(f"the field {folded} is given twice", param=folded)
-        seen.add(folded)
+        if folded in _NAMING:
+            seen.add(folded)
 
 
 EVERYTHING = Rights()

@@ -5,21 +5,27 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias
 
 import attrs
 import orjson
 
+from agenthub.dialects import pieces
+from agenthub.dialects.pieces import LARGE_BYTES, PIECE_BYTES
+
 _SPACE = re.compile(r"[ \t\n\r]*")
-_LONG = re.compile(rb"[0-9]{19}")
+_LONG_DIGITS = 19
+_LONG = re.compile(rb"[0-9]{%d}" % _LONG_DIGITS)
+_MANY = 1000
+_MOST_NAMES = 100_000
 _TOO_DEEP = "exceeded max depth"
 
 
 def loads(data: bytes) -> Any:
     """Parse JSON; raise ValueError where there is none, or where it is nested too deeply."""
     try:
-        return orjson.loads(data)
+        return orjson.loads(data) if len(data) <= LARGE_BYTES else _loads_large(data)
     except ValueError:
         # orjson refuses what Go and Python take, such as lone surrogates in escapes.
         return _decode(_STRICT.decode, data.decode("utf-8"))
@@ -27,12 +33,30 @@ def loads(data: bytes) -> Any:
 
 def loads_exactly(data: bytes) -> Any:
     """Parse JSON and keep integers of any length, which ``loads`` rounds beyond 64 bits; raise ValueError."""
-    return _decode(_STRICT.decode, data.decode("utf-8")) if has_long_integers(data) else loads(data)
+    if not has_long_integers(data):
+        return loads(data)
+    return _decode(_STRICT.decode, data.decode("utf-8")) if len(data) <= LARGE_BYTES else _loads_large(data, True)
+
+
+def _loads_large(data: bytes, is_exact: bool = False) -> Any:
+    return pieces.loads(data, _Parser(is_exact)) if pieces.is_container(data) else orjson.loads(data)
+
+
+@attrs.frozen
+class _Parser:
+    is_exact: bool = False
+
+    def run(self, run: pieces.Run) -> Any:
+        return self.single(run.text)
+
+    def single(self, text: bytes) -> Any:
+        return loads_exactly(text) if self.is_exact else loads(text)
 
 
 def has_long_integers(data: bytes) -> bool:
     """Say whether there may be integers of more than 64 bits."""
-    return _LONG.search(data) is not None
+    steps = range(0, len(data), PIECE_BYTES)
+    return any(_LONG.search(data, start, start + PIECE_BYTES + _LONG_DIGITS) is not None for start in steps)
 
 
 def loads_first(text: str) -> Any:
@@ -67,7 +91,24 @@ def _integer(text: str) -> int:
 class Fragment:
     """JSON text that ``dumps`` embeds, spelled as it is wherever that is possible."""
 
-    text: str
+    text: str | bytes
+
+
+@attrs.frozen
+class Passage:
+    """JSON within a larger text, which ``dumps`` embeds as it is; kept where nobody needs the value itself."""
+
+    text: bytes = attrs.field(repr=False)
+    start: int
+    end: int
+
+    def __bool__(self) -> bool:
+        return self.end > self.start
+
+    @property
+    def json(self) -> bytes:
+        """The JSON itself."""
+        return self.text[self.start : self.end]
 
 
 def fragment(text: str) -> Fragment:
@@ -88,6 +129,26 @@ def dumps(value: Any, *, sort_keys: bool = False) -> bytes:
     return text.encode("utf-8")
 
 
+def dump_body(body: dict[str, Any]) -> bytes:
+    """Render a request; long lists in it are rendered in groups, each of which takes little time."""
+    if any(type(value) in (list, tuple) and len(value) > _MANY for value in body.values()):
+        body = {name: listed(value) if type(value) in (list, tuple) else value for name, value in body.items()}
+    return dumps(body)
+
+
+def listed(items: Iterable[Any]) -> Fragment:
+    """Render a list for ``dumps``, in groups that are freed again: for lists that are long, or made as they are read."""
+    groups, group = list[bytes](), list[Any]()
+    for item in items:
+        group.append(item)
+        if len(group) == _MANY:
+            groups.append(dumps(group)[1:-1])
+            group = []
+    if group:
+        groups.append(dumps(group)[1:-1])
+    return Fragment(b"[" + b",".join(groups) + b"]")
+
+
 def dump_text(text: str) -> bytes:
     """Render one text: the same as ``dumps``, at half its cost, for the pieces of streams."""
     try:
@@ -97,10 +158,14 @@ def dump_text(text: str) -> bytes:
 
 
 def _embedded(value: Any) -> orjson.Fragment:
+    if isinstance(value, Passage):
+        return orjson.Fragment(value.json)
     return orjson.Fragment(_fragment(value).text)
 
 
 def _parsed(value: Any) -> Any:
+    if isinstance(value, Passage):
+        return json.loads(value.json)
     return json.loads(_fragment(value).text)
 
 
@@ -154,12 +219,26 @@ def set_top_level(data: bytes, key: str, value: Any) -> bytes:
 
 def top_level_names(data: bytes) -> list[str]:
     """Return the names of the members of a JSON object, in their order; raise ValueError if ``data`` is no object."""
-    return [name for name, _ in members(data.decode("utf-8"))]
+    return [name for name, _ in members(data.decode("utf-8"))] if len(data) <= LARGE_BYTES else _names(data)
+
+
+def _names(data: bytes) -> list[str]:
+    names, depth = list[str](), 0
+    for part in pieces.cut(data):
+        match part:
+            case pieces.Run(depth=1):
+                names += _NAMES.decode(part.text.decode("utf-8"))
+            case pieces.Opened() | pieces.Single() if depth == 1:
+                names.append(loads(part.key))
+        depth += isinstance(part, pieces.Opened) - isinstance(part, pieces.Closed)
+    return names
 
 
 def has_twins(data: bytes) -> bool:
     """Say whether an object in JSON has two members whose names some reader takes for one: equal but for their case."""
     try:
+        if len(data) > LARGE_BYTES and pieces.is_container(data):
+            return _has_twins_in_pieces(data)
         _PAIRS.raw_decode(data.decode("utf-8").lstrip(" \t\n\r"))
     except (_Twins, ValueError, RecursionError):
         return True
@@ -170,9 +249,32 @@ class _Twins(Exception):
     pass
 
 
-def _see_twins(members: list[tuple[str, Any]]) -> None:
-    if len({name.casefold() for name, _ in members}) < len(members):
+def _see_twins(members: list[tuple[str, Any]]) -> set[str]:
+    names = {name.casefold() for name, _ in members}
+    if len(names) < len(members):
         raise _Twins
+    return names
+
+
+def _has_twins_in_pieces(data: bytes) -> bool:
+    """Say the same, member by member; True as well for an object of so many that it would take much to remember them."""
+    opened: list[set[str]] = []
+    for part in pieces.cut(data):
+        names: object = None
+        match part:
+            case pieces.Run():
+                names = _PAIRS.decode(part.text.decode("utf-8"))
+            case pieces.Opened() | pieces.Single() if part.key:
+                names = {loads(part.key).casefold()}
+            case pieces.Closed():
+                opened.pop()
+        if isinstance(names, set):
+            if not opened[-1].isdisjoint(names) or len(opened[-1]) > _MOST_NAMES:
+                return True
+            opened[-1].update(names)
+        if isinstance(part, pieces.Opened):
+            opened.append(set())
+    return False
 
 
 Span: TypeAlias = tuple[int, int]
@@ -189,7 +291,7 @@ def members(text: str, start: int = 0) -> list[tuple[str, Span]]:
     while text[position : position + 1] == '"':
         name, position = _decode(_SPANS.raw_decode, text, position)
         position = _skip(text, _skip(text, position) + 1)  # past the colon
-        end = _decode(_SPANS.raw_decode, text, position)[1]
+        end = _end(text, position)
         found.append((name, (position, end)))
         position = _skip(text, _skip(text, end) + 1)  # past the comma
     return found
@@ -203,12 +305,19 @@ def items(text: str, start: int = 0) -> list[Span]:
         return found
     position = _skip(text, position + 1)
     while text[position : position + 1] not in ("]", ""):
-        end = _decode(_SPANS.raw_decode, text, position)[1]
+        end = _end(text, position)
         found.append((position, end))
         position = _skip(text, end)
         if text[position : position + 1] == ",":
             position = _skip(text, position + 1)
     return found
+
+
+def _end(text: str, position: int) -> int:
+    if len(text) > LARGE_BYTES:
+        return pieces.end_of_value(text, position)
+    end: int = _decode(_SPANS.raw_decode, text, position)[1]
+    return end
 
 
 def _skip(text: str, position: int) -> int:
@@ -218,5 +327,6 @@ def _skip(text: str, position: int) -> int:
 
 _STRICT = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite, parse_int=_integer)
 _PAIRS = json.JSONDecoder(object_pairs_hook=_see_twins, parse_int=str, parse_float=str)
+_NAMES = json.JSONDecoder(object_pairs_hook=lambda members: [name for name, _ in members])
 _SPANS = json.JSONDecoder()
 """For finding where values end; what they are was checked before."""

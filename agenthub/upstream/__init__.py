@@ -20,6 +20,7 @@ from agenthub.canonical import Batch, Finished, Started
 from agenthub.dialects import StreamParser, parse_whole
 from agenthub.dialects.lane import Lane
 from agenthub.errors import AgentHubError, InvalidRequest, UpstreamError, UpstreamProtocol, UpstreamTimeout
+from agenthub.offload import offload
 from agenthub.settings import BackendSettings
 from agenthub.upstream.connecting import make_connector
 from agenthub.upstream.errors import kept_headers, make_status_error
@@ -128,7 +129,8 @@ class HttpUpstream:
                     else:
                         # Not response.read(): that waits for the upload's end, even when the answer came before it.
                         data = await read_whole(response.content, self.settings.max_answer_bytes)
-                        last = (started, *parse_whole(codec, data, raw=lane.raw, rename=lane.rename))
+                        parse = partial(parse_whole, codec, data, raw=lane.raw, rename=lane.rename)
+                        last = (started, *(await offload(len(data), parse)))
         except Rehearsed as stopped:
             last = stopped.answer(is_verb=codec.is_verb)
         except UpstreamError as error:

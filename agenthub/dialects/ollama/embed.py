@@ -9,6 +9,7 @@ import attrs
 from agenthub.canonical import JSON, Answer, Embeddings, EmbedRequest, Event, Finished, Source, Usage
 from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import parse_fields
+from agenthub.dialects.ledger import FIELDS
 from agenthub.dialects.ollama import fields as common
 from agenthub.dialects.whole import NoFrames
 from agenthub.errors import InvalidRequest, UnknownModel, UpstreamProtocol
@@ -20,7 +21,7 @@ LEGACY_PATH = "/api/embeddings"
 
 def parse_request(body: bytes) -> EmbedRequest:
     """Return the canonical request; raises InvalidRequest or UnknownModel in Ollama's words."""
-    fields = parse_fields(body, "EmbedRequest")
+    fields = parse_fields(body, "EmbedRequest", known=FIELDS)
     model = fields.text("model")
     if not model:
         raise UnknownModel("")
@@ -48,7 +49,7 @@ def parse_inputs(value: JSON) -> tuple[str, ...]:
 
 def parse_legacy_request(body: bytes) -> EmbedRequest:
     """Return the canonical request of /api/embeddings, which embeds one ``prompt`` and does not normalise."""
-    fields = parse_fields(body, "EmbeddingRequest")
+    fields = parse_fields(body, "EmbeddingRequest", known=FIELDS)
     model = fields.text("model")
     if not model:
         raise InvalidRequest("model is required", param="model")

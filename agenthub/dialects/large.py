@@ -1,0 +1,142 @@
+"""Large bodies: the members of a JSON object of many megabytes, parsed in pieces, without what nobody reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from typing import TypeVar
+
+import attrs
+import orjson
+
+from agenthub.canonical import JSON
+from agenthub.dialects import jsontext, pieces
+from agenthub.dialects.jsontext import Passage
+from agenthub.errors import InvalidRequest
+
+T = TypeVar("T")
+MANY = 1000
+"""So many items of a list are few enough to be freed, or rendered, at once."""
+_MOST_UNKNOWN = 1024
+_REST = "..."
+TOO_DEEP = "exceeded max depth"
+
+
+@attrs.define
+class PieceParser:
+    """Parses pieces as whole bodies are parsed; ``slow`` takes those that orjson does not, or raises InvalidRequest.
+
+    ``is_exact`` keeps every digit of long integers.
+    """
+
+    slow: Callable[[bytes], JSON]
+    is_exact: bool = False
+
+    def run(self, run: pieces.Run) -> JSON:
+        try:
+            value = self.single(run.text)
+        except InvalidRequest:
+            # The reader is told of the sign that there is, not of the bracket in its place.
+            self.slow(run.text[:-1] + run.following)
+            raise
+        levels, text = pieces.MAX_DEPTH - run.depth + 1, run.text
+        if text.count(b"{") + text.count(b"[") > levels and jsontext.is_deeper(value, levels):
+            raise InvalidRequest(TOO_DEEP)
+        return value
+
+    def single(self, text: bytes) -> JSON:
+        try:
+            return self.slow(text) if self.is_exact and jsontext.has_long_integers(text) else orjson.loads(text)
+        except ValueError:
+            return self.slow(text)
+
+
+def read_members(body: bytes, slow: Callable[[bytes], JSON], known: Collection[str] | None) -> JSON:
+    """Return the members of the JSON object ``body``, or whatever other value it is; raises InvalidRequest.
+
+    Where the ``known`` names are given, large members of other names are checked, but stay text (``Passage``); and of
+    more than 1,024 such members the rest are one member, the whole body. So it takes little memory, and little time
+    to free, what some upstream may understand but nobody here.
+    """
+    parser = PieceParser(slow, b"tool_calls" in body)
+    try:
+        if not pieces.is_container(body):
+            return parser.single(body)
+        parts = pieces.cut(body)
+        opened = next(parts)
+        assert isinstance(opened, pieces.Opened)
+        if not opened.is_object:
+            pieces.check(parts, parser)
+            return []
+        return _Members(body, parser, known).read(parts)
+    except pieces.TooDeep:
+        raise InvalidRequest(TOO_DEEP) from None
+    except pieces.Broken as broken:
+        slow(broken.text)
+    except InvalidRequest:
+        check_text(body)  # which is looked for first in shorter bodies
+        raise
+    return slow(body)
+
+
+@attrs.define
+class _Members:
+    body: bytes
+    parser: PieceParser
+    known: Collection[str] | None
+    found: dict[str, JSON] = attrs.field(factory=dict)
+    _unknown: int = 0
+
+    def read(self, parts: Iterator[pieces.Part]) -> dict[str, JSON]:
+        for part in parts:
+            match part:
+                case pieces.Run():
+                    for name, value in self.parser.run(part).items():
+                        if self._is_kept(name):
+                            self.found[name] = value
+                case pieces.Single():
+                    name, value = self.parser.single(part.key), self.parser.single(part.text)
+                    if self._is_kept(name):
+                        self.found[name] = value
+                case pieces.Opened():
+                    self._read_large(part, parts)
+                case pieces.Closed():
+                    break
+        return self.found
+
+    def _read_large(self, opened: pieces.Opened, parts: Iterator[pieces.Part]) -> None:
+        name = self.parser.single(opened.key)
+        if self.known is None or name.lower() in self.known:
+            self.found[name] = pieces.build(parts, self.parser, opened)
+            return
+        passage = Passage(self.body, opened.start, pieces.check(parts, self.parser))
+        if self._is_kept(name):
+            self.found[name] = passage
+
+    def _is_kept(self, name: str) -> bool:
+        if self.known is None or name in self.found or name.lower() in self.known:
+            return True
+        self._unknown += 1
+        if self._unknown > _MOST_UNKNOWN:
+            self.found[_REST] = Passage(self.body, 0, len(self.body))
+        return self._unknown <= _MOST_UNKNOWN
+
+
+def check_text(body: bytes) -> None:
+    """Raise InvalidRequest for what is not UTF-8."""
+    start = 0
+    while start < len(body):
+        end = min(start + pieces.PIECE_BYTES, len(body))
+        while end < len(body) and body[end] & 0xC0 == 0x80 and end - start < pieces.PIECE_BYTES + 4:
+            end += 1  # not within a character
+        try:
+            body[start:end].decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InvalidRequest(f"the body is not UTF-8: invalid byte 0x{body[start + error.start]:02x}") from None
+        start = end
+
+
+def drained(values: list[T]) -> Iterator[T]:
+    """Yield the items of a list and take them out of it, so that each is freed as soon as it was read."""
+    values.reverse()
+    while values:
+        yield values.pop()
