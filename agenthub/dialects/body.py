@@ -15,7 +15,7 @@ import orjson
 
 from agenthub.canonical import JSON
 from agenthub.dialects import jsontext
-from agenthub.dialects.large import MANY, TOO_DEEP, drained, read_members
+from agenthub.dialects.large import TOO_DEEP, read_members, stream_items
 from agenthub.dialects.pieces import LARGE_BYTES, MAX_DEPTH
 from agenthub.errors import InvalidRequest
 
@@ -170,9 +170,13 @@ class Fields:
         return self._typed(name, list, f"[]{of}", empty)
 
     def stream(self, name: str, of: str) -> Iterable[JSON]:
-        """Return the items of a list, to be read once; each of many is freed as soon as it was read."""
-        values = self.array(name, of)
-        return values if len(values) <= MANY else drained(values)
+        """Return the items of a list, to be read once; of a large one each is made as it is read."""
+        value = self.values.get(name)
+        if type(value) is not jsontext.Passage:
+            return self.array(name, of)
+        if value.is_object:
+            self.refuse(name, {}, f"[]{of}")
+        return stream_items(self.take(name), _first_value)
 
     def strings(self, name: str) -> tuple[str, ...]:
         return tuple(self._each(name, str, "string"))

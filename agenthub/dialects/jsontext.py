@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any, TypeAlias
 
 import attrs
@@ -102,8 +103,10 @@ class Passage:
     start: int
     end: int
 
-    def __bool__(self) -> bool:
-        return self.end > self.start
+    @property
+    def is_object(self) -> bool:
+        """True for an object, False for a list."""
+        return self.text[self.start : self.start + 1] == b"{"
 
     @property
     def json(self) -> bytes:
@@ -138,15 +141,14 @@ def dump_body(body: dict[str, Any]) -> bytes:
 
 def listed(items: Iterable[Any]) -> Fragment:
     """Render a list for ``dumps``, in groups that are freed again: for lists that are long, or made as they are read."""
-    groups, group = list[bytes](), list[Any]()
-    for item in items:
-        group.append(item)
-        if len(group) == _MANY:
-            groups.append(dumps(group)[1:-1])
-            group = []
-    if group:
-        groups.append(dumps(group)[1:-1])
-    return Fragment(b"[" + b",".join(groups) + b"]")
+    return Fragment(b"[" + b",".join(groups(items)) + b"]")
+
+
+def groups(items: Iterable[Any]) -> Iterator[bytes]:
+    """Render groups of the items, without the brackets around each."""
+    items = iter(items)
+    while group := list(islice(items, _MANY)):
+        yield dumps(group)[1:-1]
 
 
 def dump_text(text: str) -> bytes:

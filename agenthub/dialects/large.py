@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from typing import TypeVar
 
 import attrs
 import orjson
@@ -13,9 +12,10 @@ from agenthub.dialects import jsontext, pieces
 from agenthub.dialects.jsontext import Passage
 from agenthub.errors import InvalidRequest
 
-T = TypeVar("T")
 MANY = 1000
 """So many items of a list are few enough to be freed, or rendered, at once."""
+STREAMED = frozenset({"messages"})
+"""Members that are read once, item by item."""
 _MOST_UNKNOWN = 1024
 _REST = "..."
 TOO_DEEP = "exceeded max depth"
@@ -54,8 +54,8 @@ def read_members(body: bytes, slow: Callable[[bytes], JSON], known: Collection[s
     """Return the members of the JSON object ``body``, or whatever other value it is; raises InvalidRequest.
 
     Where the ``known`` names are given, large members of other names are checked, but stay text (``Passage``); and of
-    more than 1,024 such members the rest are one member, the whole body. So it takes little memory, and little time
-    to free, what some upstream may understand but nobody here.
+    more than 1,024 such members the rest are one member, the whole body. So what some upstream may understand, but
+    nobody here, takes little memory, and little time to free. Large ``STREAMED`` members are checked and stay text too.
     """
     parser = PieceParser(slow, b"tool_calls" in body)
     try:
@@ -105,7 +105,7 @@ class _Members:
 
     def _read_large(self, opened: pieces.Opened, parts: Iterator[pieces.Part]) -> None:
         name = self.parser.single(opened.key)
-        if self.known is None or name.lower() in self.known:
+        if self.known is None or (name.lower() in self.known and name.lower() not in STREAMED):
             self.found[name] = pieces.build(parts, self.parser, opened)
             return
         passage = Passage(self.body, opened.start, pieces.check(parts, self.parser))
@@ -135,8 +135,18 @@ def check_text(body: bytes) -> None:
         start = end
 
 
-def drained(values: list[T]) -> Iterator[T]:
-    """Yield the items of a list and take them out of it, so that each is freed as soon as it was read."""
-    values.reverse()
-    while values:
-        yield values.pop()
+def stream_items(passage: Passage, slow: Callable[[bytes], JSON]) -> Iterator[JSON]:
+    """Yield the items of a list that was checked; of what they are made of not more than a piece is held."""
+    parser = PieceParser(slow, b"tool_calls" in passage.text)
+    parts = pieces.cut(passage.text, passage.start)
+    next(parts)
+    for part in parts:
+        match part:
+            case pieces.Run():
+                yield from parser.run(part)
+            case pieces.Opened():
+                yield pieces.build(parts, parser, part)
+            case pieces.Single():
+                yield parser.single(part.text)
+            case pieces.Closed():
+                return

@@ -107,12 +107,12 @@ def is_container(data: bytes) -> bool:
     return data[_skip(data, 0) :][:1] in _CLOSING
 
 
-def cut(data: bytes) -> Iterator[Part]:
-    """Yield the parts of the list or object that begins ``data``, in their order; raise Broken or TooDeep.
+def cut(data: bytes, start: int = 0) -> Iterator[Part]:
+    """Yield the parts of the list or object that begins at ``start``, in their order; raise Broken or TooDeep.
 
     What follows it is left alone. Whether the parts themselves are JSON is left to the parser.
     """
-    return _Cutter(data).parts()
+    return _Cutter(data, start).parts()
 
 
 @attrs.define
@@ -126,7 +126,7 @@ class _Cutter:
     _unclosed: set[int] = attrs.field(factory=set)
 
     def parts(self) -> Iterator[Part]:
-        self.at = _skip(self.data, 0)
+        self.at = _skip(self.data, self.at)
         yield self._enter(b"")
         while self._open:
             if self._take_items():
