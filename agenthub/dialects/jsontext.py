@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import attrs
@@ -14,6 +14,8 @@ import orjson
 _SPACE = re.compile(r"[ \t\n\r]*")
 _LONG = re.compile(rb"[0-9]{19}")
 _TOO_DEEP = "exceeded max depth"
+MOST_REPEATED = 16
+"""How often one object may have a member that is to be changed: each gets the new value, which may be large."""
 
 
 def loads(data: bytes) -> Any:
@@ -121,17 +123,22 @@ def is_deeper(value: Any, levels: int) -> bool:
     return True
 
 
+class Repeated(ValueError):
+    """An object has a member so often that no client can mean it."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f'the field "{key}" is given more than {MOST_REPEATED} times')
+        self.key = key
+
+
 def replace_top_level(data: bytes, key: str, value: Any) -> bytes:
     """Return the JSON object ``data`` with each top-level ``key`` (any case, as Go reads it) set to ``value``.
 
-    Everything else keeps its bytes: order, spacing, spelling of numbers. Raises ValueError if ``data`` is no object.
+    Everything else keeps its bytes: order, spacing, spelling of numbers. Raises ValueError if ``data`` is no object,
+    Repeated if it has the key more than ``MOST_REPEATED`` times.
     """
     text = data.decode("utf-8")
-    replacement = dumps(value).decode("utf-8")
-    spans = [span for name, span in members(text) if name.lower() == key]
-    for start, end in reversed(spans):
-        text = text[:start] + replacement + text[end:]
-    return text.encode("utf-8")
+    return "".join(_replaced(text, members(text), {key: dumps(value).decode("utf-8")})).encode("utf-8")
 
 
 def get_top_level(data: bytes, key: str) -> bytes:
@@ -141,15 +148,43 @@ def get_top_level(data: bytes, key: str) -> bytes:
     return text[slice(*spans[-1])].encode("utf-8") if spans else b""
 
 
-def set_top_level(data: bytes, key: str, value: Any) -> bytes:
-    """Return the JSON object ``data`` with its top-level ``key`` set to ``value``, put last where it was absent."""
+def set_top_level(data: bytes, values: Mapping[str, Any]) -> bytes:
+    """Return the JSON object ``data`` with each of ``values`` as a top-level member, last where it was absent.
+
+    Raises as ``replace_top_level``.
+    """
     text = data.decode("utf-8")
     found = members(text)
-    if any(name.lower() == key for name, _ in found):
-        return replace_top_level(data, key, value)
-    position = found[-1][1][1] if found else text.index("{") + 1
-    member = ("," if found else "") + dumps({key: value}).decode("utf-8")[1:-1]
-    return (text[:position] + member + text[position:]).encode("utf-8")
+    rendered = {key: dumps(value).decode("utf-8") for key, value in values.items()}
+    names = {name.lower() for name, _ in found}
+    added = [f"{dump_text(key).decode()}:{value}" for key, value in rendered.items() if key not in names]
+    if not added:
+        return "".join(_replaced(text, found, rendered)).encode("utf-8")
+    end = found[-1][1][1] if found else text.index("{") + 1
+    return "".join(
+        (
+            "".join(_replaced(text[:end], found, rendered)),
+            "," if found else "",
+            ",".join(added),
+            text[end:],
+        )
+    ).encode("utf-8")
+
+
+def _replaced(text: str, found: list[tuple[str, Span]], values: Mapping[str, str]) -> Iterator[str]:
+    """Yield the pieces of ``text`` with the values of ``found`` replaced, so that it is copied once and no more."""
+    counts = dict.fromkeys(values, 0)
+    done = 0
+    for name, (start, end) in found:
+        key = name.lower()
+        if key in counts:
+            counts[key] += 1
+            if counts[key] > MOST_REPEATED:
+                raise Repeated(key)
+            yield text[done:start]
+            yield values[key]
+            done = end
+    yield text[done:]
 
 
 def top_level_names(data: bytes) -> list[str]:
