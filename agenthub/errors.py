@@ -33,17 +33,34 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+_LONGEST_TEXT, _TAIL = 4096, 256
+_LONGEST_WORD = 256
+
+
+def shortened(text: str, longest: int = _LONGEST_TEXT) -> str:
+    """Return ``text`` without its middle where it is too long for an answer or a log: errors quote what was sent.
+
+    The end stays, since it often says what is wrong with what was quoted.
+    """
+    return text if len(text) <= longest else f"{text[: longest - _TAIL - 5]} ... {text[-_TAIL:]}"
+
 
 class AgentHubError(Exception):
-    """Base of all; ``str()`` is safe to show to the client."""
+    """Base of all; ``str()`` is safe to show to the client, and no longer than 4096 characters."""
 
     status: int = 500
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(shortened(message))
 
 
 class ConfigError(AgentHubError):
     """The configuration cannot be used; the text names its source, the key path and what is allowed."""
 
     exit_status: ClassVar[int] = 2
+
+    def __init__(self, message: str = "") -> None:
+        Exception.__init__(self, message)  # read by the operator, whose own words it quotes
 
 
 class PluginError(ConfigError):
@@ -57,7 +74,7 @@ class RequestError(AgentHubError):
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
-        self.param = param
+        self.param = None if param is None else param[:_LONGEST_WORD]
 
 
 class InvalidRequest(RequestError):
@@ -192,7 +209,9 @@ class UpstreamStatus(UpstreamError):
     ) -> None:
         super().__init__(message)
         self.status = status
-        self.kind, self.code, self.param = kind, code, param
+        self.kind = kind[:_LONGEST_WORD]
+        self.code = None if code is None else code[:_LONGEST_WORD]
+        self.param = None if param is None else param[:_LONGEST_WORD]
         self.headers = dict(headers or {})
         self.fields = dict(fields or {})
         self.callers_fault = callers_fault

@@ -66,7 +66,7 @@ class Codec:
     is_patient: bool = False
 
 
-BROKEN = (UpstreamError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
+BROKEN = (UpstreamError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 """What parsing may raise of an answer that is not what its API promises."""
 
 

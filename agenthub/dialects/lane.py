@@ -52,10 +52,10 @@ def _changes(request: Request, source: Source, codec: Codec) -> dict[str, JSON]:
     if request.upstream_model:
         # Set, not replaced: a body may name the model by Ollama's old word, "name".
         changes[codec.member] = request.upstream_model
-    if isinstance(request.keep_alive, int | float) and source.dialect == codec.dialect == "ollama":
-        # Of a number that the client wrote as a text: Ollama takes "-1" for a duration without unit.
-        if jsontext.get_top_level(source.body, "keep_alive").startswith(b'"'):
-            changes["keep_alive"] = request.keep_alive
+    is_number = isinstance(request.keep_alive, int | float) and source.dialect == codec.dialect == "ollama"
+    if is_number and jsontext.get_top_level(source.body, "keep_alive").startswith(b'"'):
+        # The client wrote it as a text: Ollama takes "-1" for a duration without unit.
+        changes["keep_alive"] = request.keep_alive
     if request.defaults:
         changes |= codec.render_defaults(request)
     return changes
