@@ -10,9 +10,9 @@ from aiohttp import web
 from agenthub.api.asking import Asks, with_upload
 from agenthub.api.bodies import check_body
 from agenthub.api.context import dialect_of, make_caller
-from agenthub.api.described import Described
+from agenthub.api.described import Described, check_head, has_route_length
 from agenthub.api.enhancing import enhance
-from agenthub.api.errors import failure_response, no_route, refuse_path
+from agenthub.api.errors import NoRoute, failure_response, no_route, refuse_path
 from agenthub.api.explained_prompt import explain_enhance, explain_prompt
 from agenthub.api.hub import Hub
 from agenthub.api.own import explain_own
@@ -55,6 +55,9 @@ class Explained:
 
     async def follow(self, own: Caller) -> None:
         """Go the way that ``agenthub.api.routes.entrance`` has a request go; raises what stops it."""
+        check_head(self.described, self.hub.settings.protection.max_header_bytes)
+        if not has_route_length(self.described.path):
+            raise NoRoute(404, "404 page not found")
         router, handler, described = await find_route(self.described)
         if not self._is_let_in(own, is_open=handler in OPEN):
             return
