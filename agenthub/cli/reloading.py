@@ -11,6 +11,7 @@ import attrs
 import structlog
 
 from agenthub.app import make_hub
+from agenthub.cli.addresses import check_backends
 from agenthub.errors import AgentHubError
 from agenthub.lives import Lives
 from agenthub.plugins import make_plugins
@@ -81,6 +82,8 @@ class Reloader:
         """Have a hub of the new configuration serve; raises ConfigError and changes nothing where that cannot be."""
         old = self.lives.serving.hub
         settings, facts = load_anew(old.settings, self.load)
+        # Beside the event loop, since names may have to be looked up.
+        await asyncio.to_thread(check_backends, settings, settings.port)
         hub = make_hub(settings, make_plugins(settings.plugins), kept=old.kept.next())
         await self.lives.replace(hub)
         self.log.info("agenthub.reloaded", **facts)
