@@ -152,9 +152,7 @@ def _about(backend: Backend, id: str, level: Level, text: str, remedies: Sequenc
 def _about_loop(backend: Backend, hops: Hops) -> Finding:
     way = hops.loops.get(backend.name, backend.name)
     text = f"{backend.settings.url} is an AgentHub from which requests come back to it, by the backends {way}"
-    remedies = [
-        "Each hub's backends must lead to model servers in the end: take one of these out of its hub's settings."
-    ]
+    remedies = ["Each hub must lead to model servers in the end: take one of these backends out of its hub's settings."]
     return _about(backend, "loop", Level.ERROR, text, remedies)
 
 

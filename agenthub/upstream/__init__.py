@@ -22,6 +22,7 @@ from agenthub.dialects.lane import Lane
 from agenthub.errors import AgentHubError, InvalidRequest, UpstreamError, UpstreamProtocol, UpstreamTimeout
 from agenthub.hops import HOPS, HUB_ID, LOOPS, via_of
 from agenthub.settings import BackendSettings
+from agenthub.upstream.circle import Circle
 from agenthub.upstream.connecting import make_connector
 from agenthub.upstream.errors import kept_headers, make_status_error
 from agenthub.upstream.hiding import Hiding
@@ -52,6 +53,7 @@ class HttpUpstream:
     _hiding: Hiding = attrs.field(init=False)
     _loop: asyncio.AbstractEventLoop = attrs.field(init=False)
     _urls: dict[str, URL] = attrs.field(factory=dict)
+    _circle: Circle = attrs.field(factory=Circle, init=False)
     hub: str = attrs.field(factory=HUB_ID.get, repr=False)
     """The name of the hub, which each request carries in ``Via``."""
 
@@ -87,13 +89,14 @@ class HttpUpstream:
 
     async def get(self, path: str) -> bytes:
         """Return the body of a GET; raise UpstreamError."""
+        self._circle.check(self.name, self._loop.time())
         try:
             with Patience(self.settings.first_event_timeout_s, self._loop):
                 async with await self._send("GET", self._url(path)) as response:
                     if (hops := HOPS.get()) is not None:
                         hops.hear(self.name, response.headers.get(LOOPS, ""), is_loop=response.status == 508)
                     if response.status >= 300:
-                        raise await self._status_error(response)
+                        raise self._circle.note(await self._status_error(response), self._loop.time())
                     return await read_whole(response.content, self.settings.max_answer_bytes)
         except UpstreamError as error:
             self._hiding.hide(error)
