@@ -128,8 +128,9 @@ async def running_hub(
     """Serve a hub while the block runs; ``upstream`` is the URL of the backend ``ollama``, or all backends."""
     backends = {"ollama": BackendSettings(url=upstream)} if isinstance(upstream, str) else upstream
     configured = Settings(backends=backends, **settings)
-    HUB_ID.set(make_hub_id())  # in one process, yet a hub of its own
+    named = HUB_ID.set(make_hub_id())  # in one process, yet a hub of its own
     app = make_app(configured, plugins=plugins, **({"clock": clock} if clock is not None else {}))
+    HUB_ID.reset(named)
     runner = make_runner(app, configured, shutdown_timeout_s=1)
     with structlog.testing.capture_logs() as lines:
         await runner.setup()

@@ -79,9 +79,10 @@ async def hubs(
         served.lines = stack.enter_context(structlog.testing.capture_logs())
         http = await stack.enter_async_context(ClientSession())
         for number, (opened, url) in enumerate(zip(sockets, urls, strict=True)):
-            HUB_ID.set(make_hub_id())
+            named = HUB_ID.set(make_hub_id())
             chosen = Settings(**{"health": NEVER, **settings, "backends": backends(number, urls)})
             app = make_app(chosen)
+            HUB_ID.reset(named)
             app.middlewares.append(_counter(served))
             runner = make_runner(app, chosen, shutdown_timeout_s=1)
             await runner.setup()

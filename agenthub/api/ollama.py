@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
+from agenthub.api.hops import tell_loops
 from agenthub.api.hub import Hub, hub_of
 from agenthub.api.listing import listed_models
 from agenthub.canonical import JSON
@@ -38,6 +39,7 @@ async def version(http_request: web.Request, caller: Caller) -> web.Response:
         except AgentHubError as error:
             loop = error if isinstance(error, UpstreamStatus) and error.is_loop else loop
     if loop is not None and caller.hubs:
+        tell_loops(caller)
         raise loop
     return _json(listing.render_version(COMPATIBLE_VERSION))
 

@@ -50,11 +50,15 @@ def load_anew(old: Settings, load: Load) -> tuple[Settings, dict[str, list[str]]
 
 @attrs.define
 class Reloader:
-    """Reloads when it is asked to: once for all who asked before it began, and one time after the other."""
+    """Reloads when it is asked to: once for all who asked before it began, and one time after the other.
+
+    ``port`` is where the hub listens, which no backend may be.
+    """
 
     lives: Lives
     load: Load
     asked: asyncio.Event
+    port: int
     log: Any = _log
 
     @asynccontextmanager
@@ -83,7 +87,7 @@ class Reloader:
         old = self.lives.serving.hub
         settings, facts = load_anew(old.settings, self.load)
         # Beside the event loop, since names may have to be looked up.
-        await asyncio.to_thread(check_backends, settings, settings.port)
+        await asyncio.to_thread(check_backends, settings, self.port)
         hub = make_hub(settings, make_plugins(settings.plugins), kept=old.kept.next())
         await self.lives.replace(hub)
         self.log.info("agenthub.reloaded", **facts)

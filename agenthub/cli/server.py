@@ -42,7 +42,7 @@ class Server:
         # Before the backends are opened, so that a port in use is the first and only thing said.
         self.sockets = self.sockets or open_port(self.settings.host, self.settings.port, self.spare_ports)
         try:
-            check_backends(self.settings, self.sockets[0].getsockname()[1])
+            check_backends(self.settings, self.port)
         except ConfigError:
             await self._close()
             raise
@@ -67,6 +67,12 @@ class Server:
         """What the application serves with; only while it does."""
         assert self._runner is not None
         return self._runner.app[SERVING]
+
+    @property
+    def port(self) -> int:
+        """Where it listens; only while it does."""
+        port: int = self.sockets[0].getsockname()[1]
+        return port
 
     @property
     def lives(self) -> Lives:

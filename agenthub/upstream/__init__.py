@@ -93,10 +93,11 @@ class HttpUpstream:
         try:
             with Patience(self.settings.first_event_timeout_s, self._loop):
                 async with await self._send("GET", self._url(path)) as response:
+                    way = response.headers.get(LOOPS, "")
                     if (hops := HOPS.get()) is not None:
-                        hops.hear(self.name, response.headers.get(LOOPS, ""), is_loop=response.status == 508)
+                        hops.hear(self.name, way, is_loop=response.status == 508)
                     if response.status >= 300:
-                        raise self._circle.note(await self._status_error(response), self._loop.time())
+                        raise self._circle.note(await self._status_error(response), way, self._loop.time())
                     return await read_whole(response.content, self.settings.max_answer_bytes)
         except UpstreamError as error:
             self._hiding.hide(error)
