@@ -15,6 +15,7 @@
     │   ├── RateLimited         429  + Retry-After
     │   └── Unsupported         400  or 501 where the whole operation is missing
     └── DispatchError                the request was good
+        ├── LoopDetected        508  the request has come back to the hub that sent it
         ├── BackendUnavailable  503  + Retry-After; refused by the hub itself (breaker open, queue full)
         ├── HubStopping         503  + Retry-After; broken off, for the hub ends
         ├── LeftBehind          503  the client reads a shared answer far too slowly
@@ -30,7 +31,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from typing import ClassVar
 
 _LONGEST_TEXT, _TAIL = 4096, 256
@@ -143,6 +145,22 @@ class DispatchError(AgentHubError):
     is_final: bool = False
 
 
+class LoopDetected(DispatchError):
+    """The request has come back to a hub that sent it, or came through too many; ``hubs`` are the chain.
+
+    ``most`` is how many are allowed, where that was the reason.
+    """
+
+    status = 508
+    is_final = True
+
+    def __init__(self, hubs: Sequence[str], most: int = 0) -> None:
+        why = f"it has come through {most} hubs" if most else "it has come back to this hub"
+        remedy = "point the backends of these hubs at model servers; `agenthub check` names the backend that leads back"
+        super().__init__(f"this request goes in a circle: {why}: {' -> '.join(hubs)}: {remedy}")
+        self.hubs = tuple(hubs)
+
+
 class BackendUnavailable(DispatchError):
     """The hub itself refused to ask the backend; a probe may pass in ``retry_after_s``."""
 
@@ -193,6 +211,9 @@ class UpstreamStatus(UpstreamError):
     against the breaker, and not even those when the caller's own words were at fault (``callers_fault``): Ollama
     answers 500 to a wrong option type. ``kind``, ``code`` and ``param`` are OpenAI's members of an error object, where
     the upstream gave them; ``fields`` are members of Ollama's that its clients use.
+
+    A 508 (``is_loop``) says that the request goes in a circle. It is neither repeated nor sent to another backend: in a
+    mesh of hubs each of them would try all the others, on every way that there is.
     """
 
     def __init__(
@@ -215,7 +236,8 @@ class UpstreamStatus(UpstreamError):
         self.headers = dict(headers or {})
         self.fields = dict(fields or {})
         self.callers_fault = callers_fault
-        self.counted = status >= 500 and not callers_fault
+        self.is_final = self.is_loop = status == HTTPStatus.LOOP_DETECTED
+        self.counted = status >= 500 and not callers_fault and not self.is_loop
 
 
 class ToolCallMissing(UpstreamError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
+from contextvars import Context
 from itertools import count
 
 import attrs
@@ -12,7 +13,8 @@ import structlog
 from agenthub.abilities import kept_lacks
 from agenthub.adapter import Adapter
 from agenthub.canonical import JSON, ModelInfo
-from agenthub.errors import AgentHubError, InvalidRequest, UnknownModel, UpstreamError
+from agenthub.errors import AgentHubError, InvalidRequest, UnknownModel, UpstreamError, UpstreamStatus
+from agenthub.hops import HOPS, HUB_ID, Hops, came_from_hub
 from agenthub.middleware import Backend, Caller
 from agenthub.middleware.cache_key import model_key
 from agenthub.modes import AUTO, standing, wished_mode
@@ -63,6 +65,9 @@ class Router:
     _probing: asyncio.Task[None] | None = None
     autos: set[str] = attrs.field(init=False)
     """The names of the backends at which ``auto`` may choose, whose APIs are therefore asked for."""
+    hub_id: str = attrs.field(factory=HUB_ID.get)
+    """The hub's name in the ``Via`` of all that it sends."""
+    _looped: set[str] = attrs.field(factory=set)
     is_ready: bool = False
     """True once each backend was asked for its list, with or without success."""
 
@@ -78,10 +83,26 @@ class Router:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def refresh(self) -> None:
-        """Fetch all lists anew, each within ``ping_timeout_s``; callers at the same time share one fetch."""
+        """Fetch all lists anew, each within ``ping_timeout_s``; callers at the same time share one fetch.
+
+        A request of another hub has its own: that hub may be waiting for the very fetch that would be shared.
+        """
+        if came_from_hub():
+            await self._refresh_all()
+            return
         if self._refreshing is None or self._refreshing.done():
-            self._refreshing = asyncio.create_task(self._refresh_all())
+            # In nobody's name, since it is for all.
+            self._refreshing = asyncio.create_task(self._refresh_own(), context=Context())
         await asyncio.shield(self._refreshing)
+
+    async def _refresh_own(self) -> None:
+        hops = Hops.start(self.hub_id)
+        HOPS.set(hops)
+        await self._refresh_all()
+        for name, way in hops.loops.items():
+            if name not in self._looped:
+                self._looped.add(name)
+                _log.warning("agenthub.backend_loops", backend=name, way=way, remedy="agenthub check")
 
     async def _refresh_all(self) -> None:
         await asyncio.gather(*(self._refresh(backend) for backend in self.backends.values()))
@@ -106,6 +127,8 @@ class Router:
         except Exception as error:
             if turn < self._known.get(backend.name, -1):
                 return  # a later one had its answer already
+            if _is_loop(error) and came_from_hub() and backend.name in self._known:
+                return  # the circle is that request's: what the hub asks for itself is answered
             failure = (
                 error if isinstance(error, AgentHubError) else UpstreamError(str(error) or "did not answer in time")
             )
@@ -248,3 +271,7 @@ class Router:
     def adapter(self, backend: Backend, verb: str = "") -> Adapter:
         """Return the adapter that the backend's own settings choose."""
         return backend.adapters[self.api_mode(backend, verb=verb)]
+
+
+def _is_loop(error: Exception) -> bool:
+    return isinstance(error, UpstreamStatus) and error.is_loop

@@ -29,6 +29,7 @@ class Hub:
     dispatcher: Dispatcher
     kept: Kept = attrs.field(factory=Kept, repr=False)
     shared: Shared | None = None
+    has_refused_loop: bool = attrs.field(default=False, init=False)
     running: dict[asyncio.Task[object], Caller] = attrs.field(factory=dict, init=False, repr=False)
     """The requests that it answers, each by its task, until the last byte is with the connection."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from agenthub.api.hops import tell_loops
 from agenthub.api.hub import Hub
 from agenthub.canonical import ModelInfo
 from agenthub.middleware import Caller
@@ -14,6 +15,7 @@ async def listed_models(hub: Hub, caller: Caller) -> list[ModelInfo]:
     """
     caller.rights.check_operation("list")
     await hub.router.refresh()
+    tell_loops(caller)
     return known_models(hub, caller)
 
 

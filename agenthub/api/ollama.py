@@ -7,11 +7,12 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
+from agenthub.api.hops import tell_loops
 from agenthub.api.hub import Hub, hub_of
 from agenthub.api.listing import listed_models
 from agenthub.canonical import JSON
 from agenthub.dialects.ollama import fields, listing
-from agenthub.errors import AgentHubError
+from agenthub.errors import AgentHubError, UpstreamStatus
 from agenthub.middleware import Backend, Caller
 from agenthub.verbs import ask_verb, list_running
 
@@ -25,14 +26,21 @@ async def root(http_request: web.Request, caller: Caller) -> web.Response:
 
 
 async def version(http_request: web.Request, caller: Caller) -> web.Response:
-    """Answer with the version of the default backend, or of the first that tells one, best one that is up."""
+    """Answer with the version of the default backend, or of the first that tells one, best one that is up.
+
+    Another hub, whose health check this may be, is told of a loop.
+    """
     caller.rights.check_operation("version")
     hub = hub_of(http_request)
+    loop: AgentHubError | None = None
     for backend in by_default(hub):
         try:
             return _json(listing.render_version(listing.parse_version(await ask_verb(hub.router, backend, "version"))))
-        except AgentHubError:
-            continue
+        except AgentHubError as error:
+            loop = error if isinstance(error, UpstreamStatus) and error.is_loop else loop
+    if loop is not None and caller.hubs:
+        tell_loops(caller)
+        raise loop
     return _json(listing.render_version(COMPATIBLE_VERSION))
 
 

@@ -17,6 +17,7 @@ from agenthub.api.context import dialect_of, make_caller
 from agenthub.api.described import Described
 from agenthub.api.errors import ANYWHERE, failure_response, no_route
 from agenthub.api.expecting import expect
+from agenthub.api.hops import read_hops
 from agenthub.api.hub import SERVING, hub_of
 from agenthub.api.openapi import make_document
 from agenthub.api.responses import WholeResponse
@@ -25,6 +26,7 @@ from agenthub.dialects import jsontext
 from agenthub.dialects.ollama import CODECS as OLLAMA_CODECS
 from agenthub.dialects.ollama import blobs, managing
 from agenthub.dialects.openai import CODECS as OPENAI_CODECS
+from agenthub.hops import MOST_ASKING_ALL, MOST_HUBS
 from agenthub.middleware import Caller
 
 Handler: TypeAlias = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
@@ -74,6 +76,12 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
 """Every path with its method and its handler; a GET answers HEAD as well."""
 OPEN: frozenset[Handler] = frozenset({health.health, health.ready})
 """What watches the process has no key."""
+UNREFUSED: frozenset[Handler] = frozenset({health.health})
+"""What only says that the process is up asks nobody, so that it cannot go in a circle; restarts hang on its answer."""
+ASKING_ALL: frozenset[Handler] = frozenset(
+    {ollama.version, ollama.tags, ollama.ps, openai.models, openai.model, health.ready}
+)
+"""What asks every backend."""
 
 
 def add_routes(app: web.Application) -> None:
@@ -118,6 +126,7 @@ def entrance(handler: Handler, dialect: str) -> Callable[[web.Request], Awaitabl
     A wrapper and no web middleware: aiohttp's chain of these costs more than all that is done here.
     """
     is_open = handler in OPEN
+    most_hubs = 0 if handler in UNREFUSED else MOST_ASKING_ALL if handler in ASKING_ALL else MOST_HUBS
 
     async def enter(http_request: web.Request) -> web.StreamResponse:
         caller = make_caller(http_request.headers, dialect or dialect_of(http_request.path))
@@ -125,6 +134,8 @@ def entrance(handler: Handler, dialect: str) -> Callable[[web.Request], Awaitabl
         try:
             hub = serving.enter(http_request, caller)
             refused = hub.access.admit(http_request, caller, is_open=is_open)
+            if most_hubs and "Via" in http_request.headers:
+                read_hops(hub, http_request, caller, most_hubs)
             response = await handler(http_request, caller) if refused is None else refused
         except asyncio.CancelledError:
             if (cut := cut_off(caller)) is None:

@@ -17,6 +17,7 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 
 from agenthub.app import make_hub
+from agenthub.cli.addresses import check_backends
 from agenthub.cli.reloading import Load, load_anew
 from agenthub.cli.signals import STOPPING
 from agenthub.cli.worker import HELD, HubWorker
@@ -110,6 +111,7 @@ class Master(Arbiter):  # type: ignore[misc]
         """Have each worker reload, if the configuration is good; what runs in them goes on."""
         try:
             settings, facts = load_anew(self.app.settings, self.app.load_settings)
+            check_backends(settings, self.app.port)
             make_hub(settings, make_plugins(settings.plugins))
         except AgentHubError as error:
             _log.error("agenthub.reload_failed", error=str(error))

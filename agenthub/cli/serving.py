@@ -39,7 +39,7 @@ async def serve(settings: Settings, load: Load | None = None, *, ready: Callable
     server, stop, reload = Server(settings), asyncio.Event(), asyncio.Event()
     with on_each_signal(signal.SIGHUP, reload.set), on_signals(stop.set, server.cut):
         async with server as url:
-            reloader = Reloader(server.lives, load or (lambda: settings), reload)
+            reloader = Reloader(server.lives, load or (lambda: settings), reload, server.port)
             _log.info("agenthub.listening", url=url, loop=type(asyncio.get_running_loop()).__module__)
             if ready is not None:
                 ready(url)

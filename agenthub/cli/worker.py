@@ -58,7 +58,7 @@ class HubWorker(GunicornWebWorker):
                 self.booted = True
                 spare_collector()
                 log = structlog.get_logger("agenthub").bind(pid=self.pid)
-                async with Reloader(server.lives, self.app.load_settings, reload, log).running():
+                async with Reloader(server.lives, self.app.load_settings, reload, server.port, log).running():
                     await stop.wait()
         living.cancel()
         with suppress(asyncio.CancelledError):

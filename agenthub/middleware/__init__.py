@@ -70,6 +70,8 @@ class Caller:
     """What each answer to it carries in its headers, an error as well."""
     cut: AgentHubError | None = None
     """Why the hub itself breaks its request off, by cancelling; None where the client has left."""
+    hubs: tuple[str, ...] = ()
+    """The hubs that its request has come through, by their names in ``Via``."""
     rights: Rights = EVERYTHING
     shows_key: bool = False
     """True where its Authorization header holds a key of the hub's, which goes no further."""

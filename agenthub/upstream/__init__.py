@@ -20,7 +20,9 @@ from agenthub.canonical import Batch, Finished, Started
 from agenthub.dialects import StreamParser, parse_whole
 from agenthub.dialects.lane import Lane
 from agenthub.errors import AgentHubError, InvalidRequest, UpstreamError, UpstreamProtocol, UpstreamTimeout
+from agenthub.hops import HOPS, HUB_ID, LOOPS, via_of
 from agenthub.settings import BackendSettings
+from agenthub.upstream.circle import Circle
 from agenthub.upstream.connecting import make_connector
 from agenthub.upstream.errors import kept_headers, make_status_error
 from agenthub.upstream.hiding import Hiding
@@ -51,6 +53,9 @@ class HttpUpstream:
     _hiding: Hiding = attrs.field(init=False)
     _loop: asyncio.AbstractEventLoop = attrs.field(init=False)
     _urls: dict[str, URL] = attrs.field(factory=dict)
+    _circle: Circle = attrs.field(factory=Circle, init=False)
+    hub: str = attrs.field(factory=HUB_ID.get, repr=False)
+    """The name of the hub, which each request carries in ``Via``."""
 
     def __attrs_post_init__(self) -> None:
         self._hiding = Hiding.of(self.settings)
@@ -65,6 +70,7 @@ class HttpUpstream:
         if self.settings.api_key:
             headers["Authorization"] = f"Bearer {self.settings.api_key.reveal()}"
         headers |= {name: value.reveal() for name, value in self.settings.headers.items()}
+        headers["Via"] = via_of(self.hub)
         self._session = aiohttp.ClientSession(
             connector=make_connector(limit=0, keepalive_timeout=_KEEPALIVE_S),
             # No total limit: a healthy stream may take as long as it likes.
@@ -83,11 +89,15 @@ class HttpUpstream:
 
     async def get(self, path: str) -> bytes:
         """Return the body of a GET; raise UpstreamError."""
+        self._circle.check(self.name, self._loop.time())
         try:
             with Patience(self.settings.first_event_timeout_s, self._loop):
                 async with await self._send("GET", self._url(path)) as response:
+                    way = response.headers.get(LOOPS, "")
+                    if (hops := HOPS.get()) is not None:
+                        hops.hear(self.name, way, is_loop=response.status == 508)
                     if response.status >= 300:
-                        raise await self._status_error(response)
+                        raise self._circle.note(await self._status_error(response), way, self._loop.time())
                     return await read_whole(response.content, self.settings.max_answer_bytes)
         except UpstreamError as error:
             self._hiding.hide(error)
@@ -149,6 +159,8 @@ class HttpUpstream:
         if stage is not None:
             request = partial(request, middlewares=stage)
         headers = {"Authorization": authorization} if authorization and self.settings.forward_authorization else None
+        if (hops := HOPS.get()) is not None:
+            headers = {**(headers or {}), "Via": hops.via}
         if isinstance(body, Upload):
             # Not tried twice: what was read of it is gone.
             headers = {**(headers or {}), **body.headers}
