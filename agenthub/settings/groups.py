@@ -38,6 +38,12 @@ class LogSettings:
         ),
     )
     content: bool = field(default=False, validator=Flag("Log prompts and answers too; off, since they are private."))
+    buffer_bytes: int = field(
+        default=4 * 2**20,
+        validator=Whole(
+            "Memory for lines that nobody takes yet; more are dropped and counted. 0: no limit.", unit="bytes"
+        ),
+    )
 
 
 @frozen
