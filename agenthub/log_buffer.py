@@ -28,8 +28,8 @@ class LineBuffer:
     """Takes lines without ever waiting or failing, and writes them to the file descriptor ``fd`` in their order.
 
     The lines of one turn of the event loop are handed to the thread together: under load one system call serves many
-    requests. Lines that would make more than ``limit_bytes`` wait are dropped (0: none are), as are those that cannot
-    be written. ``render_count`` makes the line with their number, which goes out as soon as lines flow again.
+    requests. While ``limit_bytes`` wait (0: no limit) those of further turns are dropped, as are all that cannot be
+    written. ``render_count`` makes the line with their number, which goes out as soon as lines flow again.
     """
 
     fd: int
@@ -60,19 +60,16 @@ class LineBuffer:
                 self.hand_over()
 
     def hand_over(self) -> None:
-        """Give the thread what there is, as far as there is room."""
+        """Give the thread what there is, or drop it where as much as may wait does so already."""
         turn, batch = self._turn, []
         with self._lock:
-            waiting, limit = self._waiting_bytes, self.limit_bytes
             while turn:
-                line = turn.popleft()
-                # One that is longer than all the room still goes out where nothing else waits.
-                if limit and waiting and waiting + len(line) > limit:
-                    self._dropped += 1
-                else:
-                    waiting += len(line)
-                    batch.append(line)
-            self._waiting_bytes = waiting
+                batch.append(turn.popleft())
+            # Not line by line: those of one turn are here anyway, and a thread that can write gets none in between.
+            if self.limit_bytes and self._waiting_bytes >= self.limit_bytes:
+                self._dropped += len(batch)
+                return
+            self._waiting_bytes += sum(map(len, batch))
             if batch:
                 self._queue.put(batch)
                 if self._thread is None and not self._start():

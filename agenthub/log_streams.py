@@ -35,8 +35,8 @@ def take_stderr(stream: TextIO, write: Write) -> None:
 
 
 def encoding_of(stream: TextIO) -> str:
-    """Return the encoding of what is written to a stream."""
-    return getattr(stream, "encoding", None) or "utf-8"
+    """Return the encoding of what is written to a stream; to one that takes no bytes it is decoded again."""
+    return (getattr(stream, "encoding", None) if hasattr(stream, "buffer") else None) or "utf-8"
 
 
 def descriptor_of(stream: TextIO) -> int | None:
@@ -56,7 +56,10 @@ class StreamLines:
     def write(self, line: bytes) -> None:
         """Write a line."""
         with suppress(Exception):
-            self.stream.write(line.decode(encoding_of(self.stream)))
+            if hasattr(self.stream, "buffer"):
+                self.stream.buffer.write(line)
+            else:
+                self.stream.write(line.decode())
             self.stream.flush()
 
 

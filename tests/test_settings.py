@@ -410,7 +410,7 @@ VARIABLE_ERRORS = [
     ("AGENTHUB_DRAIN_S", "-inf", "drain_s: -inf is not allowed: use a number of seconds, 0 or more"),
     ("AGENTHUB_DRAIN_S", "30s", 'drain_s: "30s" is not allowed: use a number of seconds, 0 or more'),
     ("AGENTHUB_HOST", "", 'host: "" is not allowed: use a text that is not empty'),
-    ("AGENTHUB_LOG", "debug", "log: a text is not allowed: use a table with the keys level, format, content, buffer_bytes"),
+    ("AGENTHUB_LOG", "x", "log: a text is not allowed: use a table with the keys level, format, content, buffer_bytes"),
     ("AGENTHUB_PORT__X", "1", "port: a table is not allowed: use a whole number, 0 to 65535"),
     ("AGENTHUB_PROT", "1", "prot: unknown key: did you mean AGENTHUB_PORT?"),
     ("AGENTHUB_CACHING_POLICY", "all", "caching_policy: unknown key: did you mean AGENTHUB_CACHING__POLICY?"),

@@ -145,7 +145,7 @@ class ClientSettings:
     api_key: KeyDigest = field(
         default=KeyDigest(),
         converter=as_digest,
-        validator=KeyText("Its key, not empty; where any client has one, all need one. Best kept in .env, or as sha256:HEX."),
+        validator=KeyText("Its key, not empty; where any has one, all need one. Best kept in .env, or as sha256:HEX."),
     )
     api_key_file: str = field(
         default="", validator=KeyFileName("A file that holds its key, for secrets that are mounted.")
