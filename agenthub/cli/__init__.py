@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -45,10 +47,17 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except AgentHubError as error:
-            click.echo(f"agenthub: {error}", err=True)
+            _complain(f"agenthub: {error}")
             ctx.exit(error.exit_status if isinstance(error, ConfigError) else 1)
         except KeyboardInterrupt:
             ctx.exit(_INTERRUPTED)
+
+
+def _complain(line: str) -> None:
+    try:
+        click.echo(line, err=True)
+    except OSError:  # nobody is there to read it; the exit status still tells
+        sys.stderr = io.StringIO()  # the interpreter's own end would try again, and end with 120
 
 
 @click.group(

@@ -94,6 +94,7 @@ class Master(Arbiter):  # type: ignore[misc]
 
     def start(self) -> None:
         super().start()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
         _log.info("agenthub.listening", url=self.app.url, workers=self.num_workers)
 
     def signal(self, sig: int, frame: Any) -> None:
@@ -130,7 +131,8 @@ class Master(Arbiter):  # type: ignore[misc]
         try:
             return super().spawn_worker()  # type: ignore[no-any-return]
         finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
+            if os.getpid() == self.pid:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
 
     def halt(self, reason: str | None = None, exit_status: int = 0) -> None:
         try:

@@ -23,7 +23,7 @@ Load = Callable[[], Settings]
 
 _AT_START: Mapping[str, Sequence[str]] = {
     "": ("host", "port", "workers", "max_body_bytes"),
-    "log": ("level", "format"),
+    "log": ("level", "format", "buffer_bytes"),
     "protection": ("max_header_bytes", "header_timeout_s"),
 }
 """What is read at the start only: names of settings by their groups."""

@@ -10,11 +10,11 @@ from attrs import evolve, field, frozen
 
 from agenthub.canonical import FLAVOURS
 from agenthub.operations import WORDS
-from agenthub.settings.keys import KeyDigest, KeyText, as_digest
+from agenthub.settings.keys import BackendKeyText, KeyDigest, KeyFileName, KeyText, as_digest
 from agenthub.settings.kinds import Flag, Seconds, Text, Texts, Url, Whole, without_slash
 from agenthub.settings.lists import Origins, Words
 from agenthub.settings.redis_url import RedisUrl
-from agenthub.settings.secret import Secret, SecretText, as_secret, as_secrets
+from agenthub.settings.secret import Secret, as_secret, as_secrets
 from agenthub.settings.tables import Headers, Options
 
 EMPTY: Mapping[str, Any] = MappingProxyType({})
@@ -38,6 +38,12 @@ class LogSettings:
         ),
     )
     content: bool = field(default=False, validator=Flag("Log prompts and answers too; off, since they are private."))
+    buffer_bytes: int = field(
+        default=4 * 2**20,
+        validator=Whole(
+            "Memory for lines that nobody takes yet; more are dropped and counted. 0: no limit.", unit="bytes"
+        ),
+    )
 
 
 @frozen
@@ -52,7 +58,7 @@ class BackendSettings:
     api_key: Secret = field(
         default=Secret(),
         converter=as_secret,
-        validator=SecretText("Sent as a bearer token; best kept in .env, not here."),
+        validator=BackendKeyText("Sent as a bearer token; best kept in .env, not here."),
     )
     headers: Mapping[str, Secret] = field(
         default=EMPTY,
@@ -139,9 +145,11 @@ class ClientSettings:
     api_key: KeyDigest = field(
         default=KeyDigest(),
         converter=as_digest,
-        validator=KeyText("Its key; where any client has one, all need one. Best kept in .env, or as sha256:HEX here."),
+        validator=KeyText("Its key, not empty; where any has one, all need one. Best kept in .env, or as sha256:HEX."),
     )
-    api_key_file: str = field(default="", validator=Text("A file that holds its key, for secrets that are mounted."))
+    api_key_file: str = field(
+        default="", validator=KeyFileName("A file that holds its key, for secrets that are mounted.")
+    )
     models: tuple[str, ...] = field(
         default=("*",), validator=Texts("Patterns of the model names that it may use, as in a shell.")
     )
