@@ -12,7 +12,7 @@ from multidict import CIMultiDictProxy
 from agenthub.api import encoding as encodings
 from agenthub.api.body_budget import FREE_BYTES, TOO_LARGE, Share
 from agenthub.api.described import Head
-from agenthub.api.encoding import CannotUnpack, Unpacker
+from agenthub.api.encoding import COSTLY, CannotUnpack, Unpacker
 from agenthub.api.hub import SHARE, hub_of
 from agenthub.errors import InvalidRequest, RequestError, RequestTimeout, TooLarge
 
@@ -123,10 +123,11 @@ async def _read_on(http_request: web.Request, encoding: str) -> bytes:
 
 
 async def _unpack(http_request: web.Request, encoding: str, packed: bytes, share: Share) -> bytes:
-    """Return the body: a small one at once, a large one when it is its turn, in steps between which others run."""
+    """Return the body: a small one at once, a large one when it is its turn, beside the loop."""
     most = http_request.client_max_size
     try:
-        if (body := _unpack_small(encoding, packed)) is None:
+        body = _unpack_small(encoding, packed) if encoding not in COSTLY else None
+        if body is None:
             # From the start again: what a decompressor takes while it waits may be far more than the body.
             async with share.budget.turn():
                 body = await _unpack_large(encoding, packed, most, share)
@@ -149,12 +150,12 @@ def _unpack_small(encoding: str, packed: bytes) -> bytes | None:
 
 async def _unpack_large(encoding: str, packed: bytes, most: int, share: Share) -> bytes:
     body, unpacker = bytearray(), Unpacker(encoding)
-    for piece in unpacker.feed(packed):
+    pieces = unpacker.feed(packed)
+    while piece := await asyncio.to_thread(next, pieces, b""):
         body += piece
         if 0 < most < len(body):
             raise TooLarge(TOO_LARGE)
         await share.grow(len(packed) + len(body))
-        await asyncio.sleep(0)
     unpacker.close()
     return bytes(body)
 

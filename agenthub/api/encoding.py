@@ -52,6 +52,8 @@ _MAKERS: Mapping[str, Callable[[bytes], Any]] = {
 }
 KNOWN = tuple(sorted(_MAKERS))
 """The encodings that can be unpacked here."""
+COSTLY = frozenset({"br"})
+"""Whose very first step may take 16 MiB and a tenth of a second, whatever size is asked for."""
 
 
 @attrs.define

@@ -217,7 +217,7 @@ class ProtectionSettings:
         default=30.0, validator=Seconds("Longest silence while the body of a request comes in; 0: no limit.")
     )
     max_bodies_bytes: int = field(
-        default=512 * 2**20,
+        default=256 * 2**20,
         validator=Whole("Memory for all bodies, unpacked, until their answers begin; 0: no limit.", unit="bytes"),
     )
     bodies_timeout_s: float = field(
