@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
+from typing import NoReturn
 
 import attrs
 
 from agenthub.abilities import refuse_lacking
 from agenthub.adapter import Adapter
 from agenthub.balancing import Balancer
-from agenthub.canonical import Batch, Finished, Loss, RelayRequest, Request, TextRequest
+from agenthub.canonical import (
+    Batch,
+    ChatRequest,
+    EmbedRequest,
+    Finished,
+    GenerateRequest,
+    Loss,
+    RelayRequest,
+    Request,
+    TextRequest,
+)
 from agenthub.contexts import is_long, note_length
 from agenthub.errors import AgentHubError, Unsupported, UpstreamReport
 from agenthub.middleware import Backend, Caller, Dispatch, Handler, Middleware, build_chain
@@ -26,6 +37,7 @@ from agenthub.routing import Route, Router
 CHANGING = frozenset({"pull", "create", "copy", "delete"})
 """The verbs after which a backend has other models than before."""
 _MOST_USED = 256
+_HEADS: Mapping[str, Callable[..., Request]] = {"chat": ChatRequest, "generate": GenerateRequest, "embed": EmbedRequest}
 
 
 @attrs.define
@@ -168,6 +180,22 @@ class Dispatcher:
                 "agenthub_dispatch_finished", dispatch=dispatch, outcome=outcome
             ),
         )
+
+    async def refusal(self, caller: Caller) -> AgentHubError | None:
+        """Return why no request of the caller is answered at the moment, whatever its body; nothing is counted."""
+        for layer in self.middleware:
+            if (refusal := getattr(layer, "refusal", None)) is not None:
+                error: AgentHubError | None = await refusal(caller)
+                if error is not None:
+                    return error
+        return None
+
+    async def refuse(self, operation: str, caller: Caller, error: AgentHubError) -> NoReturn:
+        """Raise ``error`` through the middleware, for a request of which only the head was read."""
+        request = _HEADS[operation](model="") if operation in _HEADS else RelayRequest(verb=operation, model="")
+        async with aclosing(self.run(Dispatch(request, caller, "", refusal=error))) as batches:
+            await anext(batches)
+        raise error
 
     def _ask(self, dispatch: Dispatch) -> AsyncGenerator[Batch, None]:
         """The innermost handler: ask the adapter."""

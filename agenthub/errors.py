@@ -18,6 +18,7 @@
         ├── LoopDetected        508  the request has come back to the hub that sent it
         ├── BackendUnavailable  503  + Retry-After; refused by the hub itself (breaker open, queue full)
         ├── HubStopping         503  + Retry-After; broken off, for the hub ends
+        ├── HubBusy             503  + Retry-After; the bodies of all requests take what memory they may
         ├── LeftBehind          503  the client reads a shared answer far too slowly
         └── UpstreamError       502  what the circuit breaker counts
             ├── UpstreamProtocol     the upstream broke its own wire format, or ended early
@@ -178,6 +179,16 @@ class HubStopping(DispatchError):
     status = 503
 
     def __init__(self, message: str = "the hub is stopping", *, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class HubBusy(DispatchError):
+    """There is no memory for the body of the request at the moment; there may be in ``retry_after_s``."""
+
+    status = 503
+
+    def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
 

@@ -29,10 +29,16 @@ class Rights:
         """Say whether the model is one of the client's."""
         return fits(model, self.models)
 
+    def refusal(self, operation: str) -> Forbidden | None:
+        """Return what ``check_operation`` would raise."""
+        if operation in self.operations:
+            return None
+        return Forbidden(f"this client may not use the operation {operation}")
+
     def check_operation(self, operation: str) -> None:
         """Raise Forbidden for an operation that is not the client's."""
-        if operation not in self.operations:
-            raise Forbidden(f"this client may not use the operation {operation}")
+        if (refusal := self.refusal(operation)) is not None:
+            raise refusal
 
     def check(self, request: Request) -> None:
         """Raise Forbidden for what may not be asked; a model to be shown is just not there (UnknownModel)."""

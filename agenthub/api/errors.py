@@ -15,6 +15,7 @@ from agenthub.errors import (
     AgentHubError,
     BackendUnavailable,
     DispatchError,
+    HubBusy,
     HubStopping,
     RateLimited,
     RequestError,
@@ -54,7 +55,7 @@ def error_response(caller: Caller, error: AgentHubError) -> web.Response:
         response.headers.update(error.headers)
     if isinstance(error, Unauthorized):
         response.headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, BackendUnavailable | HubStopping | RateLimited):
+    if isinstance(error, BackendUnavailable | HubBusy | HubStopping | RateLimited):
         response.headers["Retry-After"] = str(math.ceil(error.retry_after_s))
     if isinstance(error, DispatchError) and error.is_final:
         # The SDKs would ask twice more at once; the breaker has already said no, or the hub has tried again itself.
@@ -65,7 +66,7 @@ def error_response(caller: Caller, error: AgentHubError) -> web.Response:
 def failure_response(caller: Caller, error: Exception) -> web.Response:
     """Return the answer for any exception; one that is not ours is logged with its traceback and told to nobody."""
     match error:
-        case BrokenBody() | RequestTimeout() | TooLarge():
+        case BrokenBody() | HubBusy() | RequestTimeout() | TooLarge():
             # What is left of the body stands where the next request would begin.
             response = error_response(caller, error)
             response.force_close()

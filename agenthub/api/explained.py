@@ -16,7 +16,7 @@ from agenthub.api.errors import NoRoute, failure_response, no_route, refuse_path
 from agenthub.api.explained_prompt import explain_enhance, explain_prompt
 from agenthub.api.hub import Hub
 from agenthub.api.own import explain_own
-from agenthub.api.routes import OPEN, find_route
+from agenthub.api.routes import OPEN, OPERATIONS, find_route
 from agenthub.api.streaming import with_authorization
 from agenthub.canonical import JSON
 from agenthub.dialects import jsontext
@@ -63,7 +63,10 @@ class Explained:
             return
         if isinstance(handler, Asks):
             await self._dispatch(handler, described)
-        elif handler is enhance:
+            return
+        if handler in OPERATIONS:
+            self.caller.rights.check_operation(OPERATIONS[handler])
+        if handler is enhance:
             told = await explain_enhance(self.hub, described, self.caller)
             self.known_by = self.known_by or ("client in the body" if self.caller.client else "")
             self.answer = {"status": 200, "by": "hub", "body": None}

@@ -22,6 +22,8 @@ from agenthub.settings import Settings
 _log = structlog.get_logger("agenthub")
 _TARGET = re.compile(rb"[A-Z]{1,16} (\S{1,64})")
 _PLAIN = re.compile(r"[A-Za-z0-9 ,.'`/-]{0,200}")
+_READ_BYTES = 2**16
+"""A connection is read on as long as less than twice that has come of a body that nobody has read yet."""
 
 _ErrInfo: Any = getattr(web_protocol, "_ErrInfo", None)
 _received = web.RequestHandler.data_received  # with each read of a socket, and super() is slower
@@ -47,7 +49,8 @@ def make_runner(app: web.Application, settings: Settings, *, shutdown_timeout_s:
     if not is_known():
         _log.warning("agenthub.protection_off", reason="this version of aiohttp is not known", lost="header_timeout_s")
         return web.AppRunner(app, **kwargs)
-    runner = Runner(app, **kwargs)
+    # A body is unpacked when it is read, as far as there is memory for it: not before anybody knows whose it is.
+    runner = Runner(app, **kwargs, auto_decompress=False, read_bufsize=_READ_BYTES)
     runner.head_timeout_s = settings.protection.header_timeout_s
     return runner
 
@@ -95,6 +98,8 @@ class Connection(web.RequestHandler):
     asking dialect where that can be told, and logged in one line.
     """
 
+    leaves_bodies_packed = True
+    """Whoever reads a body unpacks it."""
     __slots__ = ("_body", "_dialect", "_has_begun", "_head_timeout_s", "_timer")
 
     def __init__(self, manager: web.Server, *, head_timeout_s: float, **kwargs: Any) -> None:

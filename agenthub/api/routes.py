@@ -12,12 +12,12 @@ from aiohttp import web
 
 from agenthub import __version__
 from agenthub.api import enhancing, explaining, health, ollama, openai
-from agenthub.api.asking import ask, ask_blob, show, upload_blob
+from agenthub.api.admission import Admission, end_unread
+from agenthub.api.asking import Asks, ask, ask_blob, show, upload_blob
 from agenthub.api.context import dialect_of, make_caller
 from agenthub.api.described import Described
 from agenthub.api.errors import ANYWHERE, failure_response, no_route
-from agenthub.api.expecting import expect
-from agenthub.api.hops import read_hops
+from agenthub.api.expecting import expectation
 from agenthub.api.hub import SERVING, hub_of
 from agenthub.api.openapi import make_document
 from agenthub.api.responses import WholeResponse
@@ -82,6 +82,17 @@ ASKING_ALL: frozenset[Handler] = frozenset(
     {ollama.version, ollama.tags, ollama.ps, openai.models, openai.model, health.ready}
 )
 """What asks every backend."""
+OPERATIONS: Mapping[Handler, str] = {
+    **{handler: handler.operation for _, _, handler in ROUTES if isinstance(handler, Asks)},
+    ollama.version: "version",
+    ollama.tags: "list",
+    ollama.ps: "ps",
+    openai.models: "list",
+    openai.model: "list",
+    enhancing.enhance: "chat",
+    enhancing.rules: "chat",
+}
+"""What a client must be allowed for a handler; the others are for all."""
 
 
 def add_routes(app: web.Application) -> None:
@@ -93,11 +104,14 @@ def put_routes(router: web.UrlDispatcher) -> Mapping[web.AbstractRoute, Handler]
     """Put every route into ``router``; return the handler behind each."""
     handlers: dict[web.AbstractRoute, Handler] = {}
     for method, path, handler in ROUTES:
+        most_hubs = 0 if handler in UNREFUSED else MOST_ASKING_ALL if handler in ASKING_ALL else MOST_HUBS
+        admission = Admission(OPERATIONS.get(handler, ""), handler in OPEN, isinstance(handler, Asks), most_hubs)
+        enter = entrance(handler, "" if path == ANYWHERE else dialect_of(path), admission)
+        expect = expectation(admission, uploads=isinstance(handler, Asks) and handler.uploads)
         if method == "GET":
-            route = router.add_get(path, entrance(handler, dialect_of(path)), expect_handler=expect)
+            route = router.add_get(path, enter, expect_handler=expect)
         else:
-            dialect = "" if path == ANYWHERE else dialect_of(path)
-            route = router.add_route(method, path, entrance(handler, dialect), expect_handler=expect)
+            route = router.add_route(method, path, enter, expect_handler=expect)
         for added in route.resource or ():
             handlers.setdefault(added, handler)
     return handlers
@@ -118,24 +132,22 @@ async def find_route(described: Described) -> tuple[web.UrlDispatcher, Handler, 
     return router, handlers[match.route], attrs.evolve(described, match_info=match)
 
 
-def entrance(handler: Handler, dialect: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def entrance(
+    handler: Handler, dialect: str, admission: Admission
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     """Return the handler as aiohttp calls it: it learns who asks, and whatever fails becomes an answer.
 
     ``dialect`` is that of its path, empty where the path of each request decides.
 
     A wrapper and no web middleware: aiohttp's chain of these costs more than all that is done here.
     """
-    is_open = handler in OPEN
-    most_hubs = 0 if handler in UNREFUSED else MOST_ASKING_ALL if handler in ASKING_ALL else MOST_HUBS
 
     async def enter(http_request: web.Request) -> web.StreamResponse:
         caller = make_caller(http_request.headers, dialect or dialect_of(http_request.path))
         serving = http_request.app[SERVING]
         try:
             hub = serving.enter(http_request, caller)
-            refused = hub.access.admit(http_request, caller, is_open=is_open)
-            if most_hubs and "Via" in http_request.headers:
-                read_hops(hub, http_request, caller, most_hubs)
+            refused = await admission.check(hub, http_request, caller)
             response = await handler(http_request, caller) if refused is None else refused
         except asyncio.CancelledError:
             if (cut := cut_off(caller)) is None:
@@ -145,6 +157,7 @@ def entrance(handler: Handler, dialect: str) -> Callable[[web.Request], Awaitabl
             response = failure_response(caller, error)
             # A dispatch keeps the refusal that it was given, whose traceback has frames that keep the dispatch.
             error.__traceback__ = None
+            end_unread(http_request, response)
         if serving.is_stopping and not response.prepared:
             response.force_close()
         if not (response.prepared or isinstance(response, WholeResponse)):

@@ -159,7 +159,9 @@ Handler = Callable[[Dispatch], AsyncGenerator[Batch, None]]
 class Middleware(Protocol):
     """Stands around each dispatch: passes batches on, may answer by itself, sees how it ends.
 
-    One that has a method ``close()`` is told when the hub ends and no dispatch is under way.
+    One that has a method ``close()`` is told when the hub ends and no dispatch is under way. One that has a method
+    ``async refusal(caller)`` is asked, before the body of a request is read, whether it would refuse it; it returns the
+    AgentHubError, or None, and counts nothing.
     """
 
     def __call__(self, dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]: ...

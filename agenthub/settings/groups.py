@@ -224,6 +224,13 @@ class ProtectionSettings:
     body_timeout_s: float = field(
         default=30.0, validator=Seconds("Longest silence while the body of a request comes in; 0: no limit.")
     )
+    max_bodies_bytes: int = field(
+        default=256 * 2**20,
+        validator=Whole("Memory for all bodies, unpacked, until their answers begin; 0: no limit.", unit="bytes"),
+    )
+    bodies_timeout_s: float = field(
+        default=10.0, validator=Seconds("Longest wait of a body for that memory before it is 503; 0: no limit.")
+    )
 
 
 @frozen
