@@ -21,8 +21,8 @@ class ChoiceParser:
     """Chunks of a stream; a subclass says what a choice holds.
 
     The end comes in any order: the reason, the counts (some servers put them on the chunk with the reason), ``[DONE]``.
-    The reasons of all choices come with Finished. A stream without ``[DONE]`` is complete when each choice that it began
-    has its reason; counts that did not come are unknown.
+    The reasons of all choices come with Finished. A stream without ``[DONE]`` is complete when each choice that it
+    began has its reason; counts that did not come are unknown.
     """
 
     _reasons: dict[int, str] = attrs.field(factory=dict)
