@@ -64,9 +64,8 @@ async def _serve(
         return
     length = next(int(field[15:]) for field in head.lower().split(b"\r\n") if field.startswith(b"content-length:"))
     await reader.readexactly(length)
-    writer.write(
-        f"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: {script.kind}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
-    )
+    fields = f"Content-Type: {script.kind}\r\nTransfer-Encoding: chunked\r\nConnection: close"
+    writer.write(f"HTTP/1.1 200 OK\r\n{fields}\r\n\r\n".encode())
     for piece in script.pieces:
         await asyncio.sleep(script.gap_s)
         writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
@@ -371,7 +370,7 @@ async def test_empty_lines_stay_behind(empty: bytes) -> None:
 
 @pytest.mark.parametrize("mode", ["native", "openai"])
 async def test_blanks_around_a_payload_hide_no_name(mode: str) -> None:
-    """Under an alias the model is renamed in a chunk that begins with blanks, too; blanks around the mark do no harm."""
+    """Under an alias the model is renamed in a chunk that begins with blanks; blanks around the mark do no harm."""
     if mode == "openai":
         pieces = [frame.replace(b"data: ", b"data:   ").replace(b"\n\n", b" \n\n") for frame in [*HEY, *OPENAI_END]]
     else:
