@@ -35,6 +35,10 @@ _EVERY_S, _SILENT_S, _SELDOM_S, _STABLE_S, _QUIET_S = 1.0, 4.0, 30.0, 10.0, 60.0
 _SILENT = f"no answer within {_PROBE * TICK_S:g} s"
 
 
+_LONGEST = 200
+"""Characters of an error that quotes what came from Redis."""
+
+
 class Away(Exception):
     """Redis did not do it: it is down, or it refused."""
 
@@ -72,7 +76,7 @@ class Link:
     _was_strained: bool = False
     _calm_since: float = 0.0
     _back_at: float = 0.0
-    _refused_at: float = float("-inf")
+    _told_at: dict[str, float] = attrs.field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
         self._client = make_client(self.server)
@@ -124,7 +128,8 @@ class Link:
             if not ask.limit.expired():  # then it was let go, and why is known
                 self._lose(str(error) or type(error).__name__)
             raise Away(str(error)) from error
-        except redis.RedisError as error:
+        except Exception as error:
+            # A refusal, or an answer that is not what Redis would say: whatever it is, it fails no request.
             self._tell_refused(error)
             raise Away(str(error)) from error
 
@@ -171,10 +176,17 @@ class Link:
         _log.warning("agenthub.redis_down", server=self.server.name, error=problem)
 
     def _tell_refused(self, error: Exception) -> None:
+        self._tell_once("agenthub.redis_refused", error=str(error) or type(error).__name__)
+
+    def tell_unreadable(self, key: str, error: Exception) -> None:
+        """Log that a value is ignored since no hub of this version wrote it; once a minute, whatever their number."""
+        self._tell_once("agenthub.redis_unreadable", key=key, error=str(error)[:_LONGEST])
+
+    def _tell_once(self, event: str, **fields: str) -> None:
         now = asyncio.get_running_loop().time()
-        if now - self._refused_at >= _QUIET_S:
-            self._refused_at = now
-            _log.warning("agenthub.redis_refused", server=self.server.name, error=str(error))
+        if now - self._told_at.get(event, float("-inf")) >= _QUIET_S:
+            self._told_at[event] = now
+            _log.warning(event, server=self.server.name, **fields)
 
     async def _watch(self) -> None:
         wait_s = _EVERY_S
