@@ -114,14 +114,15 @@ class Board:
         now_s, written = await self.link.run(lambda redis: _read(redis, names))
         for name, text in zip(names, written, strict=True):
             place = self._places[name]
-            if text is None:
-                # Redis began anew and forgot it.
-                place.is_news = place.is_news or (place.breaker.state == OPEN and place.breaker.wait_s > 0)
-            elif not place.is_news:
+            if text is not None and not place.is_news:
                 try:
                     take_over(place, text, now_s)
                 except ValueError as error:
                     self.link.tell_unreadable(KEY, error)
+                    text = None
+            if text is None:
+                # Redis is empty since it started again, or holds what is of no use.
+                place.is_news = place.is_news or (place.breaker.state == OPEN and place.breaker.wait_s > 0)
         for name in names:
             if self._places[name].is_news:
                 await self._write(name, now_s)
