@@ -83,12 +83,14 @@ class BackendSettings:
     first_event_timeout_s: float = field(
         default=300.0,
         validator=Seconds(
-            "Longest wait for the first event, loading the model included; 0: none, as for pull, push and create."
+            "Longest silence before the first event, loading the model included; 0: none, as for pull, push and create."
         ),
     )
     idle_timeout_s: float = field(
         default=60.0,
-        validator=Seconds("Longest silence between two events of a stream; 0: none, as for pull, push and create."),
+        validator=Seconds(
+            "Longest silence after the first event, in which not a byte comes; 0: none, as for pull, push and create."
+        ),
     )
     flavour: str = field(
         default="generic",

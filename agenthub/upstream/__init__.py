@@ -16,7 +16,7 @@ import aiohttp
 import attrs
 from yarl import URL
 
-from agenthub.canonical import Batch, Finished, Started
+from agenthub.canonical import Batch, Finished, RawFrames, Started
 from agenthub.dialects import StreamParser, parse_whole
 from agenthub.dialects.lane import Lane
 from agenthub.errors import AgentHubError, InvalidRequest, UpstreamError, UpstreamProtocol, UpstreamTimeout
@@ -91,14 +91,14 @@ class HttpUpstream:
         """Return the body of a GET; raise UpstreamError."""
         self._circle.check(self.name, self._loop.time())
         try:
-            with Patience(self.settings.first_event_timeout_s, self._loop):
+            with Patience(self.settings.first_event_timeout_s, self._loop) as patience:
                 async with await self._send("GET", self._url(path)) as response:
                     way = response.headers.get(LOOPS, "")
                     if (hops := HOPS.get()) is not None:
                         hops.hear(self.name, way, is_loop=response.status == 508)
                     if response.status >= 300:
                         raise self._circle.note(await self._status_error(response), way, self._loop.time())
-                    return await read_whole(response.content, self.settings.max_answer_bytes)
+                    return await read_whole(response.content, self.settings.max_answer_bytes, patience)
         except UpstreamError as error:
             self._hiding.hide(error)
             raise
@@ -112,6 +112,8 @@ class HttpUpstream:
         fails to come, takes nothing from the answer. An upload that breaks off on the client's side is its own error.
         """
         last: Batch = ()
+        opening: Batch = ()
+        parser: StreamParser | None = None
         codec = lane.codec
         body = lane.body if lane.content is None else Upload(lane.content, lane.length)
         try:
@@ -125,7 +127,7 @@ class HttpUpstream:
                     if started.streamed:
                         parser = StreamParser(codec, lane.raw, lane.rename, self.settings.max_frame_bytes)
                         idle_s = 0.0 if codec.is_patient else self.settings.idle_timeout_s
-                        opening: Batch = (started,)
+                        opening = (started,)
                         pieces = read_any(response.content, self.settings.max_answer_bytes if lane.is_whole else 0)
                         async with aclosing(_batches(parser, pieces, patience, idle_s)) as batches:
                             async for batch in batches:
@@ -137,7 +139,7 @@ class HttpUpstream:
                                 opening = ()
                     else:
                         # Not response.read(): that waits for the upload's end, even when the answer came before it.
-                        data = await read_whole(response.content, self.settings.max_answer_bytes)
+                        data = await read_whole(response.content, self.settings.max_answer_bytes, patience)
                         last = (started, *parse_whole(codec, data, raw=lane.raw, rename=lane.rename))
         except Rehearsed as stopped:
             last = stopped.answer(is_verb=codec.is_verb)
@@ -145,7 +147,10 @@ class HttpUpstream:
             self._hiding.hide(error)
             raise
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise _broken_off(body) or self._failure(error) from error
+            rest = parser.break_off() if parser is not None else ()
+            if not rest:
+                raise _broken_off(body) or self._failure(error) from error
+            last = opening + rest
         finally:
             if isinstance(body, Upload):
                 body.leave()
@@ -219,13 +224,17 @@ def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
 async def _batches(
     parser: StreamParser, pieces: AsyncIterator[bytes], patience: Patience, idle_s: float
 ) -> AsyncGenerator[Batch, None]:
+    limit_s = patience.limit_s
     async for data in pieces:
         if batch := parser.feed(data):
+            if type(batch[-1]) is not RawFrames:
+                limit_s = idle_s
             patience.pause()
             yield batch
-            patience.resume(idle_s)
         if parser.error is not None:
             raise parser.error
+        # Whatever it was, the upstream lives: a comment, a blank line, a part of a frame.
+        patience.resume(limit_s)
     patience.pause()
     if batch := parser.close():
         yield batch
