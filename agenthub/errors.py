@@ -119,7 +119,8 @@ class Unsupported(RequestError):
 class DispatchError(AgentHubError):
     """A good request that could not be answered.
 
-    ``is_final`` says that it is no use to ask again at once: the hub has done so itself, or would get the same.
+    ``is_final`` tells the client that it need not ask again at once: the hub has done so itself, or would get the same.
+    It says nothing about other backends: what may be sent to those is the middleware ``failover``'s to decide.
     """
 
     status = 502
@@ -154,9 +155,17 @@ class LeftBehind(DispatchError):
 
 
 class UpstreamError(DispatchError):
-    """The upstream could not be reached or failed; counts against its circuit breaker when ``counted``."""
+    """The upstream could not be reached or failed; counts against its circuit breaker when ``counted``.
+
+    ``broke_off`` says that the request was sent and that the upstream, or the process behind it, ended before an answer
+    was there: the request itself may be the reason. ``is_stale`` says besides that this was on a connection that had
+    served before, and that nothing of an answer had come: maybe it was closed for being idle, and the request never
+    read. The same backend may be asked again, and the breaker waits for what comes of that.
+    """
 
     counted: bool = True
+    broke_off: bool = False
+    is_stale: bool = False
 
 
 class UpstreamTimeout(UpstreamError):
@@ -173,9 +182,10 @@ class UpstreamStatus(UpstreamError):
     """The upstream answered with an error of its own.
 
     ``headers`` are those that a client may see again (Retry-After, rate limits). Only statuses from 500 on count
-    against the breaker, and not even those when the caller's own words were at fault (``callers_fault``): Ollama
-    answers 500 to a wrong option type. ``kind``, ``code`` and ``param`` are OpenAI's members of an error object, where
-    the upstream gave them; ``fields`` are members of Ollama's that its clients use.
+    against the breaker, but not 501, with which a healthy server says what it lacks, and not when the caller's own
+    words were at fault (``callers_fault``): Ollama answers 500 to a wrong option type. ``kind``, ``code`` and
+    ``param`` are OpenAI's members of an error object, where the upstream gave them; ``fields`` are members of Ollama's
+    that its clients use.
     """
 
     def __init__(
@@ -196,7 +206,8 @@ class UpstreamStatus(UpstreamError):
         self.headers = dict(headers or {})
         self.fields = dict(fields or {})
         self.callers_fault = callers_fault
-        self.counted = status >= 500 and not callers_fault
+        self.counted = status >= 500 and status != 501 and not callers_fault
+        self.is_final = status == 501
 
 
 class ToolCallMissing(UpstreamError):

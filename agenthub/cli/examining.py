@@ -13,7 +13,7 @@ from agenthub.api.access import REMEDIES, exposure
 from agenthub.cli.diagnosis import OLLAMA_PORT, Trouble, diagnose, one_line
 from agenthub.cli.findings import Finding, Level
 from agenthub.cli.opening import open_hub
-from agenthub.errors import AgentHubError, UnknownModel, UpstreamError
+from agenthub.errors import AgentHubError, BackendUnavailable, UnknownModel, UpstreamError
 from agenthub.middleware import Backend
 from agenthub.middleware.cache_key import model_key
 from agenthub.modes import AUTO, preferred, standing, wished_mode
@@ -151,7 +151,7 @@ def examine_model(router: Router, name: str, listed: Listed) -> Finding:
 
     try:
         candidates = router.resolve(name).candidates
-    except UnknownModel:
+    except (UnknownModel, BackendUnavailable):
         silent = [backend for backend in router.backends if backend not in listed]
         if silent:
             return about("unknown", Level.ERROR, f"not known, since backend {silent[0]} does not answer")
