@@ -166,7 +166,7 @@ class HttpUpstream:
         url: URL,
         body: bytes | Upload | None = None,
         authorization: str = "",
-        is_verb: bool = False,  # noqa: FBT001, FBT002 - by position, to stay a line
+        is_verb: bool = False,
     ) -> aiohttp.ClientResponse:
         session = self._verbs if is_verb else self._session
         assert session is not None, "the upstream is not open"
