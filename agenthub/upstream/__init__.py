@@ -218,7 +218,7 @@ def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
 
 
 def _broken(error: UpstreamError, *, at_end: bool = False) -> UpstreamError:
-    """Return the error of a stream, told apart: an answer that is wrong, or one that broke off."""
+    """Return the error of an answer, with a note whether it is wrong or broke off."""
     error.broke_off = tells_of_death(error) or (at_end and isinstance(error, UpstreamProtocol))
     return error
 
@@ -244,10 +244,10 @@ def _parsed(lane: Lane, data: bytes, response: aiohttp.ClientResponse) -> Batch:
     """Return the events of a whole answer; raise UpstreamError."""
     try:
         return parse_whole(lane.codec, data, raw=lane.raw, rename=lane.rename)
-    except UpstreamProtocol as error:
+    except UpstreamError as error:
         # A body without a length ends where the connection does, be that its end or not.
         is_framed = "Content-Length" in response.headers or "Transfer-Encoding" in response.headers
-        error.broke_off = not data or not is_framed
+        _broken(error, at_end=not data or not is_framed)
         raise
 
 

@@ -73,8 +73,9 @@ def make_status_error(
 
 def tells_of_death(error: UpstreamError) -> bool:
     """Say whether an error tells that the process behind the server died of the request, or in its middle."""
-    is_own = isinstance(error, UpstreamStatus) and error.status >= 500 and not error.callers_fault
-    return is_own and _DEATH.search(str(error)) is not None
+    if isinstance(error, UpstreamProtocol) or error.status < 500 or not error.counted:
+        return False
+    return _DEATH.search(str(error)) is not None
 
 
 def _phrase(status: int) -> str:
