@@ -185,7 +185,7 @@ class RetrySettings:
     attempts: int = field(
         default=2,
         validator=Whole(
-            "How often a request is sent in all: to the next backend that has the model, or on a new connection; 1: once.",
+            "How often a request is sent in all: to the next backend that has the model, or to the same one; 1: once.",
             low=1,
         ),
     )
