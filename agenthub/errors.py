@@ -139,7 +139,8 @@ class Unsupported(RequestError):
 class DispatchError(AgentHubError):
     """A good request that could not be answered.
 
-    ``is_final`` says that it is no use to ask again at once: the hub has done so itself, or would get the same.
+    ``is_final`` tells the client that it need not ask again at once: the hub has done so itself, or would get the same.
+    It says nothing about other backends: what may be sent to those is the middleware ``failover``'s to decide.
     """
 
     status = 502
@@ -200,9 +201,17 @@ class LeftBehind(DispatchError):
 
 
 class UpstreamError(DispatchError):
-    """The upstream could not be reached or failed; counts against its circuit breaker when ``counted``."""
+    """The upstream could not be reached or failed; counts against its circuit breaker when ``counted``.
+
+    ``broke_off`` says that the request was sent and that the upstream, or the process behind it, ended before an answer
+    was there: the request itself may be the reason. ``is_stale`` says besides that this was on a connection that had
+    served before, and that nothing of an answer had come: maybe it was closed for being idle, and the request never
+    read. The same backend may be asked again, and the breaker waits for what comes of that.
+    """
 
     counted: bool = True
+    broke_off: bool = False
+    is_stale: bool = False
 
 
 class UpstreamTimeout(UpstreamError):
@@ -219,9 +228,10 @@ class UpstreamStatus(UpstreamError):
     """The upstream answered with an error of its own.
 
     ``headers`` are those that a client may see again (Retry-After, rate limits). Only statuses from 500 on count
-    against the breaker, and not even those when the caller's own words were at fault (``callers_fault``): Ollama
-    answers 500 to a wrong option type. ``kind``, ``code`` and ``param`` are OpenAI's members of an error object, where
-    the upstream gave them; ``fields`` are members of Ollama's that its clients use.
+    against the breaker, but not 501, with which a healthy server says what it lacks, and not when the caller's own
+    words were at fault (``callers_fault``): Ollama answers 500 to a wrong option type. ``kind``, ``code`` and
+    ``param`` are OpenAI's members of an error object, where the upstream gave them; ``fields`` are members of Ollama's
+    that its clients use.
 
     A 508 (``is_loop``) says that the request goes in a circle. It is neither repeated nor sent to another backend: in a
     mesh of hubs each of them would try all the others, on every way that there is.
@@ -247,8 +257,9 @@ class UpstreamStatus(UpstreamError):
         self.headers = dict(headers or {})
         self.fields = dict(fields or {})
         self.callers_fault = callers_fault
-        self.is_final = self.is_loop = status == HTTPStatus.LOOP_DETECTED
-        self.counted = status >= 500 and not callers_fault and not self.is_loop
+        self.is_loop = status == HTTPStatus.LOOP_DETECTED
+        self.counted = status >= 500 and not (status == HTTPStatus.NOT_IMPLEMENTED or callers_fault or self.is_loop)
+        self.is_final = status == HTTPStatus.NOT_IMPLEMENTED or self.is_loop
 
 
 class ToolCallMissing(UpstreamError):

@@ -11,9 +11,10 @@ import attrs
 import structlog
 
 from agenthub.abilities import kept_lacks
+from agenthub.absence import absence, may_have, named_but_down
 from agenthub.adapter import Adapter
 from agenthub.canonical import JSON, ModelInfo
-from agenthub.errors import AgentHubError, InvalidRequest, UnknownModel, UpstreamError, UpstreamStatus
+from agenthub.errors import AgentHubError, InvalidRequest, UpstreamError, UpstreamStatus
 from agenthub.hops import HOPS, HUB_ID, Hops, came_from_hub
 from agenthub.middleware import Backend, Caller
 from agenthub.middleware.cache_key import model_key
@@ -162,6 +163,10 @@ class Router:
         """Return why the backend's list could not be fetched the last time, or None."""
         return self._errors.get(backend.name)
 
+    def has_list(self, backend: Backend) -> bool:
+        """Say whether the backend's list was ever fetched; the last one stays while the backend is down."""
+        return backend.name in self._models
+
     def listed(self, backend: Backend, key: str) -> ModelInfo | None:
         """Return the model as the backend lists it."""
         return self._models.get(backend.name, {}).get(key)
@@ -185,7 +190,10 @@ class Router:
         return next((model for model in self.models() if model_key(model.name) == wanted), None)
 
     def resolve(self, model: str) -> Route:
-        """Return the route of a model; raise UnknownModel where no backend has it and there is no default."""
+        """Return the route of a model; where no backend lists it, that of the default one.
+
+        Raises UnknownModel where none has it, and BackendUnavailable where one that may have it is down.
+        """
         route = self._routes.get(model)
         if route is None:
             route = self._resolve(model)
@@ -196,15 +204,20 @@ class Router:
     def _resolve(self, model: str) -> Route:
         route = self.route(model)
         candidates = self.holders(route)
+        if not candidates and (default := self._default_for(route)) is not None:
+            candidates = [default]
         if not candidates:
-            default = self.default
-            is_fit = default is not None and default in route.candidates and self.serves(default, route)
-            candidates = [default] if default is not None and is_fit else []
-        if not candidates:
-            raise UnknownModel(model)
+            raise absence(self, route, model, may_have(self, route))
         # An answer of a model is none of another that was later pulled or created under its name.
         scope = f"{route.cache_scope}@{digest}" if (digest := self._digest(candidates[0], route)) else route.cache_scope
         return attrs.evolve(route, candidates=candidates, cache_scope=scope)
+
+    def _default_for(self, route: Route) -> Backend | None:
+        """Return the default backend where it may be asked for the model, and no other that is down is named for it."""
+        default = self.default
+        if default is None or default not in route.candidates or not self.serves(default, route):
+            return None
+        return None if any(other is not default for other in named_but_down(self, route)) else default
 
     def _digest(self, backend: Backend, route: Route) -> str:
         model = self.listed(backend, route.key)

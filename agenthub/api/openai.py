@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from agenthub.absence import absence, may_have
 from agenthub.api.hub import Hub, hub_of
 from agenthub.api.listing import known_models, listed_models
 from agenthub.canonical import ModelInfo
@@ -25,11 +26,16 @@ async def model(http_request: web.Request, caller: Caller) -> web.Response:
 
 
 def find_model(hub: Hub, caller: Caller, name: str) -> ModelInfo:
-    """Return a model by what is known of it now; raises UnknownModel for one that the caller may not see as well."""
+    """Return a model by what is known of it now; raises UnknownModel for one that the caller may not see as well.
+
+    Raises BackendUnavailable where a backend that is down may have it.
+    """
     known_models(hub, caller)
-    found = hub.router.find(name)
-    if found is None or not caller.rights.may_use(name):
+    if not caller.rights.may_use(name):
         raise UnknownModel(name)
+    found, route = hub.router.find(name), hub.router.route(name)
+    if found is None:
+        raise absence(hub.router, route, name, may_have(hub.router, route))
     return found
 
 

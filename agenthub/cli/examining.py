@@ -14,7 +14,7 @@ from agenthub.cli.addresses import explain_itself, leads_to
 from agenthub.cli.diagnosis import OLLAMA_PORT, Trouble, diagnose, one_line
 from agenthub.cli.findings import Finding, Level
 from agenthub.cli.opening import open_hub
-from agenthub.errors import AgentHubError, UnknownModel, UpstreamError, UpstreamStatus
+from agenthub.errors import AgentHubError, BackendUnavailable, UnknownModel, UpstreamError, UpstreamStatus
 from agenthub.hops import HOPS, Hops, make_hub_id
 from agenthub.middleware import Backend
 from agenthub.middleware.cache_key import model_key
@@ -166,7 +166,7 @@ def examine_model(router: Router, name: str, listed: Listed) -> Finding:
 
     try:
         candidates = router.resolve(name).candidates
-    except UnknownModel:
+    except (UnknownModel, BackendUnavailable):
         silent = [backend for backend in router.backends if backend not in listed]
         if silent:
             return about("unknown", Level.ERROR, f"not known, since backend {silent[0]} does not answer")

@@ -113,6 +113,8 @@ class Dispatch:
     answer: Answer | None = None
     """What its events come to, where that is known already; nobody may change it."""
     status: int | None = None
+    attempts_left: int = 0
+    """How often it may be sent again before its first event; the middleware ``failover`` counts."""
     bytes_sent: int = 0
     enhancing: str = ""
     """The ``rule@version`` where the hub itself asks how to put a prompt: kept under it, whatever the policy."""

@@ -193,7 +193,11 @@ class RetrySettings:
     """[retries]: before the first event of an answer; after it never"""
 
     attempts: int = field(
-        default=2, validator=Whole("How often a request is sent in all: to the next backend that has the model.", low=1)
+        default=2,
+        validator=Whole(
+            "How often a request is sent in all: to the next backend that has the model, or to the same one; 1: once.",
+            low=1,
+        ),
     )
     budget_s: float = field(
         default=10.0, validator=Seconds("How long after its first failure a request may still be sent again.")

@@ -6,11 +6,11 @@ import asyncio
 import io
 import os
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, suppress
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import aiohttp
 import attrs
@@ -23,8 +23,8 @@ from agenthub.errors import AgentHubError, InvalidRequest, UpstreamError, Upstre
 from agenthub.hops import HOPS, HUB_ID, LOOPS, via_of
 from agenthub.settings import BackendSettings
 from agenthub.upstream.circle import Circle
-from agenthub.upstream.connecting import make_connector
-from agenthub.upstream.errors import kept_headers, make_status_error
+from agenthub.upstream.connecting import ReusedConnectionClosed, make_connector
+from agenthub.upstream.errors import kept_headers, make_status_error, tells_of_death
 from agenthub.upstream.hiding import Hiding
 from agenthub.upstream.patience import Patience
 from agenthub.upstream.reading import read_any, read_start, read_whole
@@ -42,6 +42,9 @@ _ERROR_BYTES = 2**16
 class HttpUpstream:
     """An upstream server at ``settings.url``, for the life of the hub.
 
+    What is asked is sent once; only a GET of ``get`` is repeated, where a reused connection turns out to be closed.
+    Verbs are never repeated, and have a new connection each, which the upstream cannot have closed for being idle.
+
     ``callers_fault`` says of an error's text whether the request was to blame, so that it does not count against the
     circuit breaker.
     """
@@ -50,6 +53,7 @@ class HttpUpstream:
     settings: BackendSettings
     callers_fault: Callable[[str], bool] = lambda message: False
     _session: aiohttp.ClientSession | None = None
+    _verbs: aiohttp.ClientSession | None = None
     _hiding: Hiding = attrs.field(init=False)
     _loop: asyncio.AbstractEventLoop = attrs.field(init=False)
     _urls: dict[str, URL] = attrs.field(factory=dict)
@@ -71,28 +75,36 @@ class HttpUpstream:
             headers["Authorization"] = f"Bearer {self.settings.api_key.reveal()}"
         headers |= {name: value.reveal() for name, value in self.settings.headers.items()}
         headers["Via"] = via_of(self.hub)
-        self._session = aiohttp.ClientSession(
-            connector=make_connector(limit=0, keepalive_timeout=_KEEPALIVE_S),
+        self._session = self._open_session(headers, keepalive_timeout=_KEEPALIVE_S)
+        self._verbs = self._open_session({**headers, "Connection": "close"}, force_close=True)
+        return self
+
+    def _open_session(self, headers: Mapping[str, str], **connections: Any) -> aiohttp.ClientSession:
+        session = aiohttp.ClientSession(
+            connector=make_connector(limit=0, **connections),
             # No total limit: a healthy stream may take as long as it likes.
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self.settings.connect_timeout_s or None),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=headers,
             read_bufsize=2**16,
         )
-        return self
+        # Else aiohttp sends GET, HEAD and DELETE twice, whatever the connection and the verb.
+        session._retry_connection = False
+        return session
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._session is not None:
-            await self._session.close()
+        for session in (self._session, self._verbs):
+            if session is not None:
+                await session.close()
 
     async def get(self, path: str) -> bytes:
         """Return the body of a GET; raise UpstreamError."""
         self._circle.check(self.name, self._loop.time())
         try:
             with Patience(self.settings.first_event_timeout_s, self._loop) as patience:
-                async with await self._send("GET", self._url(path)) as response:
+                async with await self._read(self._url(path)) as response:
                     way = response.headers.get(LOOPS, "")
                     if (hops := HOPS.get()) is not None:
                         hops.hear(self.name, way, is_loop=response.status == 508)
@@ -120,7 +132,7 @@ class HttpUpstream:
             # Only our own waiting counts: while a batch is with the client, the upstream is not waited for.
             with Patience(0.0 if codec.is_patient else self.settings.first_event_timeout_s, self._loop) as patience:
                 url = self._make_url(lane.path) if lane.path else self._url(codec.path)
-                async with await self._send(codec.method, url, body, authorization) as response:
+                async with await self._send(codec.method, url, body, authorization, codec.is_verb) as response:
                     if response.status >= 300:
                         raise await self._status_error(response, is_verb=codec.is_verb)
                     started = _started(lane, response)
@@ -140,7 +152,7 @@ class HttpUpstream:
                     else:
                         # Not response.read(): that waits for the upload's end, even when the answer came before it.
                         data = await read_whole(response.content, self.settings.max_answer_bytes, patience)
-                        last = (started, *parse_whole(codec, data, raw=lane.raw, rename=lane.rename))
+                        last = (started, *_parsed(lane, data, response))
         except Rehearsed as stopped:
             last = stopped.answer(is_verb=codec.is_verb)
         except UpstreamError as error:
@@ -156,30 +168,35 @@ class HttpUpstream:
                 body.leave()
         yield last
 
+    async def _read(self, url: URL) -> aiohttp.ClientResponse:
+        try:
+            return await self._send("GET", url)
+        except ReusedConnectionClosed:
+            # To read changes nothing, and the second time it is a new connection.
+            return await self._send("GET", url)
+
     async def _send(
-        self, method: str, url: URL, body: bytes | Upload | None = None, authorization: str = ""
+        self,
+        method: str,
+        url: URL,
+        body: bytes | Upload | None = None,
+        authorization: str = "",
+        is_verb: bool = False,
     ) -> aiohttp.ClientResponse:
-        assert self._session is not None, "the upstream is not open"
-        request, stage = self._session.request, STAGE.get()
+        session = self._verbs if is_verb else self._session
+        assert session is not None, "the upstream is not open"
+        request, stage = session.request, STAGE.get()
         if stage is not None:
             request = partial(request, middlewares=stage)
         headers = {"Authorization": authorization} if authorization and self.settings.forward_authorization else None
         if (hops := HOPS.get()) is not None:
             headers = {**(headers or {}), "Via": hops.via}
-        if isinstance(body, Upload):
-            # Not tried twice: what was read of it is gone.
-            headers = {**(headers or {}), **body.headers}
-            response = await request(method, url, data=body, headers=headers, allow_redirects=False)
-            body.answered(response)
-            return response
-        try:
+        if not isinstance(body, Upload):
             return await request(method, url, data=_payload(body), headers=headers, allow_redirects=False)
-        except aiohttp.ServerDisconnectedError:
-            # Nearly always a pooled connection that the upstream had closed meanwhile; nothing of an answer came.
-            try:
-                return await request(method, url, data=_payload(body), headers=headers, allow_redirects=False)
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                raise _last(self._failure(error)) from error
+        headers = {**(headers or {}), **body.headers}
+        response = await request(method, url, data=body, headers=headers, allow_redirects=False)
+        body.answered(response)
+        return response
 
     def _url(self, path: str) -> URL:
         url = self._urls.get(path)
@@ -207,18 +224,20 @@ class HttpUpstream:
             case aiohttp.ClientResponseError():
                 return UpstreamProtocol(f"backend {self.name} at {self.settings.url} does not speak HTTP")
             case _:
-                return UpstreamError(f"backend {self.name} broke off the connection")
-
-
-def _last(failure: UpstreamError) -> UpstreamError:
-    """Return the failure of a request that was sent twice already."""
-    failure.is_final = True
-    return failure
+                failure = UpstreamError(f"backend {self.name} broke off the connection")
+                failure.broke_off, failure.is_stale = True, isinstance(error, ReusedConnectionClosed)
+                return failure
 
 
 def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
     # aiohttp writes bytes in one go, and warns that a large body would stop everything else meanwhile.
     return io.BytesIO(body) if body is not None and len(body) > _LARGE_BYTES else body
+
+
+def _broken(error: UpstreamError, *, at_end: bool = False) -> UpstreamError:
+    """Return the error of an answer, with a note whether it is wrong or broke off."""
+    error.broke_off = tells_of_death(error) or (at_end and isinstance(error, UpstreamProtocol))
+    return error
 
 
 async def _batches(
@@ -232,14 +251,25 @@ async def _batches(
             patience.pause()
             yield batch
         if parser.error is not None:
-            raise parser.error
+            raise _broken(parser.error)
         # Whatever it was, the upstream lives: a comment, a blank line, a part of a frame.
         patience.resume(limit_s)
     patience.pause()
     if batch := parser.close():
         yield batch
     if parser.error is not None:
-        raise parser.error
+        raise _broken(parser.error, at_end=True)
+
+
+def _parsed(lane: Lane, data: bytes, response: aiohttp.ClientResponse) -> Batch:
+    """Return the events of a whole answer; raise UpstreamError."""
+    try:
+        return parse_whole(lane.codec, data, raw=lane.raw, rename=lane.rename)
+    except UpstreamError as error:
+        # A body without a length ends where the connection does, be that its end or not.
+        is_framed = "Content-Length" in response.headers or "Transfer-Encoding" in response.headers
+        _broken(error, at_end=not data or not is_framed)
+        raise
 
 
 def _broken_off(body: bytes | Upload) -> AgentHubError | None:
