@@ -5,6 +5,7 @@ What the hub does for one grows no faster than the request, nothing is a crash, 
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from functools import partial
@@ -15,7 +16,7 @@ from aiohttp import web
 
 from agenthub.settings import BackendSettings, ModelSettings
 from tests.costs import assert_linear_async
-from tests.hubs import ONCE, RunningHub, running_hub
+from tests.hubs import ONCE, RunningHub, error_of, running_hub
 from tests.test_openapi import DESCRIBED, TAKING, example
 
 SIZE = 4000
@@ -53,23 +54,26 @@ def wrapped(opening: str, inside: str, closing: str, n: int) -> str:
     return opening * n + inside + closing * n
 
 
-LONG: dict[str, Callable[[int], str]] = {
-    "letters": lambda n: json.dumps("a" * n),
-    "digits in a text": lambda n: json.dumps("1" * n),
-    "blanks": lambda n: json.dumps(" " * n),
-    "quotes": lambda n: json.dumps('"' * n),
-    "escaped surrogates": lambda n: '"' + r"\ud800" * n + '"',
-    "data URL": lambda n: json.dumps("data:" + "," * n),
-    "digits": lambda n: "1" * n,
-    "decimals": lambda n: "0." + "1" * n,
-    "numbers": lambda n: json.dumps([0] * n),
-    "texts": lambda n: json.dumps([str(number) for number in range(n)]),
-    "objects": lambda n: json.dumps([{"role": "user", "content": "a", "type": str(number)} for number in range(n)]),
-    "members": lambda n: json.dumps({f"k{number}": number for number in range(n)}),
-    "deep lists": partial(wrapped, "[", "", "]"),
-    "deep objects": partial(wrapped, '{"a":', "1", "}"),
+LONG: dict[str, tuple[int, Callable[[int], str]]] = {
+    "letters": (4000, lambda n: json.dumps("a" * n)),
+    "digits in a text": (4000, lambda n: json.dumps("1" * n)),
+    "blanks": (4000, lambda n: json.dumps(" " * n)),
+    "quotes": (4000, lambda n: json.dumps('"' * n)),
+    "escaped surrogates": (1000, lambda n: '"' + r"\ud800" * n + '"'),
+    "data URL": (4000, lambda n: json.dumps("data:" + "," * n)),
+    "digits": (4000, lambda n: "1" * n),
+    "decimals": (4000, lambda n: "0." + "1" * n),
+    "numbers": (1000, lambda n: json.dumps([0] * n)),
+    "texts": (500, lambda n: json.dumps([str(number) for number in range(n)])),
+    "objects": (
+        300,
+        lambda n: json.dumps([{"role": "user", "content": "a", "type": str(number)} for number in range(n)]),
+    ),
+    "members": (300, lambda n: json.dumps({f"k{number}": number for number in range(n)})),
+    "deep lists": (100, partial(wrapped, "[", "", "]")),
+    "deep objects": (100, partial(wrapped, '{"a":', "1", "}")),
 }
-"""JSON values of a size."""
+"""JSON values, and of how many units they are at first."""
 
 
 def fields(schema: Any, *path: str) -> Iterator[tuple[str, ...]]:
@@ -114,13 +118,14 @@ ROUTES = [*TAKING, ("POST", "/hub/enhance")]
 async def test_each_field(hub: RunningHub, route: tuple[str, str], made: str) -> None:
     """Through an alias, and in the lane to either kind of upstream: of whatever type the value is."""
     named = {name: MODEL if name in ("model", "source", "from") else held for name, held in example(route).items()}
+    size, make = LONG[made]
     for path in dict.fromkeys(fields(DESCRIBED.body_schema(*route))):
         for mode in ("native", "openai"):
 
             async def ask(n: int, path: tuple[str, ...] = path, mode: str = mode) -> None:
-                await send(hub, route, body(named, path, LONG[made](n)), **{"X-AgentHub-Api-Mode": mode})
+                await send(hub, route, body(named, path, make(n)), **{"X-AgentHub-Api-Mode": mode})
 
-            await assert_linear_async(ask, SIZE)
+            await assert_linear_async(ask, size)
 
 
 @pytest.mark.parametrize("route", ROUTES, ids="".join)
@@ -157,14 +162,15 @@ async def test_what_is_replaced_is_not_repeated_at_will(hub: RunningHub, path: s
     if path.startswith("/v1/"):
         usual["messages"] = values["messages"] = [{"role": "user", "content": "a"}]
     value, usual = json.dumps(values.get(name, MODEL)), {held: usual[held] for held in usual if held != name}
+    is_replaced = name in ("model", "source", "from", "keep_alive") or (name == "options" and path.startswith("/api/"))
+    headers = {"X-AgentHub-Api-Mode": "openai" if path.startswith("/v1/") else "native"}
     for count in (1, 16, 17, 50_000):
         sent = ("{" + f'"{name}": {value}, ' * count + json.dumps(usual)[1:]).encode()
-        async with hub.http.request("POST", hub.url + path, data=sent) as response:
-            text = await response.text()
-            assert response.status == 400
-        is_replaced = name in ("model", "source", "from", "keep_alive") or (name == "options" and path != "/v1/")
-        is_refused = f'the field \\"{name}\\" is given more than 16 times' in text
-        assert is_refused == (count > 16 and is_replaced), text
+        async with hub.http.request("POST", hub.url + path, data=io.BytesIO(sent), headers=headers) as response:
+            said = error_of(await response.json(content_type=None))
+        assert response.status == 400
+        refusal = f'the field "{name}" is given more than 16 times'
+        assert said == (refusal if count > 16 and is_replaced else "no")
 
 
 KEEP_ALIVES = ("/api/chat", "/api/generate", "/api/embed", "/api/embeddings", "/v1/chat/completions", "/v1/embeddings")
@@ -189,15 +195,15 @@ async def test_a_keep_alive_without_end(hub: RunningHub, path: str, text: str) -
     assert len(answer.body) < 5000
 
 
-@pytest.mark.parametrize("part", ["/", "/a", "/v1", "/%2f", "/..", "/é"])
+@pytest.mark.parametrize("part", ["/", "/a", "/v1", "/%2f", "/é"])
 async def test_a_path_of_many_parts(hub: RunningHub, part: str) -> None:
     """It has no route, in the dialect that it begins like; so in explain, where it may be longer than a head."""
     for path in (part * 2000, "/v1/models" + part * 1000, "/api/blobs/" + part * 1000):
         answer = await hub.get(path)
         assert answer.status in (404, 405), answer.text
-    for count, status in ((10, (404, 405)), (1000, (404, 405)), (1_000_000, (431,))):
-        told = (await hub.post("/hub/explain", {"path": "/v1/models/x" + part * count})).json()
-        assert told["answer"]["status"] in status, told
+    for count, status in ((100, 404), (1000, 404), (100_000, 431)):
+        told = (await hub.post("/hub/explain", {"method": "GET", "path": "/v1/models/x" + part * count})).json()
+        assert told["answer"]["status"] == status, told
 
 
 async def test_explaining_costs_no_more_than_its_question(hub: RunningHub) -> None:
