@@ -82,6 +82,7 @@ class Health:
     def _down(self, backend: Backend, error: AgentHubError) -> None:
         if backend.is_up:
             backend.is_up, backend.loaded, backend.contexts = False, frozenset(), {}
+            self.router.forget_routes()
             _log.warning("agenthub.backend_down", backend=backend.name, error=str(error))
 
     async def _up(self, backend: Backend) -> None:

@@ -107,15 +107,19 @@ class Router:
 
     async def _refresh_all(self) -> None:
         await asyncio.gather(*(self._refresh(backend) for backend in self.backends.values()))
+        self.forget_routes()
+        self.is_ready = True
+
+    def forget_routes(self) -> None:
+        """Decide again where each model's requests go, since a list or the state of a backend is another."""
         # Names come from clients, so the memory of them ends with each list, and is bounded between.
         self._routes.clear()
-        self.is_ready = True
 
     async def refresh_one(self, backend: Backend) -> None:
         """Fetch the list of one backend anew, after its models were changed, and forget what was learned of them."""
         backend.lacks = {}
         await self._refresh(backend)
-        self._routes.clear()
+        self.forget_routes()
 
     async def _refresh(self, backend: Backend) -> None:
         # A backend that does not answer keeps its last list: its models are still its models.

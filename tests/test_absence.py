@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from agenthub.health import Health
 from agenthub.settings import BackendSettings, ClientSettings, HealthSettings, ModelSettings
 from agenthub.standin import Standin, running
 from tests.hubs import Answered, RunningHub, error_of, running_hub
@@ -155,6 +156,17 @@ async def test_a_backend_that_the_health_checks_find_down() -> None:
             answer = await call(hub, "chat", "dead-2")
             assert answer.status == 503
             assert "backend down does not answer the health checks" in answer.text
+
+
+async def test_a_named_backend_that_goes_down_meanwhile() -> None:
+    """The default backend was asked while it was up, and is not from then on."""
+    async with two("dead*", default_backend="up") as (hub, port):
+        await hub.hub.router.refresh()
+        async with running(Standin(models=("dead",)), port=port):
+            await hub.hub.router.refresh()
+            assert (await call(hub, "chat", "dead-2")).status == 404
+        await Health(hub.hub.router).check()
+        assert (await call(hub, "chat", "dead-2")).status == 503
 
 
 @pytest.mark.parametrize(("patterns", "status"), [(EVERY, 200), (PATTERN, 503)], ids=["unknown", "named"])

@@ -197,6 +197,8 @@ DEADLY = {
     "the runner died": status(500, DIED),
     "the runner stopped": status(500, STOPPED),
     "the runner's connection": status(500, 'do embedding request: Post "http://127.0.0.1:4/embedding": EOF'),
+    "another hub's word": status(502, "the request broke off x and y, so it is sent to no other backend: EOF"),
+    "another hub's backend": status(502, "backend x broke off the connection"),
     "a whole 200 that is an error": Act(message(json.dumps({"error": STOPPED}).encode())),
     "the first line": Act(chunked(json.dumps({"error": f"an error was encountered: {DIED}"}).encode() + b"\n")),
 }

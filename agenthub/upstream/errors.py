@@ -23,9 +23,9 @@ _MAX_TEXT, _MAX_WORD = 4096, 256
 _DEATH = re.compile(
     r"runner (?:process )?(?:has (?:terminated|unexpectedly stopped)|no longer running)"
     r"|unexpected EOF|: EOF\b|reading from server: EOF|connection reset by peer|forcibly closed by the remote host"
-    r"|EngineDeadError|EngineCore encountered an issue"
+    r"|EngineDeadError|EngineCore encountered an issue|request broke off|broke off the connection"
 )
-"""What Ollama, servers that run llama.cpp behind them as it does, and vLLM say of a model's process that has died."""
+"""What Ollama, other servers in front of llama.cpp, vLLM and another hub say of a process behind them that has died."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
