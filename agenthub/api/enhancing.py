@@ -13,7 +13,7 @@ from agenthub.api.bodies import read_body
 from agenthub.api.context import TRUE
 from agenthub.api.described import Head
 from agenthub.api.hub import SERVING, Hub, hub_of
-from agenthub.api.responses import StreamedResponse
+from agenthub.api.responses import Response, StreamedResponse
 from agenthub.api.streaming import authorization_of
 from agenthub.canonical import Request
 from agenthub.dialects import Codec, jsontext
@@ -180,5 +180,5 @@ def _rule(rule: Rule) -> dict[str, Any]:
     return {name: value for name, value in attrs.asdict(rule).items() if name != "name"}
 
 
-def _json(value: object) -> web.Response:
-    return web.Response(body=jsontext.dumps(value), headers={"Content-Type": ollama_fields.WHOLE_TYPE})
+def _json(value: object) -> Response:
+    return Response(body=jsontext.dumps(value), headers={"Content-Type": ollama_fields.WHOLE_TYPE})

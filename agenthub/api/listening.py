@@ -181,9 +181,14 @@ class Connection(web.RequestHandler):
         elif isinstance(exc, RequestError):
             error = exc
         else:
-            return super().handle_error(request, status, exc, message)
+            super().handle_error(request, status, exc, message)  # logs it, and raises where an answer has begun
+            error = BadHttp(status, "internal error" if status >= 500 or not message else message)
+            return self._refusal(error, dialect_of(request.path))
         _log.info("agenthub.request_refused", status=error.status, error=str(error), peer=request.remote)
-        response = error_response(Caller(dialect=self._dialect), error)
+        return self._refusal(error, self._dialect)
+
+    def _refusal(self, error: RequestError, dialect: str) -> web.StreamResponse:
+        response = error_response(Caller(dialect=dialect), error)
         response.force_close()
         return response
 

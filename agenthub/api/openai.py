@@ -7,20 +7,21 @@ from aiohttp import web
 from agenthub.absence import absence, may_have
 from agenthub.api.hub import Hub, hub_of
 from agenthub.api.listing import known_models, listed_models
+from agenthub.api.responses import Response
 from agenthub.canonical import ModelInfo
 from agenthub.dialects.openai import fields, listing
 from agenthub.errors import UnknownModel
 from agenthub.middleware import Caller
 
 
-async def models(http_request: web.Request, caller: Caller) -> web.Response:
+async def models(http_request: web.Request, caller: Caller) -> Response:
     """List the models of all backends."""
     return _json(listing.render_models(await listed_models(hub_of(http_request), caller)))
 
 
-async def model(http_request: web.Request, caller: Caller) -> web.Response:
+async def model(http_request: web.Request, caller: Caller) -> Response:
     """Describe one model; its id may hold slashes, encoded or not, and is echoed as it was asked for."""
-    name = http_request.match_info["id"]
+    name = http_request.match_info["id"].rstrip("/")
     await listed_models(hub_of(http_request), caller)
     return _json(listing.render_model(find_model(hub_of(http_request), caller, name), name))
 
@@ -39,5 +40,5 @@ def find_model(hub: Hub, caller: Caller, name: str) -> ModelInfo:
     return found
 
 
-def _json(body: bytes) -> web.Response:
-    return web.Response(body=body, headers={"Content-Type": fields.WHOLE_TYPE})
+def _json(body: bytes) -> Response:
+    return Response(body=body, headers={"Content-Type": fields.WHOLE_TYPE})

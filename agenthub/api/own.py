@@ -46,7 +46,8 @@ _OWN: Mapping[object, Own] = {
     ollama.tags: _LISTS,
     openai.models: _LISTS,
     openai.model: attrs.evolve(
-        _LISTS, check=lambda hub, caller, described: openai.find_model(hub, caller, described.match_info["id"])
+        _LISTS,
+        check=lambda hub, caller, described: openai.find_model(hub, caller, described.match_info["id"].rstrip("/")),
     ),
     ollama.version: Own(_relay("version"), "version", lambda hub: _having(hub, "version")[:1]),
     ollama.ps: Own(_relay("ps"), "ps", lambda hub: _having(hub, "ps")),

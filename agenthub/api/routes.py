@@ -20,7 +20,7 @@ from agenthub.api.errors import ANYWHERE, failure_response, no_route
 from agenthub.api.expecting import expectation
 from agenthub.api.hub import SERVING, hub_of
 from agenthub.api.openapi import make_document
-from agenthub.api.responses import WholeResponse
+from agenthub.api.responses import Response, WholeResponse
 from agenthub.api.streaming import cut_off
 from agenthub.dialects import jsontext
 from agenthub.dialects.ollama import CODECS as OLLAMA_CODECS
@@ -41,9 +41,9 @@ MANAGING_CODECS = (
 )
 
 
-async def openapi(http_request: web.Request, caller: Caller) -> web.Response:
+async def openapi(http_request: web.Request, caller: Caller) -> Response:
     """Describe this API, as OpenAPI 3.1."""
-    return web.Response(body=_document(tuple(hub_of(http_request).plugins.adapters)), content_type="application/json")
+    return Response(body=_document(tuple(hub_of(http_request).plugins.adapters)), content_type="application/json")
 
 
 @lru_cache(1)
@@ -74,6 +74,8 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("*", ANYWHERE, no_route),
 )
 """Every path with its method and its handler; a GET answers HEAD as well."""
+_TAKES_SLASHES = r"[\s\S]"
+"""In the paths whose variable takes slashes too, that at the end among them."""
 OPEN: frozenset[Handler] = frozenset({health.health, health.ready})
 """What watches the process has no key."""
 UNREFUSED: frozenset[Handler] = frozenset({health.health})
@@ -108,13 +110,22 @@ def put_routes(router: web.UrlDispatcher) -> Mapping[web.AbstractRoute, Handler]
         admission = Admission(OPERATIONS.get(handler, ""), handler in OPEN, isinstance(handler, Asks), most_hubs)
         enter = entrance(handler, "" if path == ANYWHERE else dialect_of(path), admission)
         expect = expectation(admission, uploads=isinstance(handler, Asks) and handler.uploads)
-        if method == "GET":
-            route = router.add_get(path, enter, expect_handler=expect)
-        else:
-            route = router.add_route(method, path, enter, expect_handler=expect)
-        for added in route.resource or ():
-            handlers.setdefault(added, handler)
+        for spelling in _spellings(path):
+            if method == "GET":
+                route = router.add_get(spelling, enter, expect_handler=expect)
+            else:
+                route = router.add_route(method, path, enter, expect_handler=expect)
+            for added in route.resource or ():
+                handlers.setdefault(added, handler)
     return handlers
+
+
+def _spellings(path: str) -> tuple[str, ...]:
+    """Return the path with and without a slash at its end.
+
+    Ollama redirects the one to the other (301, 307 for a POST), which not every client follows with its body.
+    """
+    return (path,) if path == "/" or _TAKES_SLASHES in path else (path, f"{path}/")
 
 
 @cache

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from agenthub import __version__
+from agenthub.cli.output import OutputClosed
 from agenthub.errors import AgentHubError, ConfigError
 
 COMMANDS = {
@@ -51,6 +52,8 @@ class Commands(click.Group):
             ctx.exit(error.exit_status if isinstance(error, ConfigError) else 1)
         except KeyboardInterrupt:
             ctx.exit(_INTERRUPTED)
+        except OutputClosed:
+            ctx.exit(1)
 
 
 def _complain(line: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
 from difflib import get_close_matches
 from urllib.parse import urlsplit
 
@@ -69,7 +69,7 @@ class Probes:
         return None
 
 
-async def examine(settings: Settings, model: str | None) -> AsyncIterator[Finding]:
+async def examine(settings: Settings, model: str | None) -> AsyncGenerator[Finding, None]:
     """Yield what is found about the settings, each backend, each alias, and ``model``; raises ConfigError."""
     async with open_hub(settings) as hub:
         sources = ", ".join(dict.fromkeys(settings.sources.values())) or "defaults only"

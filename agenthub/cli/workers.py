@@ -26,7 +26,7 @@ def serve_with_workers(settings: Settings, load: Load) -> None:
     if find_spec("gunicorn") is None:
         source = settings.sources.get("workers", "default")
         problem = f"workers: {settings.workers} processes need gunicorn"
-        raise ConfigError(f"{source}: {problem}: pip install 'agenthub[workers]', or use 1")
+        raise ConfigError(f"{source}: {problem}: pip install gunicorn, or use 1")
     # Only to know that it can be: each worker makes its own.
     make_hub(settings, make_plugins(settings.plugins))
     reserved = reserve_port(settings.host, settings.port)

@@ -274,7 +274,7 @@ def make_client(server: RedisServer) -> Redis:
         from redis.backoff import NoBackoff
         from redis.maint_notifications import MaintNotificationsConfig
     except ImportError as error:
-        raise ConfigError('caching.backend: "redis" needs redis-py: pip install "agenthub[redis]"') from error
+        raise ConfigError("caching.backend: 'redis' needs redis-py: pip install 'redis>=8,<9'") from error
     kinds: dict[str, Any] = {"redis": Connection, "rediss": SSLConnection, "unix": UnixDomainSocketConnection}
     pool = ConnectionPool(
         kinds[server.scheme],
