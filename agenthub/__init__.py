@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import agenthub.signal_hold  # noqa: F401 - first of all, as it says
+
+# isort: split
 import pluggy
 
 from agenthub.adapter import Adapter, AdapterType

@@ -21,7 +21,7 @@ from agenthub.middleware.limiting import check_limits
 from agenthub.middleware.slots import Slots
 from agenthub.modes import AUTO
 from agenthub.opening import OWN_ADAPTERS
-from agenthub.plugins import Plugins, make_plugins
+from agenthub.plugins import Plugins, install_command, make_plugins
 from agenthub.routing import Router
 from agenthub.settings import Settings
 from agenthub.settings.sources import dotted
@@ -94,7 +94,7 @@ def make_middleware(settings: Settings, plugins: Plugins, context: MiddlewareCon
 def check_modes(settings: Settings, plugins: Plugins) -> None:
     """Raise ConfigError for an api mode that no installed adapter has."""
     if not plugins.adapters:
-        raise ConfigError("no adapter is installed: pip install agenthub-adapter-native agenthub-adapter-openai")
+        raise ConfigError(f"no adapter is installed: {' or '.join(map(install_command, OWN_ADAPTERS))}")
     wishes = {"api_mode": settings.api_mode}
     for table in ("backends", "models", "clients"):
         for name, entry in getattr(settings, table).items():
@@ -102,7 +102,7 @@ def check_modes(settings: Settings, plugins: Plugins) -> None:
     for key, mode in wishes.items():
         if mode and mode != AUTO and mode not in plugins.adapters:
             known = ", ".join((*plugins.adapters, AUTO))
-            remedy = f", or pip install agenthub-adapter-{mode}" if mode in OWN_ADAPTERS else ""
+            remedy = f", or {install_command(mode)}" if mode in OWN_ADAPTERS else ""
             source = settings.sources.get(key, "default")
             raise ConfigError(f"{source}: {key}: {mode!r} is no installed adapter: use one of {known}{remedy}")
 

@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
+from typing import NoReturn
 
 import attrs
 
 from agenthub.abilities import refuse_lacking
 from agenthub.adapter import Adapter
 from agenthub.balancing import Balancer
-from agenthub.canonical import Batch, Finished, Loss, RelayRequest, Request, TextRequest
+from agenthub.canonical import (
+    Batch,
+    ChatRequest,
+    EmbedRequest,
+    Finished,
+    GenerateRequest,
+    Loss,
+    RelayRequest,
+    Request,
+    TextRequest,
+)
 from agenthub.contexts import is_long, note_length
 from agenthub.errors import AgentHubError, Unsupported, UpstreamReport
 from agenthub.middleware import Backend, Caller, Dispatch, Handler, Middleware, build_chain
 from agenthub.middleware.watching import watch
 from agenthub.modes import AUTO, pick
-from agenthub.offload import LARGE_BYTES, offload
+from agenthub.offload import is_large, offload
 from agenthub.placing import place
 from agenthub.plugins import Plugins
 from agenthub.rights import EVERYTHING
@@ -27,6 +38,7 @@ from agenthub.routing import Route, Router
 CHANGING = frozenset({"pull", "create", "copy", "delete"})
 """The verbs after which a backend has other models than before."""
 _MOST_USED = 256
+_HEADS: Mapping[str, Callable[..., Request]] = {"chat": ChatRequest, "generate": GenerateRequest, "embed": EmbedRequest}
 
 
 @attrs.define
@@ -170,12 +182,28 @@ class Dispatcher:
             ),
         )
 
+    async def refusal(self, caller: Caller) -> AgentHubError | None:
+        """Return why no request of the caller is answered at the moment, whatever its body; nothing is counted."""
+        for layer in self.middleware:
+            if (refusal := getattr(layer, "refusal", None)) is not None:
+                error: AgentHubError | None = await refusal(caller)
+                if error is not None:
+                    return error
+        return None
+
+    async def refuse(self, operation: str, caller: Caller, error: AgentHubError) -> NoReturn:
+        """Raise ``error`` through the middleware, for a request of which only the head was read."""
+        request = _HEADS[operation](model="") if operation in _HEADS else RelayRequest(verb=operation, model="")
+        async with aclosing(self.run(Dispatch(request, caller, "", refusal=error))) as batches:
+            await anext(batches)
+        raise error
+
     def _ask(self, dispatch: Dispatch) -> AsyncGenerator[Batch, None]:
         """The innermost handler: ask the adapter."""
         if dispatch.refusal is not None or dispatch.adapter is None:
             raise dispatch.refusal or AgentHubError("no adapter")
         dispatch.asked_at = time.perf_counter()
-        if dispatch.request.size_bytes > LARGE_BYTES:
+        if is_large(dispatch.request.size_bytes):
             answer = ask_offloaded(dispatch.adapter, dispatch.request)
         else:
             answer = ask_adapter(dispatch.adapter, dispatch.request)

@@ -15,8 +15,10 @@
     │   ├── RateLimited         429  + Retry-After
     │   └── Unsupported         400  or 501 where the whole operation is missing
     └── DispatchError                the request was good
+        ├── LoopDetected        508  the request has come back to the hub that sent it
         ├── BackendUnavailable  503  + Retry-After; refused by the hub itself (breaker open, queue full)
         ├── HubStopping         503  + Retry-After; broken off, for the hub ends
+        ├── HubBusy             503  + Retry-After; the bodies of all requests take what memory they may
         ├── LeftBehind          503  the client reads a shared answer far too slowly
         └── UpstreamError       502  what the circuit breaker counts
             ├── UpstreamProtocol     the upstream broke its own wire format, or ended early
@@ -30,20 +32,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from typing import ClassVar
+
+_LONGEST_TEXT, _TAIL = 4096, 256
+_LONGEST_WORD = 256
+
+
+def shortened(text: str, longest: int = _LONGEST_TEXT) -> str:
+    """Return ``text`` without its middle where it is too long for an answer or a log: errors quote what was sent.
+
+    The end stays, since it often says what is wrong with what was quoted.
+    """
+    return text if len(text) <= longest else f"{text[: longest - _TAIL - 5]} ... {text[-_TAIL:]}"
 
 
 class AgentHubError(Exception):
-    """Base of all; ``str()`` is safe to show to the client."""
+    """Base of all; ``str()`` is safe to show to the client, and no longer than 4096 characters."""
 
     status: int = 500
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(shortened(message))
 
 
 class ConfigError(AgentHubError):
     """The configuration cannot be used; the text names its source, the key path and what is allowed."""
 
     exit_status: ClassVar[int] = 2
+
+    def __init__(self, message: str = "") -> None:
+        Exception.__init__(self, message)  # read by the operator, whose own words it quotes
 
 
 class PluginError(ConfigError):
@@ -57,7 +77,7 @@ class RequestError(AgentHubError):
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
-        self.param = param
+        self.param = None if param is None else param[:_LONGEST_WORD]
 
 
 class InvalidRequest(RequestError):
@@ -119,11 +139,28 @@ class Unsupported(RequestError):
 class DispatchError(AgentHubError):
     """A good request that could not be answered.
 
-    ``is_final`` says that it is no use to ask again at once: the hub has done so itself, or would get the same.
+    ``is_final`` tells the client that it need not ask again at once: the hub has done so itself, or would get the same.
+    It says nothing about other backends: what may be sent to those is the middleware ``failover``'s to decide.
     """
 
     status = 502
     is_final: bool = False
+
+
+class LoopDetected(DispatchError):
+    """The request has come back to a hub that sent it, or came through too many; ``hubs`` are the chain.
+
+    ``most`` is how many are allowed, where that was the reason.
+    """
+
+    status = 508
+    is_final = True
+
+    def __init__(self, hubs: Sequence[str], most: int = 0) -> None:
+        why = f"it has come through {most} hubs" if most else "it has come back to this hub"
+        remedy = "point the backends of these hubs at model servers; `agenthub check` names the backend that leads back"
+        super().__init__(f"this request goes in a circle: {why}: {' -> '.join(hubs)}: {remedy}")
+        self.hubs = tuple(hubs)
 
 
 class BackendUnavailable(DispatchError):
@@ -147,6 +184,16 @@ class HubStopping(DispatchError):
         self.retry_after_s = retry_after_s
 
 
+class HubBusy(DispatchError):
+    """There is no memory for the body of the request at the moment; there may be in ``retry_after_s``."""
+
+    status = 503
+
+    def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class LeftBehind(DispatchError):
     """The client is so far behind others who read the same answer that the rest is not held for it any longer."""
 
@@ -154,9 +201,17 @@ class LeftBehind(DispatchError):
 
 
 class UpstreamError(DispatchError):
-    """The upstream could not be reached or failed; counts against its circuit breaker when ``counted``."""
+    """The upstream could not be reached or failed; counts against its circuit breaker when ``counted``.
+
+    ``broke_off`` says that the request was sent and that the upstream, or the process behind it, ended before an answer
+    was there: the request itself may be the reason. ``is_stale`` says besides that this was on a connection that had
+    served before, and that nothing of an answer had come: maybe it was closed for being idle, and the request never
+    read. The same backend may be asked again, and the breaker waits for what comes of that.
+    """
 
     counted: bool = True
+    broke_off: bool = False
+    is_stale: bool = False
 
 
 class UpstreamTimeout(UpstreamError):
@@ -173,9 +228,13 @@ class UpstreamStatus(UpstreamError):
     """The upstream answered with an error of its own.
 
     ``headers`` are those that a client may see again (Retry-After, rate limits). Only statuses from 500 on count
-    against the breaker, and not even those when the caller's own words were at fault (``callers_fault``): Ollama
-    answers 500 to a wrong option type. ``kind``, ``code`` and ``param`` are OpenAI's members of an error object, where
-    the upstream gave them; ``fields`` are members of Ollama's that its clients use.
+    against the breaker, but not 501, with which a healthy server says what it lacks, and not when the caller's own
+    words were at fault (``callers_fault``): Ollama answers 500 to a wrong option type. ``kind``, ``code`` and
+    ``param`` are OpenAI's members of an error object, where the upstream gave them; ``fields`` are members of Ollama's
+    that its clients use.
+
+    A 508 (``is_loop``) says that the request goes in a circle. It is neither repeated nor sent to another backend: in a
+    mesh of hubs each of them would try all the others, on every way that there is.
     """
 
     def __init__(
@@ -192,11 +251,15 @@ class UpstreamStatus(UpstreamError):
     ) -> None:
         super().__init__(message)
         self.status = status
-        self.kind, self.code, self.param = kind, code, param
+        self.kind = kind[:_LONGEST_WORD]
+        self.code = None if code is None else code[:_LONGEST_WORD]
+        self.param = None if param is None else param[:_LONGEST_WORD]
         self.headers = dict(headers or {})
         self.fields = dict(fields or {})
         self.callers_fault = callers_fault
-        self.counted = status >= 500 and not callers_fault
+        self.is_loop = status == HTTPStatus.LOOP_DETECTED
+        self.counted = status >= 500 and not (status == HTTPStatus.NOT_IMPLEMENTED or callers_fault or self.is_loop)
+        self.is_final = status == HTTPStatus.NOT_IMPLEMENTED or self.is_loop
 
 
 class ToolCallMissing(UpstreamError):

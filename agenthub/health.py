@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from http import HTTPStatus
 
 import attrs
 import structlog
@@ -59,7 +60,7 @@ class Health:
             if self._slow[backend.name] >= _SLOW_TIMES:
                 self._down(backend, error)
         except AgentHubError as error:
-            if isinstance(error, UpstreamError) and error.counted:
+            if isinstance(error, UpstreamError) and (error.counted or error.status == HTTPStatus.LOOP_DETECTED):
                 self._down(backend, error)
             else:
                 await self._up(backend)  # it answered, though it has no such verb or wants a key
@@ -81,6 +82,7 @@ class Health:
     def _down(self, backend: Backend, error: AgentHubError) -> None:
         if backend.is_up:
             backend.is_up, backend.loaded, backend.contexts = False, frozenset(), {}
+            self.router.forget_routes()
             _log.warning("agenthub.backend_down", backend=backend.name, error=str(error))
 
     async def _up(self, backend: Backend) -> None:

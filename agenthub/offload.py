@@ -24,8 +24,8 @@ from typing import Any, ParamSpec, TypeVar
 import attrs
 
 from agenthub.canonical import BaseRequest, Message
-from agenthub.dialects.large import MANY
-from agenthub.dialects.pieces import LARGE_BYTES
+from agenthub.dialects.groups import MANY
+from agenthub.dialects.scan import LARGE_BYTES
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -38,6 +38,11 @@ _CONTAINERS = (list, tuple, dict)
 _LARGE, _HUGE = (ThreadPoolExecutor(1, f"agenthub-{name}") for name in ("large", "huge"))
 
 
+def is_large(size_bytes: int) -> bool:
+    """Say whether work on so many bytes is done in a thread."""
+    return size_bytes > LARGE_BYTES
+
+
 async def offload(size_bytes: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Return what ``function`` returns or raise what it raises; it runs in a thread where it has much to work on.
 
@@ -47,7 +52,7 @@ async def offload(size_bytes: int, function: Callable[P, T], *args: P.args, **kw
         return function(*args, **kwargs)
     thread = _LARGE if size_bytes <= _HUGE_BYTES else _HUGE
     job = partial(copy_context().run, _work, function, args, kwargs)
-    return await asyncio.get_running_loop().run_in_executor(thread, job)  # type: ignore[no-any-return]
+    return await asyncio.get_running_loop().run_in_executor(thread, job)
 
 
 def _work(function: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]) -> T:

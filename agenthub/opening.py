@@ -11,6 +11,7 @@ import structlog
 from agenthub.api.hub import Hub
 from agenthub.health import Health
 from agenthub.modes import AUTO
+from agenthub.plugins import install_command
 from agenthub.routing import Router
 
 _log = structlog.get_logger("agenthub")
@@ -25,7 +26,7 @@ async def open_hub(hub: Hub) -> AsyncIterator[None]:
     """
     for kind in OWN_ADAPTERS:
         if kind not in hub.plugins.adapters:
-            _log.warning("agenthub.adapter_missing", kind=kind, remedy=f"pip install agenthub-adapter-{kind}")
+            _log.warning("agenthub.adapter_missing", kind=kind, remedy=install_command(kind))
     async with hub.shared or nullcontext(), open_adapters(hub.router):
         for backend in hub.router.backends.values():
             mode = hub.router.wished_mode(backend)

@@ -35,6 +35,7 @@ NEW_NAMES = frozenset({"pull", "create", "blobs"})
 def place(router: Router, request: RelayRequest, has_verb: Callable[[Backend, Route], bool]) -> Route:
     """Return the route, its candidates best first; raise UnknownModel where there is no place for the model.
 
+    Raises BackendUnavailable where a backend that is down may have the model that the verb is for.
     Where ``has_verb`` is true of none, the candidates are those that it is to be told of.
     """
 

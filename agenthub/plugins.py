@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -164,3 +166,12 @@ def _observers(manager: pluggy.PluginManager, hook: str) -> list[tuple[str, Call
             others = [other for _, other in named if other is not plugin]
             callers.append((name, manager.subset_hook_caller(hook, others)))
     return callers
+
+
+def install_command(kind: str) -> str:
+    """Return how to install one of AgentHub's own adapters: from its sources, since no package index has it."""
+    name = f"agenthub-adapter-{kind}"
+    sources = Path(__file__).parent.parent / "plugins" / name
+    if (sources / "setup.cfg").is_file():
+        return f"pip install {shlex.quote(str(sources))}"
+    return f"pip install plugins/{name} (in AgentHub's source tree)"

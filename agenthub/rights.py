@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import attrs
 
 from agenthub.canonical import RelayRequest, Request
-from agenthub.dialects import jsontext
+from agenthub.dialects.names import top_level_names
 from agenthub.errors import Forbidden, InvalidRequest, UnknownModel
 from agenthub.operations import GROUPS
 from agenthub.patterns import EVERY, fits
@@ -29,10 +29,16 @@ class Rights:
         """Say whether the model is one of the client's."""
         return fits(model, self.models)
 
+    def refusal(self, operation: str) -> Forbidden | None:
+        """Return what ``check_operation`` would raise."""
+        if operation in self.operations:
+            return None
+        return Forbidden(f"this client may not use the operation {operation}")
+
     def check_operation(self, operation: str) -> None:
         """Raise Forbidden for an operation that is not the client's."""
-        if operation not in self.operations:
-            raise Forbidden(f"this client may not use the operation {operation}")
+        if (refusal := self.refusal(operation)) is not None:
+            raise refusal
 
     def check(self, request: Request) -> None:
         """Raise Forbidden for what may not be asked; a model to be shown is just not there (UnknownModel)."""
@@ -62,7 +68,7 @@ def _refuse_second_names(body: bytes) -> None:
     Of members of one name some readers take the first and some the last, and Go's takes any case for the same.
     """
     seen: set[str] = set()
-    for name in jsontext.top_level_names(body):
+    for name in top_level_names(body):
         folded = name.casefold()
         if folded in _ELSEWHERE:
             raise Forbidden(f"this client may not use the field {folded}", param=folded)

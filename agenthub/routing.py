@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
+from contextvars import Context
 from itertools import count
 
 import attrs
 import structlog
 
 from agenthub.abilities import kept_lacks
+from agenthub.absence import absence, may_have, named_but_down
 from agenthub.adapter import Adapter
 from agenthub.canonical import JSON, ModelInfo
-from agenthub.errors import AgentHubError, InvalidRequest, UnknownModel, UpstreamError
+from agenthub.errors import AgentHubError, InvalidRequest, UpstreamError, UpstreamStatus
+from agenthub.hops import HOPS, HUB_ID, Hops, came_from_hub
 from agenthub.middleware import Backend, Caller
 from agenthub.middleware.cache_key import model_key
 from agenthub.modes import AUTO, standing, wished_mode
@@ -63,6 +66,9 @@ class Router:
     _probing: asyncio.Task[None] | None = None
     autos: set[str] = attrs.field(init=False)
     """The names of the backends at which ``auto`` may choose, whose APIs are therefore asked for."""
+    hub_id: str = attrs.field(factory=HUB_ID.get)
+    """The hub's name in the ``Via`` of all that it sends."""
+    _looped: set[str] = attrs.field(factory=set)
     is_ready: bool = False
     """True once each backend was asked for its list, with or without success."""
 
@@ -78,22 +84,42 @@ class Router:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def refresh(self) -> None:
-        """Fetch all lists anew, each within ``ping_timeout_s``; callers at the same time share one fetch."""
+        """Fetch all lists anew, each within ``ping_timeout_s``; callers at the same time share one fetch.
+
+        A request of another hub has its own: that hub may be waiting for the very fetch that would be shared.
+        """
+        if came_from_hub():
+            await self._refresh_all()
+            return
         if self._refreshing is None or self._refreshing.done():
-            self._refreshing = asyncio.create_task(self._refresh_all())
+            # In nobody's name, since it is for all.
+            self._refreshing = asyncio.create_task(self._refresh_own(), context=Context())
         await asyncio.shield(self._refreshing)
+
+    async def _refresh_own(self) -> None:
+        hops = Hops.start(self.hub_id)
+        HOPS.set(hops)
+        await self._refresh_all()
+        for name, way in hops.loops.items():
+            if name not in self._looped:
+                self._looped.add(name)
+                _log.warning("agenthub.backend_loops", backend=name, way=way, remedy="agenthub check")
 
     async def _refresh_all(self) -> None:
         await asyncio.gather(*(self._refresh(backend) for backend in self.backends.values()))
+        self.forget_routes()
+        self.is_ready = True
+
+    def forget_routes(self) -> None:
+        """Decide again where each model's requests go, since a list or the state of a backend is another."""
         # Names come from clients, so the memory of them ends with each list, and is bounded between.
         self._routes.clear()
-        self.is_ready = True
 
     async def refresh_one(self, backend: Backend) -> None:
         """Fetch the list of one backend anew, after its models were changed, and forget what was learned of them."""
         backend.lacks = {}
         await self._refresh(backend)
-        self._routes.clear()
+        self.forget_routes()
 
     async def _refresh(self, backend: Backend) -> None:
         # A backend that does not answer keeps its last list: its models are still its models.
@@ -106,6 +132,8 @@ class Router:
         except Exception as error:
             if turn < self._known.get(backend.name, -1):
                 return  # a later one had its answer already
+            if _is_loop(error) and came_from_hub() and backend.name in self._known:
+                return  # the circle is that request's: what the hub asks for itself is answered
             failure = (
                 error if isinstance(error, AgentHubError) else UpstreamError(str(error) or "did not answer in time")
             )
@@ -139,6 +167,10 @@ class Router:
         """Return why the backend's list could not be fetched the last time, or None."""
         return self._errors.get(backend.name)
 
+    def has_list(self, backend: Backend) -> bool:
+        """Say whether the backend's list was ever fetched; the last one stays while the backend is down."""
+        return backend.name in self._models
+
     def listed(self, backend: Backend, key: str) -> ModelInfo | None:
         """Return the model as the backend lists it."""
         return self._models.get(backend.name, {}).get(key)
@@ -162,7 +194,10 @@ class Router:
         return next((model for model in self.models() if model_key(model.name) == wanted), None)
 
     def resolve(self, model: str) -> Route:
-        """Return the route of a model; raise UnknownModel where no backend has it and there is no default."""
+        """Return the route of a model; where no backend lists it, that of the default one.
+
+        Raises UnknownModel where none has it, and BackendUnavailable where one that may have it is down.
+        """
         route = self._routes.get(model)
         if route is None:
             route = self._resolve(model)
@@ -173,15 +208,20 @@ class Router:
     def _resolve(self, model: str) -> Route:
         route = self.route(model)
         candidates = self.holders(route)
+        if not candidates and (default := self._default_for(route)) is not None:
+            candidates = [default]
         if not candidates:
-            default = self.default
-            is_fit = default is not None and default in route.candidates and self.serves(default, route)
-            candidates = [default] if default is not None and is_fit else []
-        if not candidates:
-            raise UnknownModel(model)
+            raise absence(self, route, model, may_have(self, route))
         # An answer of a model is none of another that was later pulled or created under its name.
         scope = f"{route.cache_scope}@{digest}" if (digest := self._digest(candidates[0], route)) else route.cache_scope
         return attrs.evolve(route, candidates=candidates, cache_scope=scope)
+
+    def _default_for(self, route: Route) -> Backend | None:
+        """Return the default backend where it may be asked for the model, and no other that is down is named for it."""
+        default = self.default
+        if default is None or default not in route.candidates or not self.serves(default, route):
+            return None
+        return None if any(other is not default for other in named_but_down(self, route)) else default
 
     def _digest(self, backend: Backend, route: Route) -> str:
         model = self.listed(backend, route.key)
@@ -248,3 +288,7 @@ class Router:
     def adapter(self, backend: Backend, verb: str = "") -> Adapter:
         """Return the adapter that the backend's own settings choose."""
         return backend.adapters[self.api_mode(backend, verb=verb)]
+
+
+def _is_loop(error: Exception) -> bool:
+    return isinstance(error, UpstreamStatus) and error.is_loop

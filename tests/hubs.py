@@ -18,6 +18,7 @@ from aiohttp import ClientSession, web
 from agenthub.api.hub import SERVING, Hub
 from agenthub.api.listening import make_runner
 from agenthub.app import make_app
+from agenthub.hops import HUB_ID, make_hub_id
 from agenthub.middleware.logging import Logging
 from agenthub.plugins import Plugins
 from agenthub.settings import BackendSettings, RetrySettings, Settings
@@ -127,7 +128,9 @@ async def running_hub(
     """Serve a hub while the block runs; ``upstream`` is the URL of the backend ``ollama``, or all backends."""
     backends = {"ollama": BackendSettings(url=upstream)} if isinstance(upstream, str) else upstream
     configured = Settings(backends=backends, **settings)
+    named = HUB_ID.set(make_hub_id())  # in one process, yet a hub of its own
     app = make_app(configured, plugins=plugins, **({"clock": clock} if clock is not None else {}))
+    HUB_ID.reset(named)
     runner = make_runner(app, configured, shutdown_timeout_s=1)
     with structlog.testing.capture_logs() as lines:
         await runner.setup()

@@ -43,7 +43,8 @@ async def start():
         await runner.setup()
         await runner.cleanup()
     missing = [line for line in lines if line["event"] == "agenthub.adapter_missing"]
-    assert [line["remedy"] for line in missing] == ["pip install agenthub-adapter-openai"], lines
+    wanted = "pip install plugins/agenthub-adapter-openai (in AgentHub's source tree)"
+    assert [line["remedy"] for line in missing] == [wanted], lines
     assert any(line["event"] == "Using native Ollama API" for line in lines), lines
 
 asyncio.run(start())

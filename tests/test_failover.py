@@ -56,12 +56,12 @@ MOVING = {
 @pytest.mark.parametrize("fault", MOVING.values(), ids=MOVING)
 async def test_a_failure_before_the_first_event_moves_on(lane: tuple[str, str], fault: Fault, streamed: bool) -> None:
     """The client sees the other backend's answer, and its name; the log has one line, and one for the move."""
-    async with two(lane[1]) as (hub, first, _):
-        # A connection that breaks before any byte is tried once more at the same backend.
-        first.script(fault, fault)
+    async with two(lane[1]) as (hub, first, second):
+        first.script(fault)
         answer = await hub.post(PATHS[lane[0]], {**CHAT, "stream": streamed})
         assert (answer.status, answer.headers["X-AgentHub-Backend"]) == (200, "second")
         assert "second" in answer.text
+        assert (asked(first), asked(second)) == (1, 1)
         assert [(line["outcome"], line["backend"]) for line in hub.dispatches()] == [("ok", "second")]
         moved = [line for line in hub.lines if line["event"] == "agenthub.request_moved"]
         assert [(line["backend"], line["to"]) for line in moved] == [("first", "second")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 
 import attrs
 import pytest
@@ -33,7 +34,7 @@ SENT = (
     "X-Client-Name: vscode",
 )
 """What a client may send along."""
-OURS = {"host", "user-agent", "accept", "accept-encoding", "content-type", "content-length"}
+OURS = {"host", "user-agent", "via", "accept", "accept-encoding", "content-type", "content-length"}
 """All that an upstream is told."""
 HOP_BY_HOP = (
     ("Connection", "X-Private"),
@@ -94,6 +95,7 @@ async def test_headers_of_a_request(lane: tuple[str, str], streamed: bool) -> No
     (asked,) = player.asked
     sent = {name.lower(): value for name, value in asked.headers}
     assert set(sent) == OURS
+    assert re.fullmatch(r"1\.1 agenthub-[0-9a-f]{16}", sent["via"])
     assert (sent["user-agent"], sent["accept-encoding"]) == ("agenthub", "identity")
     assert sent["host"] == upstream.removeprefix("http://")
     assert len(sent) == len(asked.headers)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
 import logging
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 import structlog
@@ -73,9 +75,159 @@ async def test_unknown_paths_and_methods(hub: RunningHub, method: str, path: str
         assert list(error) == ["message", "type", "param", "code"]
         assert error["type"] == "invalid_request_error"
         assert error["code"] is None
-    else:
-        assert error in ("404 page not found", "405 method not allowed")
+        error = error["message"]
+    words = "404 page not found" if status == 404 else "405 method not allowed"
+    assert error.startswith(f"{words}: {method} {unquote(path)}")
     assert ("Allow" in answer.headers) is (status == 405)
+    (line,) = [line for line in hub.lines if line["event"] == "agenthub.request_rejected"]
+    assert (line["asked"], line["status"]) == (f"{method} {unquote(path)}", status)
+
+
+@pytest.mark.parametrize("path", ["/" + "x" * 5000, "/v1/" + "y" * 5000])
+async def test_a_long_unknown_path_is_cut(hub: RunningHub, path: str) -> None:
+    """Neither the answer nor the log line repeats more than the beginning of it."""
+    answer = await hub.get(path)
+    (line,) = [line for line in hub.lines if line["event"] == "agenthub.request_rejected"]
+    assert (answer.status, len(answer.body) < 400, len(line["asked"]) < 200) == (404, True, True)
+
+
+@pytest.mark.parametrize(
+    ("path", "api"),
+    [
+        ("/v1/messages", "Anthropic's Messages API"),
+        ("/v1/messages/count_tokens", "Anthropic's Messages API"),
+        ("/v1/responses", "OpenAI's Responses API"),
+        ("/v1/responses/resp_1/cancel", "OpenAI's Responses API"),
+    ],
+)
+async def test_apis_that_are_not_served(hub: RunningHub, path: str, api: str) -> None:
+    """The clients of an API that the hub lacks are told so, in that API's own shape of errors."""
+    answer = await hub.get(path, method="POST")
+    error = answer.json()["error"]
+    assert (answer.status, f"(AgentHub does not serve {api} yet)" in error["message"]) == (404, True)
+    if "messages" in path:
+        assert answer.json()["type"] == "error"
+        assert error["type"] == "not_found_error"
+        assert answer.json()["request_id"] == answer.headers["request-id"] == answer.headers["X-Request-Id"]
+    else:
+        assert error == {"message": error["message"], "type": "invalid_request_error", "param": None, "code": None}
+
+
+async def test_only_whole_segments_are_an_api(hub: RunningHub) -> None:
+    """A path that only begins like one of Anthropic's is an unknown path of the OpenAI API."""
+    assert list((await hub.get("/v1/messages_of_mine")).json()) == ["error"]
+
+
+SLASHED = [
+    ("GET", "/api/tags/"),
+    ("GET", "/api/version/"),
+    ("GET", "/api/ps/"),
+    ("GET", "/v1/models/"),
+    ("GET", "/v1/models/standin/"),
+    ("GET", "/health/"),
+    ("GET", "/openapi.json/"),
+    ("POST", "/api/chat/"),
+    ("POST", "/v1/chat/completions/"),
+    ("POST", "/hub/explain/"),
+    ("DELETE", "/api/delete/"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), SLASHED)
+async def test_a_slash_at_the_end(hub: RunningHub, method: str, path: str) -> None:
+    """A path with a slash at its end answers as the one without does."""
+    described = json.dumps({"method": "POST", "path": "/api/chat", "body": NATIVE})
+    body = described if "explain" in path else json.dumps(NATIVE if "chat" in path else {"model": "standin"})
+    data = body.encode() if method != "GET" else b""
+    async with hub.http.request(method, hub.url + path, data=data) as slashed:
+        assert slashed.status == 200
+    if method == "GET":
+        assert (await hub.get(path)).body == (await hub.get(path.rstrip("/"))).body
+
+
+async def test_a_slash_behind_a_model(hub: RunningHub) -> None:
+    """Also where it belongs to nothing that is there: the 404 is that of the model."""
+    assert (await hub.get("/v1/models/nothing/")).json()["error"]["code"] == "model_not_found"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "location"),
+    [
+        ("GET", "//api/tags", 301, "/api/tags"),
+        ("HEAD", "/api///tags", 301, "/api/tags"),
+        ("POST", "//api/chat", 307, "/api/chat"),
+        ("POST", "/v1//chat/completions", 307, "/v1/chat/completions"),
+        ("GET", "//v1/models//a%20b%2Fc", 301, "/v1/models/a%20b/c"),
+        ("GET", "//example.org/api/tags", 404, None),
+        ("GET", "//api/nope", 404, None),
+    ],
+)
+async def test_too_many_slashes(hub: RunningHub, method: str, path: str, status: int, location: str | None) -> None:
+    """As Ollama does, the hub sends the client to the path with single slashes, and never to another host."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(hub.url.rpartition(":")[2]))
+    head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    writer.write(head.encode())
+    answer = (await reader.read()).decode()
+    writer.close()
+    told = [line.partition(": ")[2] for line in answer.splitlines() if line.startswith("Location")]
+    assert (answer.split()[1], told) == (str(status), [location] if location else [])
+
+
+@pytest.mark.parametrize("path", ["/api/chat", "/api/generate", "/v1/chat/completions", "/api/pull", "/hub/enhance"])
+async def test_a_stream_to_an_old_client_ends(hub: RunningHub, path: str) -> None:
+    """HTTP/1.0 has no chunks: a stream ends with its connection, though the client wants to keep that."""
+    body = json.dumps({"model": "standin", "messages": MESSAGES, "prompt": "hi", "stream": True}).encode()
+    head, data = await _ask_by_http_1_0(hub, b"POST", path, body)
+    assert head.startswith("HTTP/1.0 200") or head.startswith("HTTP/1.1 200")
+    assert "keep-alive" not in head
+    assert data.rstrip().endswith(b"[DONE]" if path.startswith("/v1") else b"}")
+
+
+@pytest.mark.parametrize("path", ["/api/tags", "/api/chat", "/api/nope"])
+async def test_a_whole_answer_keeps_the_connection_of_an_old_client(hub: RunningHub, path: str) -> None:
+    """One with a length needs no end of the connection, errors included."""
+    body = json.dumps(NATIVE).encode() if path == "/api/chat" else b""
+    head = (await _ask_by_http_1_0(hub, b"POST" if body else b"GET", path, body, twice=True))[0]
+    assert "Connection: keep-alive" in head
+
+
+async def _ask_by_http_1_0(
+    hub: RunningHub, method: bytes, path: str, body: bytes, *, twice: bool = False
+) -> tuple[str, bytes]:
+    """Return the head, and all that comes until the hub ends the connection.
+
+    ``twice`` on one connection: as much as its length says.
+    """
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(hub.url.rpartition(":")[2]))
+    lines = (method + b" " + path.encode() + b" HTTP/1.0", b"Host: localhost", b"Connection: keep-alive")
+    request = b"\r\n".join((*lines, b"Content-Length: %d" % len(body), b"", body))
+    for _ in range(1 + twice):
+        writer.write(request)
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        length = [int(line[16:]) for line in head.splitlines() if line.lower().startswith("content-length: ")]
+        data = await reader.readexactly(length[0]) if twice else await reader.read()
+    writer.close()
+    return head, data
+
+
+async def test_nobody_is_told_what_serves(hub: RunningHub) -> None:
+    """No answer has a Server header with the versions of Python and aiohttp: whole, streamed, refused, no HTTP."""
+    answers = [
+        await hub.get("/"),
+        await hub.get("/health"),
+        await hub.get("/api/nope"),
+        await hub.get("/openapi.json"),
+        await hub.get("/api/tags", Origin="http://evil.example"),
+        await hub.post("/api/chat", NATIVE),
+        await hub.post("/api/chat", NATIVE | {"stream": True}),
+        await hub.post("/api/chat", b"{"),
+    ]
+    assert [answer.headers.get("Server") for answer in answers] == [None] * len(answers)
+    for request in (b"GET / HTTP/1.0\r\n\r\n", b"nonsense\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(hub.url.rpartition(":")[2]))
+        writer.write(request)
+        assert b"Server:" not in await reader.read()
+        writer.close()
 
 
 @pytest.mark.parametrize(

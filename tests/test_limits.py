@@ -205,8 +205,7 @@ async def test_a_failure_gives_its_place_back(lane: tuple[str, str], fault: Faul
     """Before the first event and after it, whole and streamed; a refusal of the hub's own as well."""
     async with limited(lane[1], max_concurrency=1, middleware=("logging", "limits")) as (hub, standin):
         for stream in (False, True):
-            # A connection that broke is asked for once more.
-            standin.script(fault, fault)
+            standin.script(fault)
             failed = await hub.post(PATHS[lane[0]], BODY | {"stream": stream}, X_Client_Name="limited")
             assert failed.status in (status, 200)
             standin.faults.clear()

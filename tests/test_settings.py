@@ -340,7 +340,7 @@ TOML_ERRORS = [
      f'log.level: "{"x" * 60}..." is not allowed: use "debug", "info", "warning" or "error"'),
     (r'log.level = "a\nb\u001b[1m\u2028"',
      r'log.level: "a\nb\u001b[1m\u2028" is not allowed: use "debug", "info", "warning" or "error"'),
-    ("log = 1", "log: 1 is not allowed: use a table with the keys level, format, content"),
+    ("log = 1", "log: 1 is not allowed: use a table with the keys level, format, content, buffer_bytes"),
     ("plugins = []", "plugins: a list is not allowed: use a table with the keys disabled, on_error"),
     ("clients = []", "clients: a list is not allowed: use a table for each NAME with the keys api_mode, strict,"
      " api_key, api_key_file, models, operations, requests_per_minute, max_concurrency, auto_enhance"),
@@ -410,7 +410,7 @@ VARIABLE_ERRORS = [
     ("AGENTHUB_DRAIN_S", "-inf", "drain_s: -inf is not allowed: use a number of seconds, 0 or more"),
     ("AGENTHUB_DRAIN_S", "30s", 'drain_s: "30s" is not allowed: use a number of seconds, 0 or more'),
     ("AGENTHUB_HOST", "", 'host: "" is not allowed: use a text that is not empty'),
-    ("AGENTHUB_LOG", "debug", "log: a text is not allowed: use a table with the keys level, format, content"),
+    ("AGENTHUB_LOG", "x", "log: a text is not allowed: use a table with the keys level, format, content, buffer_bytes"),
     ("AGENTHUB_PORT__X", "1", "port: a table is not allowed: use a whole number, 0 to 65535"),
     ("AGENTHUB_PROT", "1", "prot: unknown key: did you mean AGENTHUB_PORT?"),
     ("AGENTHUB_CACHING_POLICY", "all", "caching_policy: unknown key: did you mean AGENTHUB_CACHING__POLICY?"),
@@ -684,8 +684,14 @@ def test_shipped_config_has_every_setting() -> None:
 
 
 def test_examples_in_the_shipped_config_load(load_toml: Any) -> None:
-    """With its examples switched on, config/agenthub.toml loads: two backends, an alias, a client."""
-    settings = load_toml(uncomment((ROOT / "config/agenthub.toml").read_text()))
+    """With its examples switched on, config/agenthub.toml loads: two backends, an alias, a client. The client's key has
+    to be filled in, or left out.
+    """
+    text = uncomment((ROOT / "config/agenthub.toml").read_text())
+    with pytest.raises(ConfigError, match=r"clients\.vscode\.api_key: the key is empty"):
+        load_toml(text)
+    before, client, after = text.partition("[clients.vscode]")
+    settings = load_toml(before + client + re.sub(r'(?m)^api_key(_file)? = ""\n', "", after))
     assert settings.backends == {
         "ollama": OLLAMA,
         "vllm": BackendSettings(url="http://10.0.0.7:8000/v1", api_mode="openai", models=("qwen*", "mistral*")),

@@ -16,24 +16,29 @@ from agenthub.api.hub import hub_of
 from agenthub.api.streaming import answer
 from agenthub.canonical import RelayRequest, Request
 from agenthub.dialects import Codec
-from agenthub.dialects.ollama import blobs, listing
+from agenthub.dialects.ollama import blobs, embed, listing
+from agenthub.dialects.openai import embeddings
 from agenthub.dialects.prompts import CHAT, GENERATE
 from agenthub.middleware import Caller
 from agenthub.offload import offload
 
 Read: TypeAlias = Callable[[Head, bytes], tuple[Codec, Request]]
 _LONGEST_BYTES, _MOST = 8192, 128
+_EMBED = frozenset({embed.PATH, embed.LEGACY_PATH, embeddings.PATH})
 
 
 @attrs.frozen(eq=False)
 class Asks:
     """The handler of such an endpoint. ``read`` gives what is asked, and how the answer is rendered.
 
+    All that it can be asked for is one ``operation``.
+
     What ``has_prompt`` may have it put better. One that ``uploads`` has its body passed on as it comes in; what is held
     of it at any time is a few buffers.
     """
 
     read: Read
+    operation: str
     uploads: bool = False
     has_prompt: bool = False
 
@@ -67,7 +72,14 @@ def ask(codec: Codec) -> Asks:
     def read(head: Head, body: bytes) -> tuple[Codec, Request]:
         return codec, remembered(body) if len(body) <= _LONGEST_BYTES else codec.parse_request(body)
 
-    return Asks(read, has_prompt=codec.path in CHAT | GENERATE)
+    return Asks(read, _operation_at(codec.path), has_prompt=codec.path in CHAT | GENERATE)
+
+
+def _operation_at(path: str) -> str:
+    if path in CHAT | GENERATE:
+        return "chat" if path in CHAT else "generate"
+    # Those that manage are called as their paths end: /api/pull.
+    return "embed" if path in _EMBED else path.rpartition("/")[2]
 
 
 def _read_show(head: Head, body: bytes) -> tuple[Codec, Request]:
@@ -80,9 +92,9 @@ def _read_digest(codec: Codec) -> Read:
     return lambda head, body: (codec, blobs.parse_request(head.match_info["digest"].encode()))
 
 
-show = Asks(_read_show)
+show = Asks(_read_show, "show")
 """Shows a model, as the backend that has it describes it."""
-ask_blob = Asks(_read_digest(blobs.ASK_CODEC))
+ask_blob = Asks(_read_digest(blobs.ASK_CODEC), "blobs")
 """Says whether the backend that uploads go to has a blob."""
-upload_blob = Asks(_read_digest(blobs.UPLOAD_CODEC), uploads=True)
+upload_blob = Asks(_read_digest(blobs.UPLOAD_CODEC), "blobs", uploads=True)
 """Passes an upload on as it comes in."""

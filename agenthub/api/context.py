@@ -29,5 +29,7 @@ def make_caller(headers: CIMultiDictProxy[str], dialect: str) -> Caller:
 
 
 def dialect_of(path: str) -> str:
-    """Return the dialect that a path belongs to: paths of neither are answered in Ollama's."""
+    """Return the dialect that a path belongs to, served or not; paths of none are answered in Ollama's."""
+    if path.startswith("/v1/messages") and path[12:13] in ("", "/"):
+        return "anthropic"
     return "openai" if path.startswith("/v1/") or path == "/v1" else "ollama"

@@ -13,13 +13,30 @@ from yarl import URL
 
 from agenthub.canonical import JSON
 from agenthub.dialects import jsontext
-from agenthub.errors import InvalidRequest
+from agenthub.errors import InvalidRequest, RequestError
 
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _UNFIT = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _UNWRITTEN = re.compile(r"[\x00-\x1f\x7f]")
 _MEMBERS = ("method", "path", "headers", "body")
+MOST_FIELDS = 128
+"""How many header fields a request may have."""
+_MOST_PARTS = 64
 _NOTHING: Mapping[str, str] = MappingProxyType({})
+
+
+class HeadTooLarge(RequestError):
+    """A line of the request's head is too long, or there are too many."""
+
+    status = 431
+
+
+def has_route_length(target: str) -> bool:
+    """Say whether a path, which may have a query behind it, is one that may be routed.
+
+    aiohttp looks for each of its parts in a copy of what stands before it, so that thousands of slashes are slow.
+    """
+    return target.count("/") <= _MOST_PARTS or target.partition("?")[0].count("/") <= _MOST_PARTS
 
 
 class Head(Protocol):
@@ -81,6 +98,15 @@ def describe(method: str, path: str, headers: Mapping[str, str | list[str]], bod
     except ValueError:
         raise InvalidRequest("path must be the path of a URL", param="path") from None
     return Described(method.upper(), url, CIMultiDictProxy(found), body)
+
+
+def check_head(described: Described, most: int) -> None:
+    """Raise HeadTooLarge for a head that no request may have; ``most`` is ``max_header_bytes``."""
+    if len(described.headers) > MOST_FIELDS:
+        raise HeadTooLarge(f"the request has more than {MOST_FIELDS} header fields")
+    lines = (described.method + str(described.rel_url), *map("".join, described.headers.items()))
+    if any(len(line) > most for line in lines):
+        raise HeadTooLarge(f"a line of the request's head is longer than {most} bytes")
 
 
 def parse_description(data: bytes, host: str) -> Described:

@@ -10,13 +10,13 @@ from aiohttp import web
 from agenthub.api.asking import Asks, with_upload
 from agenthub.api.bodies import check_body
 from agenthub.api.context import dialect_of, make_caller
-from agenthub.api.described import Described
+from agenthub.api.described import Described, check_head, has_route_length
 from agenthub.api.enhancing import enhance
-from agenthub.api.errors import failure_response, no_route, refuse_path
+from agenthub.api.errors import NoRoute, failure_response, no_route, refuse_path
 from agenthub.api.explained_prompt import explain_enhance, explain_prompt
 from agenthub.api.hub import Hub
 from agenthub.api.own import explain_own
-from agenthub.api.routes import OPEN, find_route
+from agenthub.api.routes import OPEN, OPERATIONS, find_route
 from agenthub.api.streaming import with_authorization
 from agenthub.canonical import JSON
 from agenthub.dialects import jsontext
@@ -56,12 +56,18 @@ class Explained:
 
     async def follow(self, own: Caller) -> None:
         """Go the way that ``agenthub.api.routes.entrance`` has a request go; raises what stops it."""
+        check_head(self.described, self.hub.settings.protection.max_header_bytes)
+        if not has_route_length(self.described.path):
+            raise NoRoute(404, "404 page not found")
         router, handler, described = await find_route(self.described)
         if not self._is_let_in(own, is_open=handler in OPEN):
             return
         if isinstance(handler, Asks):
             await self._dispatch(handler, described)
-        elif handler is enhance:
+            return
+        if handler in OPERATIONS:
+            self.caller.rights.check_operation(OPERATIONS[handler])
+        if handler is enhance:
             told = await explain_enhance(self.hub, described, self.caller)
             self.known_by = self.known_by or ("client in the body" if self.caller.client else "")
             self.answer = {"status": 200, "by": "hub", "body": None}

@@ -8,6 +8,7 @@ from aiohttp import web
 from agenthub.api.bodies import read_body
 from agenthub.api.described import parse_description
 from agenthub.api.hub import hub_of
+from agenthub.api.responses import Response
 from agenthub.dialects import jsontext
 from agenthub.middleware import Caller
 
@@ -15,7 +16,7 @@ _SHOWN = 128
 _log = structlog.get_logger("agenthub")
 
 
-async def explain(http_request: web.Request, caller: Caller) -> web.Response:
+async def explain(http_request: web.Request, caller: Caller) -> Response:
     """Answer what the hub would do with the request that the body describes."""
     from agenthub.api.explained import explain_request  # which few processes need, and which knows this route
 
@@ -23,4 +24,4 @@ async def explain(http_request: web.Request, caller: Caller) -> web.Response:
     told = await explain_request(hub_of(http_request), described, caller)
     asked = f"{described.method} {described.path[:_SHOWN]}"
     _log.info("agenthub.explained", request_id=caller.request_id, client=caller.client, asked=asked)
-    return web.Response(body=jsontext.dumps(told), content_type="application/json")
+    return Response(body=jsontext.dumps(told), content_type="application/json")

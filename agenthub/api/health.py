@@ -7,18 +7,19 @@ import asyncio
 from aiohttp import web
 
 from agenthub.api.hub import SERVING, Hub, hub_of
+from agenthub.api.responses import Response
 from agenthub.dialects import jsontext
 from agenthub.errors import AgentHubError
 from agenthub.middleware import Backend, Caller
 from agenthub.verbs import ping
 
 
-async def health(http_request: web.Request, caller: Caller) -> web.Response:
+async def health(http_request: web.Request, caller: Caller) -> Response:
     """The process is up."""
     return _json({"status": "ok"})
 
 
-async def ready(http_request: web.Request, caller: Caller) -> web.Response:
+async def ready(http_request: web.Request, caller: Caller) -> Response:
     """200 if at least one backend answers, else 503; either way it says of each backend what it answers.
 
     A hub that is stopping is not ready, whatever they answer.
@@ -41,5 +42,5 @@ async def _problem(hub: Hub, backend: Backend) -> str:
     return ""
 
 
-def _json(value: object, status: int = 200) -> web.Response:
-    return web.Response(body=jsontext.dumps(value), status=status, content_type="application/json")
+def _json(value: object, status: int = 200) -> Response:
+    return Response(body=jsontext.dumps(value), status=status, content_type="application/json")

@@ -8,6 +8,7 @@ import attrs
 from aiohttp import web
 
 from agenthub.api.access import Access
+from agenthub.api.body_budget import BodyBudget, Share
 from agenthub.dispatch import Dispatcher
 from agenthub.enhancement.enhancer import Enhancer
 from agenthub.errors import HubStopping
@@ -29,10 +30,12 @@ class Hub:
     dispatcher: Dispatcher
     kept: Kept = attrs.field(factory=Kept, repr=False)
     shared: Shared | None = None
+    has_refused_loop: bool = attrs.field(default=False, init=False)
     running: dict[asyncio.Task[object], Caller] = attrs.field(factory=dict, init=False, repr=False)
     """The requests that it answers, each by its task, until the last byte is with the connection."""
 
     access: Access = attrs.field(init=False)
+    body_budget: BodyBudget = attrs.field(init=False, repr=False)
     forwards_authorization: bool = attrs.field(init=False)
     """True where any backend is to see the client's own Authorization header."""
     enhancer: Enhancer = attrs.field(init=False)
@@ -41,6 +44,8 @@ class Hub:
 
     def __attrs_post_init__(self) -> None:
         self.access = Access.of(self.settings)
+        protection = self.settings.protection
+        self.body_budget = self.kept.keep("body budget", None, lambda: BodyBudget(protection))
         self.forwards_authorization = any(backend.forward_authorization for backend in self.settings.backends.values())
         self.enhancer = Enhancer(self.dispatcher, self.plugins, self.settings.enhancement.rules)
         clients = self.settings.clients.items()
@@ -50,6 +55,7 @@ class Hub:
         """Have what was kept of the hub before go by the settings of this one, which answers all new requests now."""
         for backend in self.router.backends.values():
             backend.slots.adapt(backend.settings)
+        self.body_budget.adapt(self.settings.protection)
 
 
 @attrs.define
@@ -82,6 +88,8 @@ SERVING: web.AppKey[Serving] = web.AppKey("serving", Serving)
 
 
 HUB: web.RequestKey[Hub] = web.RequestKey("hub", Hub)
+SHARE: web.RequestKey[Share] = web.RequestKey("share", Share)
+"""What the body of the request takes of the budget, where it takes any."""
 
 
 def hub_of(http_request: web.Request) -> Hub:

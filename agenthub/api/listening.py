@@ -13,6 +13,7 @@ from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from agenthub.api.context import dialect_of
+from agenthub.api.described import MOST_FIELDS, has_route_length
 from agenthub.api.errors import error_response
 from agenthub.errors import RequestError, RequestTimeout
 from agenthub.middleware import Caller
@@ -21,7 +22,8 @@ from agenthub.settings import Settings
 _log = structlog.get_logger("agenthub")
 _TARGET = re.compile(rb"[A-Z]{1,16} (\S{1,64})")
 _PLAIN = re.compile(r"[A-Za-z0-9 ,.'`/-]{0,200}")
-_MOST_FIELDS = 128
+_READ_BYTES = 2**16
+"""A connection is read on as long as less than twice that has come of a body that nobody has read yet."""
 
 _ErrInfo: Any = getattr(web_protocol, "_ErrInfo", None)
 _received = web.RequestHandler.data_received  # with each read of a socket, and super() is slower
@@ -42,12 +44,13 @@ def is_known() -> bool:
 def make_runner(app: web.Application, settings: Settings, *, shutdown_timeout_s: float) -> web.AppRunner:
     """Return what serves ``app`` as ``[protection]`` says; it is still to be set up."""
     most = settings.protection.max_header_bytes
-    kwargs: dict[str, Any] = {"max_line_size": most, "max_field_size": most, "max_headers": _MOST_FIELDS}
+    kwargs: dict[str, Any] = {"max_line_size": most, "max_field_size": most, "max_headers": MOST_FIELDS}
     kwargs |= {"access_log": None, "handler_cancellation": True, "shutdown_timeout": shutdown_timeout_s}
     if not is_known():
         _log.warning("agenthub.protection_off", reason="this version of aiohttp is not known", lost="header_timeout_s")
         return web.AppRunner(app, **kwargs)
-    runner = Runner(app, **kwargs)
+    # A body is unpacked when it is read, as far as there is memory for it: not before anybody knows whose it is.
+    runner = Runner(app, **kwargs, auto_decompress=False, read_bufsize=_READ_BYTES)
     runner.head_timeout_s = settings.protection.header_timeout_s
     return runner
 
@@ -95,6 +98,8 @@ class Connection(web.RequestHandler):
     asking dialect where that can be told, and logged in one line.
     """
 
+    leaves_bodies_packed = True
+    """Whoever reads a body unpacks it."""
     __slots__ = ("_body", "_dialect", "_has_begun", "_head_timeout_s", "_timer")
 
     def __init__(self, manager: web.Server, *, head_timeout_s: float, **kwargs: Any) -> None:
@@ -124,7 +129,9 @@ class Connection(web.RequestHandler):
             if type(message) is _ErrInfo:
                 self._is_broken(data, is_inside)
                 return
-            if message.version is not HttpVersion11 or message.upgrade or message.path[0] != "/":
+            path = message.path
+            is_plain = path[0] == "/" and has_route_length(path)
+            if message.version is not HttpVersion11 or message.upgrade or not is_plain:
                 self._messages[-1] = _tamed(message, body)
             self._body, self._has_begun = body, False
         elif data and not is_inside:
@@ -174,9 +181,14 @@ class Connection(web.RequestHandler):
         elif isinstance(exc, RequestError):
             error = exc
         else:
-            return super().handle_error(request, status, exc, message)
+            super().handle_error(request, status, exc, message)  # logs it, and raises where an answer has begun
+            error = BadHttp(status, "internal error" if status >= 500 or not message else message)
+            return self._refusal(error, dialect_of(request.path))
         _log.info("agenthub.request_refused", status=error.status, error=str(error), peer=request.remote)
-        response = error_response(Caller(dialect=self._dialect), error)
+        return self._refusal(error, self._dialect)
+
+    def _refusal(self, error: RequestError, dialect: str) -> web.StreamResponse:
+        response = error_response(Caller(dialect=dialect), error)
         response.force_close()
         return response
 
@@ -193,13 +205,15 @@ def _tamed(message: RawRequestMessage, body: StreamReader) -> tuple[Any, StreamR
 
     It would answer HTTP/0.9, which has neither headers nor a Host. Of what follows an ``Upgrade`` that it does not know
     it drops as much as one read brought, so that the next request could begin anywhere. A URL in the place of a path
-    stands for its path.
+    stands for its path. A path of hundreds of parts, which would be slow to route, has no route.
     """
     error: RequestError
     if message.version < HttpVersion10:
         error = BadHttp(505, "HTTP/1.1 is spoken here")
     elif message.method == "CONNECT" or message.path == "*":
         error = BadHttp(405, "405 method not allowed")
+    elif not has_route_length(message.path):
+        error = BadHttp(404, "404 page not found")
     else:
         return message._replace(should_close=message.should_close or message.upgrade), body
     return _ErrInfo(error.status, error, str(error)), EMPTY_PAYLOAD
@@ -210,7 +224,7 @@ def _as_ours(error: HttpProcessingError) -> BadHttp:
     if isinstance(error, LineTooLong):
         return BadHttp(431, f"a line of the request's head is longer than {error.args[1]} bytes")
     if error.message == "Too many headers received":
-        return BadHttp(431, f"the request has more than {_MOST_FIELDS} header fields")
+        return BadHttp(431, f"the request has more than {MOST_FIELDS} header fields")
     if isinstance(error, InvalidURLError):
         return BadHttp(400, "this is no HTTP request: its target is neither a path nor a URL")
     if isinstance(error, PayloadEncodingError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from agenthub.api.hops import tell_loops
 from agenthub.api.hub import Hub
 from agenthub.canonical import ModelInfo
 from agenthub.middleware import Caller
@@ -12,14 +13,13 @@ async def listed_models(hub: Hub, caller: Caller) -> list[ModelInfo]:
 
     A backend that does not answer keeps its last list; raises its UpstreamError only where nothing is known at all.
     """
-    caller.rights.check_operation("list")
     await hub.router.refresh()
+    tell_loops(caller)
     return known_models(hub, caller)
 
 
 def known_models(hub: Hub, caller: Caller) -> list[ModelInfo]:
     """Return the same as far as it is known by now."""
-    caller.rights.check_operation("list")
     models = hub.router.models()
     errors = [error for backend in hub.router.backends.values() if (error := hub.router.error(backend)) is not None]
     if not models and errors and len(errors) == len(hub.router.backends):

@@ -21,13 +21,12 @@ from agenthub.middleware import Backend, Caller
 
 @attrs.frozen
 class Own:
-    """One endpoint: the ``operation`` that its client must be allowed, and what each of the backends is asked.
+    """One endpoint: what each of the backends is asked.
 
     That is the relay of ``verb``, where it is not empty. ``check`` raises what its client gets in the place of a good
     answer.
     """
 
-    operation: str
     ask: Callable[[Adapter], Any]
     verb: str = ""
     backends: Callable[[Hub], Sequence[Backend]] = lambda hub: list(hub.router.backends.values())
@@ -42,16 +41,17 @@ def _relay(verb: str) -> Callable[[Adapter], Any]:
     return lambda adapter: adapter.relay(RelayRequest(verb=verb, model=""))
 
 
-_LISTS = Own("list", lambda adapter: adapter.models(), check=lambda hub, caller, described: known_models(hub, caller))
+_LISTS = Own(lambda adapter: adapter.models(), check=lambda hub, caller, described: known_models(hub, caller))
 _OWN: Mapping[object, Own] = {
     ollama.tags: _LISTS,
     openai.models: _LISTS,
     openai.model: attrs.evolve(
-        _LISTS, check=lambda hub, caller, described: openai.find_model(hub, caller, described.match_info["id"])
+        _LISTS,
+        check=lambda hub, caller, described: openai.find_model(hub, caller, described.match_info["id"].rstrip("/")),
     ),
-    ollama.version: Own("version", _relay("version"), "version", lambda hub: _having(hub, "version")[:1]),
-    ollama.ps: Own("ps", _relay("ps"), "ps", lambda hub: _having(hub, "ps")),
-    health.ready: Own("", lambda adapter: adapter.ping()),
+    ollama.version: Own(_relay("version"), "version", lambda hub: _having(hub, "version")[:1]),
+    ollama.ps: Own(_relay("ps"), "ps", lambda hub: _having(hub, "ps")),
+    health.ready: Own(lambda adapter: adapter.ping()),
 }
 
 
@@ -60,8 +60,6 @@ def explain_own(hub: Hub, caller: Caller, handler: object, described: Described)
     own = _OWN.get(handler)
     if own is None:
         return {"is_sent": False, "requests": []}, None
-    if own.operation:
-        caller.rights.check_operation(own.operation)
     requests: list[JSON] = []
     for backend in own.backends(hub):
         requests += tell_sendings(rehearse(hub.router.adapter(backend, own.verb), own.ask).sendings, backend)

@@ -1,12 +1,23 @@
-"""Responses for the hot paths: aiohttp's own spend more on their table of headers than the hub on a cache hit."""
+"""Responses: aiohttp's own, silent about what serves, and lean ones for the hot paths.
+
+aiohttp spends more on its table of headers than the hub on a cache hit.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from aiohttp import HttpVersion11, web
+from aiohttp import HttpVersion11, hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.helpers import rfc822_formatted_time
+
+
+class Response(web.Response):
+    """An answer with a body, without aiohttp's ``Server`` header: which versions serve is nobody's business."""
+
+    async def _prepare_headers(self) -> None:
+        await super()._prepare_headers()
+        self._headers.pop(hdrs.SERVER, None)
 
 
 def make_whole(
@@ -16,7 +27,7 @@ def make_whole(
     # Only the plain case needs no header for the connection.
     if http_request.version == HttpVersion11 and http_request.keep_alive:
         return WholeResponse(headers, body, status)
-    return web.Response(headers=headers, body=body, status=status)
+    return Response(headers=headers, body=body, status=status)
 
 
 class WholeResponse(web.StreamResponse):
@@ -57,6 +68,17 @@ class StreamedResponse(web.StreamResponse):
     _send_headers_immediately = False
     is_ending = False
     """True as soon as the end is handed to the connection, though a slow client may not have it yet."""
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        if request.version < HttpVersion11:
+            # It knows no chunks, so that the end of the connection is that of the stream. aiohttp says so to a client
+            # that wants to keep the connection, and then keeps it.
+            self.force_close()
+        return await super().prepare(request)
+
+    async def _prepare_headers(self) -> None:
+        await super()._prepare_headers()
+        self._headers.pop(hdrs.SERVER, None)
 
     async def write_eof(self, data: bytes = b"") -> None:
         """Write the end, once: where the first call was broken off while it waited, its bytes are on their way."""

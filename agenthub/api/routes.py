@@ -12,19 +12,21 @@ from aiohttp import web
 
 from agenthub import __version__
 from agenthub.api import enhancing, explaining, health, ollama, openai
-from agenthub.api.asking import ask, ask_blob, show, upload_blob
+from agenthub.api.admission import Admission, end_unread
+from agenthub.api.asking import Asks, ask, ask_blob, show, upload_blob
 from agenthub.api.context import dialect_of, make_caller
 from agenthub.api.described import Described
 from agenthub.api.errors import ANYWHERE, failure_response, no_route
-from agenthub.api.expecting import expect
+from agenthub.api.expecting import expectation
 from agenthub.api.hub import SERVING, hub_of
 from agenthub.api.openapi import make_document
-from agenthub.api.responses import WholeResponse
+from agenthub.api.responses import Response, WholeResponse
 from agenthub.api.streaming import cut_off
 from agenthub.dialects import jsontext
 from agenthub.dialects.ollama import CODECS as OLLAMA_CODECS
 from agenthub.dialects.ollama import blobs, managing
 from agenthub.dialects.openai import CODECS as OPENAI_CODECS
+from agenthub.hops import MOST_ASKING_ALL, MOST_HUBS
 from agenthub.middleware import Caller
 
 Handler: TypeAlias = Callable[[web.Request, Caller], Awaitable[web.StreamResponse]]
@@ -39,9 +41,9 @@ MANAGING_CODECS = (
 )
 
 
-async def openapi(http_request: web.Request, caller: Caller) -> web.Response:
+async def openapi(http_request: web.Request, caller: Caller) -> Response:
     """Describe this API, as OpenAPI 3.1."""
-    return web.Response(body=_document(tuple(hub_of(http_request).plugins.adapters)), content_type="application/json")
+    return Response(body=_document(tuple(hub_of(http_request).plugins.adapters)), content_type="application/json")
 
 
 @lru_cache(1)
@@ -72,8 +74,27 @@ ROUTES: tuple[tuple[str, str, Handler], ...] = (
     ("*", ANYWHERE, no_route),
 )
 """Every path with its method and its handler; a GET answers HEAD as well."""
+_TAKES_SLASHES = r"[\s\S]"
+"""In the paths whose variable takes slashes too, that at the end among them."""
 OPEN: frozenset[Handler] = frozenset({health.health, health.ready})
 """What watches the process has no key."""
+UNREFUSED: frozenset[Handler] = frozenset({health.health})
+"""What only says that the process is up asks nobody, so that it cannot go in a circle; restarts hang on its answer."""
+ASKING_ALL: frozenset[Handler] = frozenset(
+    {ollama.version, ollama.tags, ollama.ps, openai.models, openai.model, health.ready}
+)
+"""What asks every backend."""
+OPERATIONS: Mapping[Handler, str] = {
+    **{handler: handler.operation for _, _, handler in ROUTES if isinstance(handler, Asks)},
+    ollama.version: "version",
+    ollama.tags: "list",
+    ollama.ps: "ps",
+    openai.models: "list",
+    openai.model: "list",
+    enhancing.enhance: "chat",
+    enhancing.rules: "chat",
+}
+"""What a client must be allowed for a handler; the others are for all."""
 
 
 def add_routes(app: web.Application) -> None:
@@ -85,14 +106,26 @@ def put_routes(router: web.UrlDispatcher) -> Mapping[web.AbstractRoute, Handler]
     """Put every route into ``router``; return the handler behind each."""
     handlers: dict[web.AbstractRoute, Handler] = {}
     for method, path, handler in ROUTES:
-        if method == "GET":
-            route = router.add_get(path, entrance(handler, dialect_of(path)), expect_handler=expect)
-        else:
-            dialect = "" if path == ANYWHERE else dialect_of(path)
-            route = router.add_route(method, path, entrance(handler, dialect), expect_handler=expect)
-        for added in route.resource or ():
-            handlers.setdefault(added, handler)
+        most_hubs = 0 if handler in UNREFUSED else MOST_ASKING_ALL if handler in ASKING_ALL else MOST_HUBS
+        admission = Admission(OPERATIONS.get(handler, ""), handler in OPEN, isinstance(handler, Asks), most_hubs)
+        enter = entrance(handler, "" if path == ANYWHERE else dialect_of(path), admission)
+        expect = expectation(admission, uploads=isinstance(handler, Asks) and handler.uploads)
+        for spelling in _spellings(path):
+            if method == "GET":
+                route = router.add_get(spelling, enter, expect_handler=expect)
+            else:
+                route = router.add_route(method, path, enter, expect_handler=expect)
+            for added in route.resource or ():
+                handlers.setdefault(added, handler)
     return handlers
+
+
+def _spellings(path: str) -> tuple[str, ...]:
+    """Return the path with and without a slash at its end.
+
+    Ollama redirects the one to the other (301, 307 for a POST), which not every client follows with its body.
+    """
+    return (path,) if path == "/" or _TAKES_SLASHES in path else (path, f"{path}/")
 
 
 @cache
@@ -110,21 +143,22 @@ async def find_route(described: Described) -> tuple[web.UrlDispatcher, Handler, 
     return router, handlers[match.route], attrs.evolve(described, match_info=match)
 
 
-def entrance(handler: Handler, dialect: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def entrance(
+    handler: Handler, dialect: str, admission: Admission
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     """Return the handler as aiohttp calls it: it learns who asks, and whatever fails becomes an answer.
 
     ``dialect`` is that of its path, empty where the path of each request decides.
 
     A wrapper and no web middleware: aiohttp's chain of these costs more than all that is done here.
     """
-    is_open = handler in OPEN
 
     async def enter(http_request: web.Request) -> web.StreamResponse:
         caller = make_caller(http_request.headers, dialect or dialect_of(http_request.path))
         serving = http_request.app[SERVING]
         try:
             hub = serving.enter(http_request, caller)
-            refused = hub.access.admit(http_request, caller, is_open=is_open)
+            refused = await admission.check(hub, http_request, caller)
             response = await handler(http_request, caller) if refused is None else refused
         except asyncio.CancelledError:
             if (cut := cut_off(caller)) is None:
@@ -134,6 +168,7 @@ def entrance(handler: Handler, dialect: str) -> Callable[[web.Request], Awaitabl
             response = failure_response(caller, error)
             # A dispatch keeps the refusal that it was given, whose traceback has frames that keep the dispatch.
             error.__traceback__ = None
+            end_unread(http_request, response)
         if serving.is_stopping and not response.prepared:
             response.force_close()
         if not (response.prepared or isinstance(response, WholeResponse)):

@@ -10,6 +10,7 @@ import attrs
 import structlog
 from aiohttp import web
 
+from agenthub.api.bodies import give_back
 from agenthub.api.described import Head
 from agenthub.api.headers import make_headers
 from agenthub.api.hub import Hub, hub_of
@@ -109,6 +110,7 @@ async def _stream(
     with suppress(ConnectionResetError), Stream(http_request, dispatch, codec.stream_type, ping_s) as stream:
         try:
             first = await anext(batches)
+            give_back(http_request)
             render = _renderer(codec, dispatch, first[0])
             opening = render(first)
             await stream.open(first[0])

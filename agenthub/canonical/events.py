@@ -160,41 +160,44 @@ def assemble(events: Iterable[Event]) -> Answer:
     """Put a whole stream's events together; ``finished`` stays None for a stream that was cut."""
     answer = Answer()
     text: list[str] = []
+    plain: list[str] = []
+    refusal: list[str] = []
     reasoning: list[str] = []
+    logprobs: list[JSON] = []
     calls: dict[int, list[ToolCallDelta]] = {}
     events = iter(events)
     for event in events:
         match event:
             case RefusalDelta():
-                answer.plain = answer.plain if answer.refusal else "".join(text)
                 text.append(event.text)
-                answer.refusal += event.text
+                refusal.append(event.text)
             case TextDelta():
                 text.append(event.text)
-                if answer.refusal:
-                    answer.plain += event.text
+                plain.append(event.text)
             case ReasoningDelta():
                 reasoning.append(event.text)
             case ToolCallDelta():
                 calls.setdefault(event.index, []).append(event)
             case LogprobsDelta():
-                answer.logprobs += event.items
+                logprobs += event.items
             case Embeddings():
                 answer.vectors += event.vectors
             case Finished():
                 answer.finished = event
             case ChoiceStarted():
                 seen: list[Event] = [
-                    TextDelta(answer.plain if answer.refusal else "".join(text)),
-                    RefusalDelta(answer.refusal),
+                    TextDelta("".join(plain)),
+                    RefusalDelta("".join(refusal)),
                     ReasoningDelta("".join(reasoning)),
-                    LogprobsDelta(answer.logprobs),
+                    LogprobsDelta(tuple(logprobs)),
                 ]
                 called = [piece for pieces in calls.values() for piece in pieces]
                 return _assemble_choices([*seen, *called, event, *events])
             case Started() | RawFrames():
                 pass
     answer.text, answer.reasoning = "".join(text), "".join(reasoning)
+    answer.logprobs, answer.refusal = tuple(logprobs), "".join(refusal)
+    answer.plain = "".join(plain) if answer.refusal else ""
     answer.tool_calls = tuple([_joined(pieces) for pieces in calls.values()])
     return answer
 

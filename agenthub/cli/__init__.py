@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from importlib import import_module
 from typing import Any
 
 import click
 
 from agenthub import __version__
+from agenthub.cli.output import OutputClosed
 from agenthub.errors import AgentHubError, ConfigError
 
 COMMANDS = {
@@ -45,10 +48,19 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except AgentHubError as error:
-            click.echo(f"agenthub: {error}", err=True)
+            _complain(f"agenthub: {error}")
             ctx.exit(error.exit_status if isinstance(error, ConfigError) else 1)
         except KeyboardInterrupt:
             ctx.exit(_INTERRUPTED)
+        except OutputClosed:
+            ctx.exit(1)
+
+
+def _complain(line: str) -> None:
+    try:
+        click.echo(line, err=True)
+    except OSError:  # nobody is there to read it; the exit status still tells
+        sys.stderr = io.StringIO()  # the interpreter's own end would try again, and end with 120
 
 
 @click.group(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 
 import click
 
@@ -34,7 +35,8 @@ def command(ctx: click.Context, config: str | None, assignments: tuple[str, ...]
 
 async def _print_findings(settings: Settings, model: str | None) -> bool:
     console, all_ok = make_console(), True
-    async for finding in examine(settings, model):
-        print_finding(console, finding)
-        all_ok = all_ok and finding.level is not Level.ERROR
+    async with aclosing(examine(settings, model)) as findings:
+        async for finding in findings:
+            print_finding(console, finding)
+            all_ok = all_ok and finding.level is not Level.ERROR
     return all_ok

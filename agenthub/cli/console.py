@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agenthub.cli.findings import Finding, Level
+from agenthub.cli.output import OutputClosed, close_output
 from agenthub.log import configure_logging
 from agenthub.settings import LogSettings
 
@@ -26,11 +27,24 @@ MARKS = {
 }
 
 
+class CommandConsole(Console):
+    """rich's console, which ends by an ordinary exception where its pipe is closed.
+
+    rich raises SystemExit, which an event loop lets through at once, past the open generators and connections of the
+    command; Python then complains of each.
+    """
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        close_output()
+        raise OutputClosed
+
+
 def make_console() -> Console:
-    """Return a console on stdout that prints every text as it is given."""
+    """Return a console on stdout that prints every text as it is given; raises OutputClosed once nobody reads it."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a model may say what an old terminal cannot show
-    console = Console(markup=False, highlight=False, emoji=False)
+    console = CommandConsole(markup=False, highlight=False, emoji=False)
     if not console.is_terminal:
         console.width = _PIPE_WIDTH
     return console

@@ -136,9 +136,13 @@ def start_ollama(url: str) -> list[str]:
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or OLLAMA_PORT
     if host not in _LOCAL:
-        listen = "0.0.0.0" if port == OLLAMA_PORT else f"0.0.0.0:{port}"
+        everywhere = "[::]" if ":" in host else "0.0.0.0"
+        listen = everywhere if port == OLLAMA_PORT else f"{everywhere}:{port}"
         return [f"Start Ollama on {host}, open to other machines: OLLAMA_HOST={listen} ollama serve"]
-    remedies = ["Start Ollama: " + ("" if port == OLLAMA_PORT else f"OLLAMA_HOST={host}:{port} ") + "ollama serve"]
+    # A bare IPv6 address and a port run into each other. By the other address an Ollama at its default is not reached.
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    is_default = port == OLLAMA_PORT and ":" not in host
+    remedies = ["Start Ollama: " + ("" if is_default else f"OLLAMA_HOST={address} ") + "ollama serve"]
     if Path("/.dockerenv").exists():
         remedies.append(
             f"This is a container, where {host} is the container itself: for the machine around it use "

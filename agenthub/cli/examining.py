@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
 from difflib import get_close_matches
 from urllib.parse import urlsplit
 
 import attrs
 
 from agenthub.api.access import REMEDIES, exposure
+from agenthub.cli.addresses import explain_itself, leads_to
 from agenthub.cli.diagnosis import OLLAMA_PORT, Trouble, diagnose, one_line
 from agenthub.cli.findings import Finding, Level
 from agenthub.cli.opening import open_hub
-from agenthub.errors import AgentHubError, UnknownModel, UpstreamError
+from agenthub.errors import AgentHubError, BackendUnavailable, UnknownModel, UpstreamError, UpstreamStatus
+from agenthub.hops import HOPS, Hops, make_hub_id
 from agenthub.middleware import Backend
 from agenthub.middleware.cache_key import model_key
 from agenthub.modes import AUTO, preferred, standing, wished_mode
@@ -67,7 +69,7 @@ class Probes:
         return None
 
 
-async def examine(settings: Settings, model: str | None) -> AsyncIterator[Finding]:
+async def examine(settings: Settings, model: str | None) -> AsyncGenerator[Finding, None]:
     """Yield what is found about the settings, each backend, each alias, and ``model``; raises ConfigError."""
     async with open_hub(settings) as hub:
         sources = ", ".join(dict.fromkeys(settings.sources.values())) or "defaults only"
@@ -109,24 +111,30 @@ async def examine_redis(shared: Shared) -> Finding:
 async def examine_backend(probes: Probes, listed: Listed) -> Finding:
     """Return whether a backend answers as its settings have it asked, or why not; put its models into ``listed``."""
     router, backend, url = probes.router, probes.backend, probes.backend.settings.url
-    if _is_hub_itself(router.settings, url):
-        text = f"{url} is this hub itself, which would ask itself without end"
-        remedies = ["Point it to the model server, or give the hub another port."]
+    if leads_to(url, router.settings.host, router.settings.port):
+        text, remedies = explain_itself(router.settings, backend.name)
         return _about(backend, "itself", Level.ERROR, text, remedies)
+    hops = Hops.start(make_hub_id())
+    HOPS.set(hops)
     mode = await probes.mode()
     if mode not in backend.adapters:
         text = f"it is to be asked through the {mode} API, for which no adapter is loaded"
         return _about(backend, "no_adapter", Level.ERROR, text)
     error = await probes.error(mode)
-    if error is not None:
+    is_loop = isinstance(error, UpstreamStatus) and error.is_loop
+    if error is not None and not is_loop:
         return diagnose(Trouble(router.settings, backend, mode, error, await probes.answering()))
     try:
         async with asyncio.timeout(router.settings.health.ping_timeout_s or None):
             names = sorted(model.name for model in await backend.adapters[mode].models())
     except Exception as failure:
+        if is_loop or hops.loops:
+            return _about_loop(backend, hops)
         is_foreign = not isinstance(failure, AgentHubError | TimeoutError)
         why = repr(failure) if is_foreign else one_line(failure) or "no answer in time"
         return _about(backend, "list", Level.ERROR, f"{url} answers, but does not list its models: {why}")
+    if is_loop or hops.loops:
+        return _about_loop(backend, hops)
     listed[backend.name] = names
     shown = f"{mode} API"
     if wished_mode(router.settings, backend) == AUTO:
@@ -141,6 +149,13 @@ def _about(backend: Backend, id: str, level: Level, text: str, remedies: Sequenc
     return Finding(f"backend.{id}", level, f"backend {backend.name}: {text}", remedies, backend.name)
 
 
+def _about_loop(backend: Backend, hops: Hops) -> Finding:
+    way = hops.loops.get(backend.name, backend.name)
+    text = f"{backend.settings.url} is an AgentHub from which requests come back to it, by the backends {way}"
+    remedies = ["Each hub must lead to model servers in the end: take one of these backends out of its hub's settings."]
+    return _about(backend, "loop", Level.ERROR, text, remedies)
+
+
 def examine_model(router: Router, name: str, listed: Listed) -> Finding:
     """Return who would answer for a model or an alias; the router has its lists."""
     wanted = router.route(name).upstream_model
@@ -151,7 +166,7 @@ def examine_model(router: Router, name: str, listed: Listed) -> Finding:
 
     try:
         candidates = router.resolve(name).candidates
-    except UnknownModel:
+    except (UnknownModel, BackendUnavailable):
         silent = [backend for backend in router.backends if backend not in listed]
         if silent:
             return about("unknown", Level.ERROR, f"not known, since backend {silent[0]} does not answer")
@@ -175,12 +190,6 @@ def _elsewhere(wanted: str, listed: Listed) -> list[str]:
     near = get_close_matches(wanted, names, 1)
     remedies = [f"Did you mean {near[0]}?"] if near else []
     return [*remedies, f"There are: {_some(names)}"] if names else remedies
-
-
-def _is_hub_itself(settings: Settings, url: str) -> bool:
-    parts = urlsplit(url)
-    local = {settings.host, "localhost", "127.0.0.1", "::1"}
-    return parts.hostname in local and parts.port == settings.port
 
 
 def _pull(url: str, model: str) -> str:

@@ -17,6 +17,7 @@ from gunicorn.arbiter import Arbiter
 from gunicorn.glogging import Logger
 
 from agenthub.app import make_hub
+from agenthub.cli.addresses import check_backends
 from agenthub.cli.reloading import Load, load_anew
 from agenthub.cli.signals import STOPPING
 from agenthub.cli.worker import HELD, HubWorker
@@ -93,6 +94,7 @@ class Master(Arbiter):  # type: ignore[misc]
 
     def start(self) -> None:
         super().start()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
         _log.info("agenthub.listening", url=self.app.url, workers=self.num_workers)
 
     def signal(self, sig: int, frame: Any) -> None:
@@ -110,6 +112,7 @@ class Master(Arbiter):  # type: ignore[misc]
         """Have each worker reload, if the configuration is good; what runs in them goes on."""
         try:
             settings, facts = load_anew(self.app.settings, self.app.load_settings)
+            check_backends(settings, self.app.port)
             make_hub(settings, make_plugins(settings.plugins))
         except AgentHubError as error:
             _log.error("agenthub.reload_failed", error=str(error))
@@ -128,7 +131,8 @@ class Master(Arbiter):  # type: ignore[misc]
         try:
             return super().spawn_worker()  # type: ignore[no-any-return]
         finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
+            if os.getpid() == self.pid:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
 
     def halt(self, reason: str | None = None, exit_status: int = 0) -> None:
         try:

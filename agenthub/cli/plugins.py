@@ -12,7 +12,7 @@ from agenthub.cli.console import make_console, make_table, mute_logging
 from agenthub.cli.findings import Finding, Level
 from agenthub.cli.options import load_settings, settings_options
 from agenthub.modes import AUTO
-from agenthub.plugins import BUILTIN, Plugins, make_plugins
+from agenthub.plugins import BUILTIN, Plugins, install_command, make_plugins
 from agenthub.settings import Settings
 
 # The two adapters that the project itself publishes; with one of them the hub works, but in one mode only.
@@ -97,16 +97,16 @@ def _without(settings: Settings, found: Plugins) -> list[str]:
     if any(plugin.name == kind and plugin.problem == "disabled" for plugin in found.found):
         remedies = [f'Take "{kind}" out of plugins.disabled ({settings.sources.get("plugins.disabled", "")}).']
     else:
-        remedies = [f"pip install {PUBLISHED[kind]}"] if kind in PUBLISHED else []
+        remedies = [install_command(kind)] if kind in PUBLISHED else []
     return remedies + [f"Or use another: OLLAMA_API_MODE={other}" for other in found.adapters]
 
 
 def missing(settings: Settings, found: Plugins) -> Iterator[Finding]:
     """Yield a note for each of the two usual adapters that is not there."""
     installed = {plugin.name for plugin in found.found}
-    for kind, distribution in PUBLISHED.items():
+    for kind in PUBLISHED:
         if kind not in installed:
-            text = f"The {kind} adapter is not installed. To have that mode too: pip install {distribution}"
+            text = f"The {kind} adapter is not installed. To have that mode too: {install_command(kind)}"
             yield Finding("plugin.missing", Level.INFO, text, subject=kind)
         elif kind in settings.plugins.disabled:
             text = f"The {kind} adapter is switched off by plugins.disabled."

@@ -11,6 +11,7 @@ import attrs
 import structlog
 
 from agenthub.app import make_hub
+from agenthub.cli.addresses import check_backends
 from agenthub.errors import AgentHubError
 from agenthub.lives import Lives
 from agenthub.plugins import make_plugins
@@ -22,7 +23,7 @@ Load = Callable[[], Settings]
 
 _AT_START: Mapping[str, Sequence[str]] = {
     "": ("host", "port", "workers", "max_body_bytes"),
-    "log": ("level", "format"),
+    "log": ("level", "format", "buffer_bytes"),
     "protection": ("max_header_bytes", "header_timeout_s"),
 }
 """What is read at the start only: names of settings by their groups."""
@@ -49,11 +50,15 @@ def load_anew(old: Settings, load: Load) -> tuple[Settings, dict[str, list[str]]
 
 @attrs.define
 class Reloader:
-    """Reloads when it is asked to: once for all who asked before it began, and one time after the other."""
+    """Reloads when it is asked to: once for all who asked before it began, and one time after the other.
+
+    ``port`` is where the hub listens, which no backend may be.
+    """
 
     lives: Lives
     load: Load
     asked: asyncio.Event
+    port: int
     log: Any = _log
 
     @asynccontextmanager
@@ -81,6 +86,8 @@ class Reloader:
         """Have a hub of the new configuration serve; raises ConfigError and changes nothing where that cannot be."""
         old = self.lives.serving.hub
         settings, facts = load_anew(old.settings, self.load)
+        # Beside the event loop, since names may have to be looked up.
+        await asyncio.to_thread(check_backends, settings, self.port)
         hub = make_hub(settings, make_plugins(settings.plugins), kept=old.kept.next())
         await self.lives.replace(hub)
         self.log.info("agenthub.reloaded", **facts)

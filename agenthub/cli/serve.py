@@ -6,6 +6,7 @@ from functools import partial
 
 import click
 
+from agenthub import signal_hold
 from agenthub.cli.options import flag_option, load_settings, setting_option, settings_options
 from agenthub.cli.serving import allow_many_files, run, serve
 from agenthub.cli.workers import serve_with_workers
@@ -50,3 +51,4 @@ def command(
         serve_with_workers(settings, load)
     else:
         run(serve(settings, load))
+        signal_hold.hold_again()

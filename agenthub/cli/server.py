@@ -13,8 +13,10 @@ from aiohttp import web
 from agenthub.api.hub import SERVING, Serving
 from agenthub.api.listening import make_runner
 from agenthub.app import make_app
+from agenthub.cli.addresses import check_backends
 from agenthub.cli.draining import accept_waiting, drain
 from agenthub.cli.ports import BACKLOG, open_port, url_of
+from agenthub.errors import ConfigError
 from agenthub.lives import LIVES, Lives
 from agenthub.settings import Settings
 
@@ -39,6 +41,11 @@ class Server:
         app = make_app(self.settings)
         # Before the backends are opened, so that a port in use is the first and only thing said.
         self.sockets = self.sockets or open_port(self.settings.host, self.settings.port, self.spare_ports)
+        try:
+            check_backends(self.settings, self.port)
+        except ConfigError:
+            await self._close()
+            raise
         self._runner = make_runner(app, self.settings, shutdown_timeout_s=_LINGER_S)
         try:
             await self._runner.setup()
@@ -60,6 +67,12 @@ class Server:
         """What the application serves with; only while it does."""
         assert self._runner is not None
         return self._runner.app[SERVING]
+
+    @property
+    def port(self) -> int:
+        """Where it listens; only while it does."""
+        port: int = self.sockets[0].getsockname()[1]
+        return port
 
     @property
     def lives(self) -> Lives:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from agenthub import signal_hold
 from agenthub.cli.reloading import Load, Reloader
 from agenthub.cli.server import Server
 from agenthub.cli.signals import on_each_signal, on_signals
@@ -37,9 +38,9 @@ async def serve(settings: Settings, load: Load | None = None, *, ready: Callable
     Raises ConfigError and CannotListen.
     """
     server, stop, reload = Server(settings), asyncio.Event(), asyncio.Event()
-    with on_each_signal(signal.SIGHUP, reload.set), on_signals(stop.set, server.cut):
+    with on_each_signal(signal.SIGHUP, reload.set), on_signals(stop.set, server.cut), signal_hold.lifted():
         async with server as url:
-            reloader = Reloader(server.lives, load or (lambda: settings), reload)
+            reloader = Reloader(server.lives, load or (lambda: settings), reload, server.port)
             _log.info("agenthub.listening", url=url, loop=type(asyncio.get_running_loop()).__module__)
             if ready is not None:
                 ready(url)

@@ -54,12 +54,16 @@ class HubWorker(GunicornWebWorker):
             on_each_signal(signal.SIGQUIT, end_at_once),
         ):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
-            async with server:
-                self.booted = True
-                spare_collector()
-                log = structlog.get_logger("agenthub").bind(pid=self.pid)
-                async with Reloader(server.lives, self.app.load_settings, reload, log).running():
-                    await stop.wait()
+            try:
+                async with server:
+                    self.booted = True
+                    spare_collector()
+                    log = structlog.get_logger("agenthub").bind(pid=self.pid)
+                    async with Reloader(server.lives, self.app.load_settings, reload, server.port, log).running():
+                        await stop.wait()
+            finally:
+                # What comes now would kill the worker, and the master would take that for a failure.
+                signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
         living.cancel()
         with suppress(asyncio.CancelledError):
             await living

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 import structlog
 
 from agenthub.app import make_hub
+from agenthub.cli.addresses import check_backends
 from agenthub.cli.ports import reserve_port, url_of
 from agenthub.cli.reloading import Load
 from agenthub.errors import ConfigError
@@ -25,10 +26,11 @@ def serve_with_workers(settings: Settings, load: Load) -> None:
     if find_spec("gunicorn") is None:
         source = settings.sources.get("workers", "default")
         problem = f"workers: {settings.workers} processes need gunicorn"
-        raise ConfigError(f"{source}: {problem}: pip install 'agenthub[workers]', or use 1")
+        raise ConfigError(f"{source}: {problem}: pip install gunicorn, or use 1")
     # Only to know that it can be: each worker makes its own.
     make_hub(settings, make_plugins(settings.plugins))
     reserved = reserve_port(settings.host, settings.port)
+    check_backends(settings, reserved[0].getsockname()[1])
     if settings.caching.backend == "memory":
         remedy = 'caching.backend = "redis"'
         own = ["kept answers", "circuit breakers", "limits of clients"]

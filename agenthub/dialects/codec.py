@@ -21,7 +21,10 @@ class FrameParser(Protocol):
         """Append the events of one frame; raise UpstreamError for a frame that reports an error."""
 
     def close(self, events: list[Event]) -> None:
-        """The stream ended: append what was held back; raise UpstreamProtocol if it ended too early."""
+        """The stream ended: append what was held back; raise UpstreamProtocol if it ended too early.
+
+        Where all that the answer needs has come, Finished is held back until then, though the end mark never came.
+        """
 
 
 class Renderer(Protocol):
@@ -40,6 +43,7 @@ class Codec:
     ``render_whole`` are for answers that are not streamed, ``make_parser``, ``make_framer`` and ``make_renderer`` for
     those that are. The rendering of events raises UpstreamProtocol for what cannot be shown in this dialect.
 
+    ``end_mark`` is the frame that ends a stream whose events have ended, empty where its last event does.
     ``member`` is the top-level member of the request that names the model. ``complete`` makes a whole answer of the
     upstream's own bytes fit to be shown. A management verb (``is_verb``) fails by a 500 with the upstream's own words
     without any fault of the upstream's; one that ``is_patient`` may keep silent for as long as it likes, since pulling
@@ -61,12 +65,13 @@ class Codec:
     whole_type: str
     method: str = "POST"
     member: str = "model"
+    end_mark: bytes = b""
     complete: Callable[[Any, bytes], bytes] | None = None
     is_verb: bool = False
     is_patient: bool = False
 
 
-BROKEN = (UpstreamError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError)
+BROKEN = (UpstreamError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 """What parsing may raise of an answer that is not what its API promises."""
 
 
@@ -108,14 +113,33 @@ class StreamParser:
             return ()
         size = len(self._framer.tail)
         batch = self._parse(self._framer.close(), size)
-        if self.is_finished or self.error is not None:
+        if self.is_finished or (self.error is not None and type(self.error) is not UpstreamProtocol):
             return batch
         held: list[Event] = []
         try:
             self._parser.close(held)
         except BROKEN as error:
-            self.error = as_upstream_error(error, b"")
-        return (*batch, *held)
+            # What is wrong with the last frame says more than that the end is missing.
+            self.error = self.error or as_upstream_error(error, b"")
+            return (*batch, *held)
+        # A last frame that was cut takes nothing from an answer that is complete without it.
+        self.error, self.is_finished = None, bool(held) and type(held[-1]) is Finished
+        return self._with_end_mark((*batch, *held)) if self.is_finished else (*batch, *held)
+
+    def _with_end_mark(self, batch: Batch) -> Batch:
+        if not (self.raw and self.codec.end_mark):
+            return batch
+        first = batch[0]
+        if type(first) is RawFrames:
+            return (RawFrames(first.data + self.codec.end_mark), *batch[1:])
+        return (RawFrames(self.codec.end_mark), *batch)
+
+    def break_off(self) -> Batch:
+        """Return the end of a stream whose connection broke or fell silent; empty where the answer is not complete."""
+        if self.is_finished or self.error is not None:
+            return ()
+        batch = self.close()
+        return batch if self.is_finished else ()
 
     def _parse(self, frames: list[bytes], size_bytes: int) -> Batch:
         events: list[Event] = []
@@ -131,6 +155,8 @@ class StreamParser:
                     raise self._too_long()
                 if payload:
                     parse(payload, events)
+                elif self.rename is not None:
+                    continue  # a comment, a keep-alive: the clients of an alias get chunks and nothing else
                 if self.raw:
                     raw.append(frame if self.rename is None else self._renamed(frame, payload))
                 if events and type(events[-1]) is Finished:
@@ -144,7 +170,7 @@ class StreamParser:
         return tuple(events)
 
     def _renamed(self, frame: bytes, payload: bytes) -> bytes:
-        if not payload.startswith(b"{"):
+        if not payload.lstrip().startswith(b"{"):
             return frame
         return self._framer.wrap(jsontext.replace_top_level(payload, "model", self.rename))
 

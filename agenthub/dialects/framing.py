@@ -112,10 +112,10 @@ class EventFramer:
         return [tail + b"\n\n"] if self.payload(tail + b"\n\n") else []
 
     def payload(self, frame: bytes) -> bytes:
-        if frame.startswith(b"data: ") and frame.find(b"\n") == len(frame) - 2 and b"\r" not in frame:
+        if frame.startswith(b"data: {") and frame.find(b"\n") == len(frame) - 2 and b"\r" not in frame:
             return frame[6:-2]
         lines = [line[5:] for line in frame.removeprefix(_BOM).splitlines() if line.startswith(b"data:")]
-        data = b"\n".join(line.removeprefix(b" ") for line in lines)
+        data = b"\n".join([line.removeprefix(b" ") for line in lines])
         return b"" if data.isspace() else data
 
     def wrap(self, payload: bytes) -> bytes:

@@ -5,22 +5,21 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import attrs
 import orjson
 
-from agenthub.dialects import pieces
-from agenthub.dialects.pieces import LARGE_BYTES, PIECE_BYTES
+from agenthub.dialects import pieces, scan
+from agenthub.dialects.scan import LARGE_BYTES, PIECE_BYTES
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _LONG_DIGITS = 19
 _LONG = re.compile(rb"[0-9]{%d}" % _LONG_DIGITS)
-_MANY = 1000
-_MOST_NAMES = 100_000
 _TOO_DEEP = "exceeded max depth"
+MOST_REPEATED = 16
+"""How often one object may have a member that is to be changed: each gets the new value, which may be large."""
 
 
 def loads(data: bytes) -> Any:
@@ -40,14 +39,14 @@ def loads_exactly(data: bytes) -> Any:
 
 
 def _loads_large(data: bytes, is_exact: bool = False) -> Any:
-    return pieces.loads(data, _Parser(is_exact)) if pieces.is_container(data) else orjson.loads(data)
+    return pieces.loads(data, _Parser(is_exact)) if scan.is_container(data) else orjson.loads(data)
 
 
 @attrs.frozen
 class _Parser:
     is_exact: bool = False
 
-    def run(self, run: pieces.Run) -> Any:
+    def run(self, run: scan.Run) -> Any:
         return self.single(run.text)
 
     def single(self, text: bytes) -> Any:
@@ -132,25 +131,6 @@ def dumps(value: Any, *, sort_keys: bool = False) -> bytes:
     return text.encode("utf-8")
 
 
-def dump_body(body: dict[str, Any]) -> bytes:
-    """Render a request; long lists in it are rendered in groups, each of which takes little time."""
-    if any(type(value) in (list, tuple) and len(value) > _MANY for value in body.values()):
-        body = {name: listed(value) if type(value) in (list, tuple) else value for name, value in body.items()}
-    return dumps(body)
-
-
-def listed(items: Iterable[Any]) -> Fragment:
-    """Render a list for ``dumps``, in groups that are freed again: for lists that are long, or made as they are read."""
-    return Fragment(b"[" + b",".join(groups(items)) + b"]")
-
-
-def groups(items: Iterable[Any]) -> Iterator[bytes]:
-    """Render groups of the items, without the brackets around each."""
-    items = iter(items)
-    while group := list(islice(items, _MANY)):
-        yield dumps(group)[1:-1]
-
-
 def dump_text(text: str) -> bytes:
     """Render one text: the same as ``dumps``, at half its cost, for the pieces of streams."""
     try:
@@ -188,95 +168,72 @@ def is_deeper(value: Any, levels: int) -> bool:
     return True
 
 
+class Repeated(ValueError):
+    """An object has a member so often that no client can mean it."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f'the field "{key}" is given more than {MOST_REPEATED} times')
+        self.key = key
+
+
 def replace_top_level(data: bytes, key: str, value: Any) -> bytes:
     """Return the JSON object ``data`` with each top-level ``key`` (any case, as Go reads it) set to ``value``.
 
-    Everything else keeps its bytes: order, spacing, spelling of numbers. Raises ValueError if ``data`` is no object.
+    Everything else keeps its bytes: order, spacing, spelling of numbers. Raises ValueError if ``data`` is no object,
+    Repeated if it has the key more than ``MOST_REPEATED`` times.
     """
     text = data.decode("utf-8")
-    replacement = dumps(value).decode("utf-8")
-    spans = [span for name, span in members(text) if name.lower() == key]
-    for start, end in reversed(spans):
-        text = text[:start] + replacement + text[end:]
-    return text.encode("utf-8")
+    return "".join(_replaced(text, _members(text), {key: dumps(value).decode("utf-8")})).encode("utf-8")
 
 
 def get_top_level(data: bytes, key: str) -> bytes:
     """Return the text of the top-level ``key`` (any case, the last wins) of a JSON object, empty where it is absent."""
     text = data.decode("utf-8")
-    spans = [span for name, span in members(text) if name.lower() == key]
+    spans = [span for name, span in _members(text) if name.lower() == key]
     return text[slice(*spans[-1])].encode("utf-8") if spans else b""
 
 
-def set_top_level(data: bytes, key: str, value: Any) -> bytes:
-    """Return the JSON object ``data`` with its top-level ``key`` set to ``value``, put last where it was absent."""
+def set_top_level(data: bytes, values: Mapping[str, Any]) -> bytes:
+    """Return the JSON object ``data`` with each of ``values`` as a top-level member, last where it was absent.
+
+    Raises as ``replace_top_level``.
+    """
     text = data.decode("utf-8")
-    found = members(text)
-    if any(name.lower() == key for name, _ in found):
-        return replace_top_level(data, key, value)
-    position = found[-1][1][1] if found else text.index("{") + 1
-    member = ("," if found else "") + dumps({key: value}).decode("utf-8")[1:-1]
-    return (text[:position] + member + text[position:]).encode("utf-8")
+    rendered = {key: dumps(value).decode("utf-8") for key, value in values.items()}
+    found, end = list[tuple[str, Span]](), 0
+    for name, span in _members(text):  # of which there may be millions
+        end = span[1]
+        if name.lower() in values:
+            found.append((name, span))
+    names = {name.lower() for name, _ in found}
+    added = [f"{dump_text(key).decode()}:{value}" for key, value in rendered.items() if key not in names]
+    if not added:
+        return "".join(_replaced(text, found, rendered)).encode("utf-8")
+    has_members, end = end > 0, end or text.index("{") + 1
+    return "".join(
+        (
+            "".join(_replaced(text[:end], found, rendered)),
+            "," if has_members else "",
+            ",".join(added),
+            text[end:],
+        )
+    ).encode("utf-8")
 
 
-def top_level_names(data: bytes) -> list[str]:
-    """Return the names of the members of a JSON object, in their order; raise ValueError if ``data`` is no object."""
-    return [name for name, _ in members(data.decode("utf-8"))] if len(data) <= LARGE_BYTES else _names(data)
-
-
-def _names(data: bytes) -> list[str]:
-    names, depth = list[str](), 0
-    for part in pieces.cut(data):
-        match part:
-            case pieces.Run(depth=1):
-                names += _NAMES.decode(part.text.decode("utf-8"))
-            case pieces.Opened() | pieces.Single() if depth == 1:
-                names.append(loads(part.key))
-        depth += isinstance(part, pieces.Opened) - isinstance(part, pieces.Closed)
-    return names
-
-
-def has_twins(data: bytes) -> bool:
-    """Say whether an object in JSON has two members whose names some reader takes for one: equal but for their case."""
-    try:
-        if len(data) > LARGE_BYTES and pieces.is_container(data):
-            return _has_twins_in_pieces(data)
-        _PAIRS.raw_decode(data.decode("utf-8").lstrip(" \t\n\r"))
-    except (_Twins, ValueError, RecursionError):
-        return True
-    return False
-
-
-class _Twins(Exception):
-    pass
-
-
-def _see_twins(members: list[tuple[str, Any]]) -> set[str]:
-    names = {name.casefold() for name, _ in members}
-    if len(names) < len(members):
-        raise _Twins
-    return names
-
-
-def _has_twins_in_pieces(data: bytes) -> bool:
-    """Say the same, member by member; True as well for an object of so many that it would take much to remember them."""
-    opened: list[set[str]] = []
-    for part in pieces.cut(data):
-        names: object = None
-        match part:
-            case pieces.Run():
-                names = _PAIRS.decode(part.text.decode("utf-8"))
-            case pieces.Opened() | pieces.Single() if part.key:
-                names = {loads(part.key).casefold()}
-            case pieces.Closed():
-                opened.pop()
-        if isinstance(names, set):
-            if not opened[-1].isdisjoint(names) or len(opened[-1]) > _MOST_NAMES:
-                return True
-            opened[-1].update(names)
-        if isinstance(part, pieces.Opened):
-            opened.append(set())
-    return False
+def _replaced(text: str, found: Iterable[tuple[str, Span]], values: Mapping[str, str]) -> Iterator[str]:
+    """Yield the pieces of ``text`` with the values of ``found`` replaced, so that it is copied once and no more."""
+    counts = dict.fromkeys(values, 0)
+    done = 0
+    for name, (start, end) in found:
+        key = name.lower()
+        if key in counts:
+            counts[key] += 1
+            if counts[key] > MOST_REPEATED:
+                raise Repeated(key)
+            yield text[done:start]
+            yield values[key]
+            done = end
+    yield text[done:]
 
 
 Span: TypeAlias = tuple[int, int]
@@ -285,18 +242,20 @@ Span: TypeAlias = tuple[int, int]
 
 def members(text: str, start: int = 0) -> list[tuple[str, Span]]:
     """Return the members of the JSON object at ``start``, in their order; raise ValueError if there is none."""
+    return list(_members(text, start))
+
+
+def _members(text: str, start: int = 0) -> Iterator[tuple[str, Span]]:
     position = _skip(text, start)
     if text[position : position + 1] != "{":
         raise ValueError("not a JSON object")
-    found = []
     position = _skip(text, position + 1)
     while text[position : position + 1] == '"':
         name, position = _decode(_SPANS.raw_decode, text, position)
         position = _skip(text, _skip(text, position) + 1)  # past the colon
         end = _end(text, position)
-        found.append((name, (position, end)))
+        yield name, (position, end)
         position = _skip(text, _skip(text, end) + 1)  # past the comma
-    return found
 
 
 def items(text: str, start: int = 0) -> list[Span]:
@@ -317,7 +276,7 @@ def items(text: str, start: int = 0) -> list[Span]:
 
 def _end(text: str, position: int) -> int:
     if len(text) > LARGE_BYTES:
-        return pieces.end_of_value(text, position)
+        return scan.end_of_value(text, position)
     end: int = _decode(_SPANS.raw_decode, text, position)[1]
     return end
 
@@ -328,7 +287,5 @@ def _skip(text: str, position: int) -> int:
 
 
 _STRICT = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite, parse_int=_integer)
-_PAIRS = json.JSONDecoder(object_pairs_hook=_see_twins, parse_int=str, parse_float=str)
-_NAMES = json.JSONDecoder(object_pairs_hook=lambda members: [name for name, _ in members])
 _SPANS = json.JSONDecoder()
 """For finding where values end; what they are was checked before."""

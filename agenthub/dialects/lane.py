@@ -6,9 +6,10 @@ from collections.abc import AsyncIterable, Mapping
 
 import attrs
 
-from agenthub.canonical import Request
+from agenthub.canonical import JSON, Request, Source
 from agenthub.dialects import jsontext
 from agenthub.dialects.codec import Codec
+from agenthub.errors import InvalidRequest
 
 
 @attrs.define
@@ -36,18 +37,25 @@ def make_lane(request: Request, codecs: Mapping[str, Codec], default: Codec) -> 
     codec = codecs.get(source.path) if source is not None else None
     if source is None or codec is None:
         return Lane(default, default.render_request(request, request.target), is_whole=not request.wants_stream)
-    body, rename = source.body, None
-    if request.upstream_model:
-        # Set, not replaced: a body may name the model by Ollama's old word, "name".
-        body, rename = jsontext.set_top_level(body, codec.member, request.upstream_model), request.model
-    if isinstance(request.keep_alive, int | float) and source.dialect == codec.dialect == "ollama":
-        body = _with_number(body, "keep_alive", request.keep_alive)
-    if request.defaults:
-        for key, value in codec.render_defaults(request).items():
-            body = jsontext.set_top_level(body, key, value)
+    rename = request.model if request.upstream_model else None
+    changes = _changes(request, source, codec)
+    try:
+        body = jsontext.set_top_level(source.body, changes) if changes else source.body
+    except jsontext.Repeated as error:
+        raise InvalidRequest(str(error), param=error.key) from None
     return Lane(codec, body, raw=True, rename=rename, is_whole=not request.wants_stream)
 
 
-def _with_number(body: bytes, key: str, number: float) -> bytes:
-    """Return the body with a number that the client wrote as a text; Ollama takes "-1" for a duration without unit."""
-    return jsontext.replace_top_level(body, key, number) if jsontext.get_top_level(body, key).startswith(b'"') else body
+def _changes(request: Request, source: Source, codec: Codec) -> dict[str, JSON]:
+    """Return the members of the client's body that its upstream is to get otherwise."""
+    changes: dict[str, JSON] = {}
+    if request.upstream_model:
+        # Set, not replaced: a body may name the model by Ollama's old word, "name".
+        changes[codec.member] = request.upstream_model
+    is_number = isinstance(request.keep_alive, int | float) and source.dialect == codec.dialect == "ollama"
+    if is_number and jsontext.get_top_level(source.body, "keep_alive").startswith(b'"'):
+        # The client wrote it as a text: Ollama takes "-1" for a duration without unit.
+        changes["keep_alive"] = request.keep_alive
+    if request.defaults:
+        changes |= codec.render_defaults(request)
+    return changes

@@ -8,14 +8,14 @@ import attrs
 import orjson
 
 from agenthub.canonical import JSON
-from agenthub.dialects import jsontext, pieces
+from agenthub.dialects import jsontext, pieces, scan
 from agenthub.dialects.jsontext import Passage
 from agenthub.errors import InvalidRequest
 
-MANY = 1000
-"""So many items of a list are few enough to be freed, or rendered, at once."""
 STREAMED = frozenset({"messages"})
 """Members that are read once, item by item."""
+UNREAD = frozenset({"metadata", "prediction", "logit_bias", "moderation", "audio", "web_search_options"})
+"""Members of which only counts here that there is something in them."""
 _MOST_UNKNOWN = 1024
 _REST = "..."
 TOO_DEEP = "exceeded max depth"
@@ -31,14 +31,14 @@ class PieceParser:
     slow: Callable[[bytes], JSON]
     is_exact: bool = False
 
-    def run(self, run: pieces.Run) -> JSON:
+    def run(self, run: scan.Run) -> JSON:
         try:
             value = self.single(run.text)
         except InvalidRequest:
             # The reader is told of the sign that there is, not of the bracket in its place.
             self.slow(run.text[:-1] + run.following)
             raise
-        levels, text = pieces.MAX_DEPTH - run.depth + 1, run.text
+        levels, text = scan.MAX_DEPTH - run.depth + 1, run.text
         if text.count(b"{") + text.count(b"[") > levels and jsontext.is_deeper(value, levels):
             raise InvalidRequest(TOO_DEEP)
         return value
@@ -55,22 +55,23 @@ def read_members(body: bytes, slow: Callable[[bytes], JSON], known: Collection[s
 
     Where the ``known`` names are given, large members of other names are checked, but stay text (``Passage``); and of
     more than 1,024 such members the rest are one member, the whole body. So what some upstream may understand, but
-    nobody here, takes little memory, and little time to free. Large ``STREAMED`` members are checked and stay text too.
+    nobody here, takes little memory, and little time to free. Large members that are ``STREAMED`` or
+    ``UNREAD`` are checked and stay text too.
     """
     parser = PieceParser(slow, b"tool_calls" in body)
     try:
-        if not pieces.is_container(body):
+        if not scan.is_container(body):
             return parser.single(body)
-        parts = pieces.cut(body)
+        parts = scan.cut(body)
         opened = next(parts)
-        assert isinstance(opened, pieces.Opened)
+        assert isinstance(opened, scan.Opened)
         if not opened.is_object:
             pieces.check(parts, parser)
             return []
         return _Members(body, parser, known).read(parts)
-    except pieces.TooDeep:
+    except scan.TooDeep:
         raise InvalidRequest(TOO_DEEP) from None
-    except pieces.Broken as broken:
+    except scan.Broken as broken:
         slow(broken.text)
     except InvalidRequest:
         check_text(body)  # which is looked for first in shorter bodies
@@ -86,26 +87,26 @@ class _Members:
     found: dict[str, JSON] = attrs.field(factory=dict)
     _unknown: int = 0
 
-    def read(self, parts: Iterator[pieces.Part]) -> dict[str, JSON]:
+    def read(self, parts: Iterator[scan.Part]) -> dict[str, JSON]:
         for part in parts:
             match part:
-                case pieces.Run():
+                case scan.Run():
                     for name, value in self.parser.run(part).items():
                         if self._is_kept(name):
                             self.found[name] = value
-                case pieces.Single():
+                case scan.Single():
                     name, value = self.parser.single(part.key), self.parser.single(part.text)
                     if self._is_kept(name):
                         self.found[name] = value
-                case pieces.Opened():
+                case scan.Opened():
                     self._read_large(part, parts)
-                case pieces.Closed():
+                case scan.Closed():
                     break
         return self.found
 
-    def _read_large(self, opened: pieces.Opened, parts: Iterator[pieces.Part]) -> None:
+    def _read_large(self, opened: scan.Opened, parts: Iterator[scan.Part]) -> None:
         name = self.parser.single(opened.key)
-        if self.known is None or (name.lower() in self.known and name.lower() not in STREAMED):
+        if self.known is None or (name.lower() in self.known and name.lower() not in STREAMED | UNREAD):
             self.found[name] = pieces.build(parts, self.parser, opened)
             return
         passage = Passage(self.body, opened.start, pieces.check(parts, self.parser))
@@ -125,8 +126,8 @@ def check_text(body: bytes) -> None:
     """Raise InvalidRequest for what is not UTF-8."""
     start = 0
     while start < len(body):
-        end = min(start + pieces.PIECE_BYTES, len(body))
-        while end < len(body) and body[end] & 0xC0 == 0x80 and end - start < pieces.PIECE_BYTES + 4:
+        end = min(start + scan.PIECE_BYTES, len(body))
+        while end < len(body) and body[end] & 0xC0 == 0x80 and end - start < scan.PIECE_BYTES + 4:
             end += 1  # not within a character
         try:
             body[start:end].decode("utf-8")
@@ -138,15 +139,15 @@ def check_text(body: bytes) -> None:
 def stream_items(passage: Passage, slow: Callable[[bytes], JSON]) -> Iterator[JSON]:
     """Yield the items of a list that was checked; of what they are made of not more than a piece is held."""
     parser = PieceParser(slow, b"tool_calls" in passage.text)
-    parts = pieces.cut(passage.text, passage.start)
+    parts = scan.cut(passage.text, passage.start)
     next(parts)
     for part in parts:
         match part:
-            case pieces.Run():
+            case scan.Run():
                 yield from parser.run(part)
-            case pieces.Opened():
+            case scan.Opened():
                 yield pieces.build(parts, parser, part)
-            case pieces.Single():
+            case scan.Single():
                 yield parser.single(part.text)
-            case pieces.Closed():
+            case scan.Closed():
                 return

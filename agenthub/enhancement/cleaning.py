@@ -24,6 +24,8 @@ _FENCE = re.compile(r"(`{3,}|~{3,})[^\n`]*")
 _QUOTES = {'"': '"', "“": "”", "„": "“", "«": "»", "\u2018": "\u2019", "'": "'"}
 _OPENERS = (*_QUOTES, "`", "~", "<")
 _LONGEST_HEAD, _MOST_LOOKS = 320, 256
+_MOST_LAYERS = 64
+"""How often something is taken off, each time in a copy of the rest: nobody wraps a prompt so often."""
 _FIRST_WORDS = re.compile(
     rf"[#*_>\s]*(?:sure|certainly|of|okay|ok|absolutely|yes|here\S*|the|your|my|more|{_BETTER})\b", re.IGNORECASE
 )
@@ -37,11 +39,13 @@ def clean(text: str, original: str) -> str:
 def _peeled(text: str, original: str, peels: tuple[Callable[[str], str], ...]) -> str:
     original = original.strip()
     peels = tuple([peel for peel in peels if peel(original) == original])
-    before, text = None, text.strip()
-    while text != before:
+    text = text.strip()
+    for _ in range(_MOST_LAYERS):
         before = text
         for peel in peels:
             text = peel(text).strip()
+        if text == before:
+            break
     return text
 
 
@@ -54,7 +58,7 @@ def _without_thoughts(text: str) -> str:
 
 
 def _without_preamble(text: str) -> str:
-    found = _PREAMBLE.match(text)
+    found = _PREAMBLE.match(text, 0, _LONGEST_HEAD)  # with a long run of blanks it would be slow
     return text[found.end() :] if found is not None and found.end() < len(text) else text
 
 
@@ -86,40 +90,63 @@ class Settling:
     """Answers as they come: tells the part of each that no later piece can take off again.
 
     ``given`` is what was told so far; it begins the cleaned answer, but where that closes thoughts it never opened.
+    Once something was told a piece costs no more than its own length, however long the answer is by then.
     """
 
     def __init__(self, original: str) -> None:
         self._original = original
-        self._text = self.given = ""
-        self._start: int | None = None
+        self._pieces: list[str] = []
+        self._told: list[str] = []
+        self._blanks: list[str] = []
+        self._has_begun = False
         self._waits = False
         self._looks = 0
 
+    @property
+    def given(self) -> str:
+        return "".join(self._told)
+
     def feed(self, piece: str) -> str:
         """Return what can be told after one more piece."""
-        self._text += piece
-        if self._start is None and self._looks < _MOST_LOOKS and not (self._waits and ">" not in piece):
+        self._pieces.append(piece)
+        if self._has_begun:
+            return self._tell(piece)
+        if self._looks < _MOST_LOOKS and not (self._waits and ">" not in piece):
             self._looks += 1
-            self._start = self._find_start()
-        return "" if self._start is None else self._tell(self._text[self._start :].rstrip())
+            text = "".join(self._pieces)
+            start = self._find_start(text)
+            if start is not None:
+                self._has_begun = True
+                return self._tell(text[start:])
+        return ""
 
     def close(self) -> str:
         """Return what is left to tell of the whole answer."""
-        whole = clean(self._text, self._original)
-        return self._tell(whole) if whole.startswith(self.given) else ""
+        whole, given = clean("".join(self._pieces), self._original), self.given
+        if not whole.startswith(given):
+            return ""
+        self._told.append(whole[len(given) :])
+        return self._told[-1]
 
     def _tell(self, text: str) -> str:
-        told, self.given = text[len(self.given) :], text
+        """Return the text behind the blanks that were held back before it, without those at its end."""
+        settled = text.rstrip()
+        if not settled:
+            self._blanks.append(text)
+            return ""
+        told = "".join((*self._blanks, settled))
+        self._blanks = [text[len(settled) :]]
+        self._told.append(told)
         return told
 
-    def _find_start(self) -> int | None:
-        """Return where the prompt begins, None as long as that may change."""
-        head = _peeled(self._text, self._original, (_without_thoughts, _without_preamble))
+    def _find_start(self, text: str) -> int | None:
+        """Return where in ``text`` the prompt begins, None as long as that may change."""
+        head = _peeled(text, self._original, (_without_thoughts, _without_preamble))
         # Thoughts go on, or something is open that only the end can close: no need to look at each piece.
-        self._waits = head.startswith(_OPENERS) or (not head and bool(self._text.strip()))
+        self._waits = head.startswith(_OPENERS) or (not head and bool(text.strip()))
         first, _, rest = head.partition(" ")
         if not rest or first.startswith(_OPENERS):
             return None
         if len(head) < _LONGEST_HEAD and _FIRST_WORDS.match(head):
             return None
-        return len(self._text.rstrip()) - len(head)
+        return len(text.rstrip()) - len(head)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from agenthub.absence import may_have
 from agenthub.canonical import JSON, RelayRequest
-from agenthub.errors import AgentHubError
+from agenthub.errors import AgentHubError, BackendUnavailable
 from agenthub.explaining.case import Case
 from agenthub.middleware import Backend, Dispatch
 from agenthub.middleware.cache_key import model_key
@@ -37,6 +38,10 @@ def _why_model(case: Case, holders: list[str]) -> str:
         return f"{name}; listed by no backend, so it goes to the default one, {default.name}"
     if case.in_line:
         return f"{name}; listed by no backend, and {case.asked.operation} needs none that lists it"
+    suspects = may_have(case.dispatcher.router, case.route)
+    if suspects and isinstance(case.error, BackendUnavailable):
+        names = " or ".join(backend.name for backend in suspects)
+        return f"{name}; listed by no backend that tells, but {names} may have it"
     return f"{name}; listed by no backend, and there is no default one for it"
 
 

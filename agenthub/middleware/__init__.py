@@ -70,6 +70,8 @@ class Caller:
     """What each answer to it carries in its headers, an error as well."""
     cut: AgentHubError | None = None
     """Why the hub itself breaks its request off, by cancelling; None where the client has left."""
+    hubs: tuple[str, ...] = ()
+    """The hubs that its request has come through, by their names in ``Via``."""
     rights: Rights = EVERYTHING
     shows_key: bool = False
     """True where its Authorization header holds a key of the hub's, which goes no further."""
@@ -111,6 +113,8 @@ class Dispatch:
     answer: Answer | None = None
     """What its events come to, where that is known already; nobody may change it."""
     status: int | None = None
+    attempts_left: int = 0
+    """How often it may be sent again before its first event; the middleware ``failover`` counts."""
     bytes_sent: int = 0
     enhancing: str = ""
     """The ``rule@version`` where the hub itself asks how to put a prompt: kept under it, whatever the policy."""
@@ -157,7 +161,9 @@ Handler = Callable[[Dispatch], AsyncGenerator[Batch, None]]
 class Middleware(Protocol):
     """Stands around each dispatch: passes batches on, may answer by itself, sees how it ends.
 
-    One that has a method ``close()`` is told when the hub ends and no dispatch is under way.
+    One that has a method ``close()`` is told when the hub ends and no dispatch is under way. One that has a method
+    ``async refusal(caller)`` is asked, before the body of a request is read, whether it would refuse it; it returns the
+    AgentHubError, or None, and counts nothing.
     """
 
     def __call__(self, dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]: ...

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import chain
 
 import attrs
 
 from agenthub.canonical import (
+    JSON,
     Answer,
     Batch,
     Embeddings,
@@ -134,7 +135,7 @@ def _size(event: Event) -> int:
         case TextDelta() | ReasoningDelta():
             return _EVENT_BYTES + len(event.text)
         case ToolCallDelta():
-            return _EVENT_BYTES + len(event.arguments)
+            return _EVENT_BYTES + len(event.id) + len(event.name) + len(event.arguments)
         case Embeddings():
             return _EVENT_BYTES + sum(_FLOAT_BYTES * len(vector) for vector in event.vectors)
         case RawFrames():
@@ -143,10 +144,34 @@ def _size(event: Event) -> int:
             # Each with its bytes and a list of others at its place, which are small objects again.
             return _EVENT_BYTES + sum(_weigh(item) for item in event.items)
         case Finished():
-            return 4 * _EVENT_BYTES + _FLOAT_BYTES * len(event.context)
+            reasons = _EVENT_BYTES * len(event.more_reasons)
+            return 4 * _EVENT_BYTES + _FLOAT_BYTES * len(event.context) + reasons + _held(event.aside)
     return 4 * _EVENT_BYTES
 
 
-def _weigh(item: object) -> int:
-    others = item.get("top_logprobs") if isinstance(item, dict) else None
-    return 4 * _EVENT_BYTES * (1 + (len(others) if isinstance(others, list) else 0))
+_OF_A_TOKEN = {"token", "logprob", "bytes", "top_logprobs"}
+_LONG_BYTES = 32
+"""Of a token's text and bytes; a longer one is counted."""
+
+
+def _weigh(item: JSON) -> int:
+    others, spelled = item.get("top_logprobs"), item.get("bytes") or []
+    is_short = type(spelled) is list and max(len(item["token"]), len(spelled)) <= _LONG_BYTES
+    size = 4 * _EVENT_BYTES + (0 if is_short and item.keys() <= _OF_A_TOKEN else _held(item))
+    return size + (sum([_weigh(other) for other in others]) if others else 0)
+
+
+def _held(value: JSON) -> int:
+    """Return an estimate of what parsed JSON takes beside what holds it: nothing for an empty object."""
+    size, found = 0, [value]
+    while found:
+        inside = found.pop()
+        if isinstance(inside, str):
+            size += len(inside)
+        elif isinstance(inside, Mapping):
+            found.extend(inside.values())
+            size += sum([_EVENT_BYTES + len(name) for name in inside])
+        elif isinstance(inside, list):
+            found.extend(inside)
+            size += _EVENT_BYTES * len(inside)
+    return size

@@ -13,9 +13,10 @@ import attrs
 
 from agenthub.canonical import JSON, ChatRequest, EmbedRequest, GenerateRequest, Message, Request
 from agenthub.dialects import jsontext
+from agenthub.dialects.groups import MANY, grouped, groups
 from agenthub.dialects.jsontext import Passage
-from agenthub.dialects.large import MANY
-from agenthub.dialects.pieces import LARGE_BYTES
+from agenthub.dialects.names import has_twins
+from agenthub.dialects.scan import LARGE_BYTES
 
 _LONGEST_BYTES, _MOST = 8192, 256
 
@@ -58,11 +59,13 @@ def _make_key(request: Request, upstream_model: str, scope: str) -> str:
         name: _digest([value.json]) if type(value) is Passage else value for name, value in request.extras.items()
     }
     parts += [options, extras, *_particulars(request)]
-    if request.source is not None and (request.unmapped or jsontext.has_twins(request.source.body)):
+    if request.source is not None and (request.unmapped or has_twins(request.source.body)):
         # What the canonical request leaves out still counts for an upstream of the same dialect, and of two members of
         # one name that upstream may take the other: what it answers then is no answer for anybody else.
         body = request.source.body
         parts.append(_digest([body]) if len(body) > LARGE_BYTES else body.decode("utf-8", "surrogateescape"))
+    if request.size_bytes > LARGE_BYTES:
+        parts = grouped(parts)
     return hashlib.blake2b(jsontext.dumps(parts, sort_keys=True), digest_size=24).hexdigest()
 
 
@@ -91,7 +94,7 @@ def _digest(parts: Iterable[bytes]) -> str:
 
 def _listed(items: Iterable[JSON], count: int) -> JSON:
     """Return the list of the items, or what stands for a long one, of which no more than a group is held at a time."""
-    return list(items) if count <= MANY else _digest(jsontext.groups(items))
+    return list(items) if count <= MANY else _digest(groups(items))
 
 
 def _messages(messages: Sequence[Message]) -> Iterator[JSON]:

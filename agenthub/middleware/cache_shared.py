@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiocache.base import BaseCache
 
 from agenthub.canonical import Finished, Started
-from agenthub.middleware.cache_entry import Entry
+from agenthub.middleware.cache_entry import Entry, size_of
 from agenthub.shared import Shared
 from agenthub.shared.codec import Unreadable, decode, encode
 from agenthub.shared.store import SharedCache
@@ -24,8 +24,14 @@ def dump_entry(entry: Entry) -> bytes:
 
 
 def load_entry(data: bytes) -> Entry:
-    """Return the entry that ``dump_entry`` made bytes of; Unreadable where that is no whole answer."""
-    entry = Entry(*decode(data))
+    """Return the entry that ``dump_entry`` made bytes of; Unreadable where that is no whole answer.
+
+    What the bytes say of its size and of its counts is not believed but found out.
+    """
+    batches, offsets_s, _, _ = decode(data)
+    finished = batches[-1][-1] if batches else None
+    is_counted = isinstance(finished, Finished) and finished.usage is not None
+    entry = Entry(batches, offsets_s, sum(map(size_of, batches)), is_counted)
     kinds = [type(event) for event in entry.batch]
     if not kinds or kinds[0] is not Started or kinds.count(Started) > 1:
         raise Unreadable("not an answer from its beginning")

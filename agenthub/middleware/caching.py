@@ -183,10 +183,11 @@ def _alike(key: str, dispatch: Dispatch) -> Iterator[Hashable]:
     """Yield what names the flights that a dispatch may join: its own kind first.
 
     A stream is good for a client that wants the whole answer; not the other way round, since that comes at its end. An
-    answer with token counts is good for a client that wants none.
+    answer with token counts is good for a client that wants none. A request of another hub joins only what came the
+    same way: two hubs in a ring would else wait for each other's answer.
     """
     request = dispatch.request
-    alike = (key, dispatch.api_mode, dispatch.caller.strict)
+    alike = (key, dispatch.api_mode, dispatch.caller.strict, dispatch.caller.hubs)
     yield (*alike, request.wants_stream, request.wants_usage)
     yield (*alike, True, True)
 

@@ -190,8 +190,10 @@ async def _guarded(breaker: Breaker, dispatch: Dispatch, handler: Handler) -> As
             yield batch
         is_over = True
     except UpstreamError as error:
-        # An error below 500 is the backend doing its work: it is up.
-        verdict = breaker.failed if error.counted else breaker.succeeded
+        # An error below 500 is the backend doing its work: it is up. A stale connection tells neither, so it is left to
+        # the next attempt; where there is none, the client has seen a failure.
+        if not (error.is_stale and dispatch.attempts_left):
+            verdict = breaker.failed if error.counted else breaker.succeeded
         raise
     finally:
         # What has ended is closed; aclosing would ask it once more, at the price of a batch.

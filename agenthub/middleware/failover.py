@@ -2,17 +2,20 @@
 
 After the first event a request is never sent again: the client has seen a part of the answer. Before it, in this order:
 
-===========================================  ===================================================================
-failure                                      what is done
-===========================================  ===================================================================
-the breaker is open, the queue is full       the next backend, at once; nothing was sent
-unreachable, broken off, silent, 5xx         the next backend, at once
-404, 429                                     the next backend, at once; the same where there is no other: 429 only
-429 or 503, and there is no other backend    the same again, after Retry-After or a short wait
-a mistake of the client                      the answer
-===========================================  ===================================================================
+===============================================  ===============================================================
+failure                                          what is done
+===============================================  ===============================================================
+the breaker is open, the queue is full           the next backend, at once; nothing was sent
+unreachable, broken off, silent, garbage, 5xx    the next backend, at once
+404, 429, 501                                    the next backend, at once
+429 or 503, and there is no other backend        the same again, after Retry-After or a short wait
+a reused connection was closed without a byte    the next backend, at once; where there is no other, the same again
+a second backend broke off                       the answer, 502: what kills one backend is not tried on all
+a mistake of the client, a missing tool call     the answer
+===============================================  ===============================================================
 
-``retries.attempts`` bounds how often it is sent in all, ``retries.budget_s`` how long after the first failure.
+``retries.attempts`` bounds how often it is sent in all, ``retries.budget_s`` how long after the first failure. Whether
+the client need not ask again (``is_final``) has no say in this.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
     from stamina import Attempt
 
 _BUSY = frozenset({429, 503})
-_ELSEWHERE = frozenset({404, 429})
+_ELSEWHERE = frozenset({404, 429, 501})
 _FIRST_WAIT_S, _LONGEST_WAIT_S, _LONGEST_REST_S = 0.1, 2.0, 60.0
 _log = structlog.get_logger("agenthub")
 
@@ -56,6 +59,7 @@ class Failover:
 
     async def _sent(self, dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]:
         moves: Moves | None = None
+        dispatch.attempts_left = self.retries.attempts - 1 if self.retries.budget_s else 0
         # To show a model costs the backend next to nothing, and who asks for it waits for a list to come up.
         needs_place = not isinstance(dispatch.request, RelayRequest)
         while True:
@@ -112,6 +116,8 @@ class Moves:
     retries: RetrySettings
     clock: Callable[[], float]
     _tried: list[Backend] = attrs.field(factory=list)
+    _broke_off: list[str] = attrs.field(factory=list)
+    _stale: Backend | None = None
     _sent: int = 1
     _last: DispatchError | None = None
     _attempts: AsyncIterator[Attempt] | None = None
@@ -130,9 +136,14 @@ class Moves:
         if isinstance(failure, UpstreamError):
             self._last = failure
             self._rest(backend, failure)
+            if failure.broke_off and backend.name not in self._broke_off:
+                self._broke_off.append(backend.name)
+                if len(self._broke_off) > 1:
+                    self._last = None
+                    return _deadly(self._broke_off, failure)
         if isinstance(failure, BackendUnavailable):
             # Nothing was sent, so that this is no attempt.
-            if self._move(failure):
+            if self._move(failure) or self._return(failure):
                 return None
             final, self._last = self._last or failure, None
             final.is_final = True
@@ -144,10 +155,14 @@ class Moves:
             self._last = None
             failure.is_final = self._sent > 1 or failure.is_final
             return failure
-        if not self._move(failure) and failure.status not in _BUSY:
+        is_stale = isinstance(failure, UpstreamError) and failure.is_stale
+        if self._move(failure):
+            self._stale = backend if is_stale else None
+        elif not is_stale and failure.status not in _BUSY:
             self._last = None
             return failure
         self._sent += 1
+        self.dispatch.attempts_left -= 1
         return None
 
     async def _next_attempt(self) -> bool:
@@ -169,10 +184,12 @@ class Moves:
     def _verdict(self, failed: Exception) -> bool | float:
         """Say whether to send again, and after how many seconds: True leaves the wait to stamina."""
         failure = self._failure
-        if not self.retries.budget_s or not isinstance(failure, UpstreamError) or failure.is_final:
+        if not self.retries.budget_s or not isinstance(failure, UpstreamError):
             return False
         status = failure.status if isinstance(failure, UpstreamStatus) else None
         if (failure.counted or status in _ELSEWHERE) and len(self._tried) < len(self.dispatch.candidates):
+            return 0.0
+        if failure.is_stale:
             return 0.0
         if status not in _BUSY:
             return False
@@ -185,10 +202,23 @@ class Moves:
         assert before is not None
         if not self.turn():
             return False
+        self._log_move(before, failure)
+        return True
+
+    def _return(self, failure: DispatchError) -> bool:
+        """Give the dispatch back to the backend that may not have read it, where no other takes it; False for none."""
+        before, backend = self.dispatch.backend, self._stale
+        self._stale = None
+        if backend is None or before is None:
+            return False
+        self.dispatch.assign(backend)
+        self._log_move(before, failure)
+        return True
+
+    def _log_move(self, before: Backend, failure: DispatchError) -> None:
         assert self.dispatch.backend is not None
         facts = {"request_id": self.dispatch.caller.request_id, "backend": before.name, "error": str(failure)}
         _log.info("agenthub.request_moved", to=self.dispatch.backend.name, **facts)
-        return True
 
     def turn(self) -> bool:
         """Give the dispatch to the best backend that was not tried and takes it; False where there is none."""
@@ -212,6 +242,14 @@ class Moves:
         wait_s = retry_after_s(failure)
         if wait_s and len(self.dispatch.candidates) > 1:
             backend.rests_until = self.clock() + min(wait_s, _LONGEST_REST_S)
+
+
+def _deadly(backends: list[str], failure: UpstreamError) -> UpstreamError:
+    """Return the answer to a request that two backends did not survive."""
+    text = f"the request broke off {' and '.join(backends)}, so it is sent to no other backend: {failure}"
+    error = UpstreamError(text)
+    error.is_final = error.broke_off = True
+    return error
 
 
 def _attempts(retries: RetrySettings, verdict: Callable[[Exception], bool | float]) -> AsyncIterator[Attempt]:

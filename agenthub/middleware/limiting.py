@@ -34,6 +34,18 @@ class Limits:
             return handler(dispatch)
         return _limited(self.quotas, client, dispatch, handler)
 
+    async def refusal(self, caller: Caller) -> RateLimited | None:
+        """Return why a request of the caller would be refused, as far as this process knows; nothing is counted."""
+        client = self.clients.get(caller.client)
+        if client is None:
+            return None
+        if client.max_concurrency and self.quotas.is_full(caller.client, client.max_concurrency):
+            return _no_place(caller.client, client.max_concurrency)
+        if client.requests_per_minute:
+            verdict = await self.quotas.look(caller.client, client.requests_per_minute)
+            return None if verdict.is_allowed else _used_up(caller.client, verdict)
+        return None
+
     def close(self) -> None:
         """The hub ends."""
         self.quotas.close()
@@ -47,7 +59,7 @@ async def _limited(
     try:
         # A place first: a request that finds none has not used up any of its minute.
         if places and (ticket := await quotas.enter(name, places)) == REFUSED:
-            raise RateLimited(f"client {name} may have at most {places} of its requests running", retry_after_s=_BUSY_S)
+            raise _no_place(name, places)
         if client.requests_per_minute and not caller.is_counted:
             _admit(caller, await quotas.hit(name, client.requests_per_minute))
         async with aclosing(handler(dispatch)) as batches:
@@ -77,9 +89,17 @@ def _hide_counts(headers: Mapping[str, str]) -> dict[str, str]:
 def _admit(caller: Caller, verdict: Verdict) -> None:
     caller.reply_headers = {**caller.reply_headers, **make_rate_headers(caller.dialect, verdict)}
     if not verdict.is_allowed:
-        text = f"client {caller.client} may send at most {verdict.limit} requests a minute"
-        raise RateLimited(text, retry_after_s=max(verdict.reset_s, 1.0))
+        raise _used_up(caller.client, verdict)
     caller.is_counted = True
+
+
+def _no_place(client: str, places: int) -> RateLimited:
+    return RateLimited(f"client {client} may have at most {places} of its requests running", retry_after_s=_BUSY_S)
+
+
+def _used_up(client: str, verdict: Verdict) -> RateLimited:
+    text = f"client {client} may send at most {verdict.limit} requests a minute"
+    return RateLimited(text, retry_after_s=max(verdict.reset_s, 1.0))
 
 
 def make_rate_headers(dialect: str, verdict: Verdict) -> dict[str, str]:

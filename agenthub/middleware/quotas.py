@@ -43,6 +43,12 @@ class Quotas(Protocol):
 
     def leave(self, client: str, ticket: str) -> None: ...
 
+    async def look(self, client: str, per_minute: int) -> Verdict:
+        """Return what ``hit`` would at this moment, by what this process knows, and count nothing."""
+
+    def is_full(self, client: str, places: int) -> bool:
+        """Say whether ``enter`` would refuse, by what this process knows."""
+
     def close(self) -> None:
         """The hub ends; no request is under way."""
 
@@ -62,6 +68,15 @@ class MemoryQuotas:
         is_allowed = await self._window.hit(item, client)
         stats = await self._window.get_window_stats(item, client)
         return Verdict(is_allowed, per_minute, max(stats.remaining, 0), max(stats.reset_time - time.time(), 0.0))
+
+    async def look(self, client: str, per_minute: int) -> Verdict:
+        from limits import RateLimitItemPerMinute
+
+        stats = await self._window.get_window_stats(RateLimitItemPerMinute(per_minute), client)
+        return Verdict(stats.remaining > 0, per_minute, max(stats.remaining, 0), max(stats.reset_time - time.time(), 0))
+
+    def is_full(self, client: str, places: int) -> bool:
+        return self._inside[client] >= places
 
     async def enter(self, client: str, places: int) -> str:
         if self._inside[client] >= places:

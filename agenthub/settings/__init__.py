@@ -16,21 +16,17 @@ from attrs import field, frozen
 
 from agenthub.enhancement.loading import load_rules
 from agenthub.settings.enhancement import EnhancementSettings
+from agenthub.settings.entries import EMPTY, BackendSettings, ClientSettings, ModelSettings, with_targets
 from agenthub.settings.groups import (
-    EMPTY,
-    BackendSettings,
     BalancingSettings,
     CachingSettings,
     CircuitBreakerSettings,
-    ClientSettings,
     CorsSettings,
     HealthSettings,
     LogSettings,
-    ModelSettings,
     PluginsSettings,
     ProtectionSettings,
     RetrySettings,
-    with_targets,
 )
 from agenthub.settings.keyfiles import with_keys
 from agenthub.settings.kinds import Flag, Seconds, Text, Texts, Whole, Wrong, either, show

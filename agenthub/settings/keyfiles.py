@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import attrs
 
-from agenthub.settings.groups import ClientSettings
+from agenthub.settings.entries import ClientSettings
 from agenthub.settings.keys import KeyDigest, KeyText
 from agenthub.settings.kinds import Wrong
 

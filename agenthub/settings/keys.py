@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
+from collections.abc import Iterator
 from typing import ClassVar
 
 import attrs
 
-from agenthub.settings.kinds import Kind
-from agenthub.settings.secret import SecretText
+from agenthub.settings.kinds import Kind, Path, Text, Wrong
+from agenthub.settings.secret import Secret, SecretText
 
 _PREFIX = "sha256:"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.IGNORECASE)
+_LIKE_DIGEST = re.compile(r"\s*(sha-?\d+|md5)\s*[:=]", re.IGNORECASE)
+_REMEDY = "use a key, or leave the setting out"
+_QUOTES = ('"', "'", "`")
 
 
 def digest(key: bytes) -> bytes:
@@ -63,6 +67,19 @@ class KeyDigest:
         return hash(self._digest)
 
 
+def problem_with(text: str) -> str:
+    """Return why no client can show this as its key, without the key; empty where one can."""
+    if not text.strip():
+        return f"the key is {'empty' if not text else 'nothing but blanks'}: {_REMEDY}"
+    if text != text.strip():
+        return "the key (secret, not shown) begins or ends with a blank, which no header keeps: leave it out"
+    if text[0] in _QUOTES and text[-1] == text[0]:
+        return "the key (secret, not shown) stands in quotes, which would be part of it: leave them out"
+    if _LIKE_DIGEST.match(text) and not _DIGEST.fullmatch(text):
+        return "the digest (not shown) is not one: use sha256: and 64 hexadecimal digits"
+    return ""
+
+
 @attrs.frozen
 class KeyText(Kind):
     """A key in clear, or ``sha256:HEX``; kept as its digest."""
@@ -77,9 +94,36 @@ class KeyText(Kind):
         return self._text.show(value)
 
     def check(self, value: object) -> KeyDigest:
-        return value if isinstance(value, KeyDigest) else KeyDigest.of(self._text.check(value).reveal())
+        if isinstance(value, KeyDigest):
+            return value
+        text = self._text.check(value).reveal()
+        if problem := problem_with(text):
+            raise Wrong(problem)
+        return KeyDigest.of(text)
 
 
 def as_digest(value: str | KeyDigest) -> KeyDigest:
-    """The converter of a key's field; leaves what is no text for the validator to refuse."""
-    return KeyDigest.of(value) if isinstance(value, str) else value
+    """The converter of a key's field; leaves what cannot be one for the validator to refuse."""
+    return KeyDigest.of(value) if isinstance(value, str) and not problem_with(value) else value  # type: ignore[return-value]
+
+
+@attrs.frozen
+class KeyFileName(Text):
+    """The name of a file with a key; the default is none, but one that is given must not be empty."""
+
+    def read(self, path: Path, value: object, *, text: bool) -> Iterator[tuple[Path, object]]:
+        if isinstance(value, str) and not value.strip():
+            raise Wrong("the name is empty: use that of a file with the key, or leave the setting out", path)
+        return super().read(path, value, text=text)
+
+
+@attrs.frozen
+class BackendKeyText(SecretText):
+    """A key that is sent to a backend; empty where it wants none."""
+
+    def check(self, value: object) -> Secret:
+        secret = super().check(value)
+        text = secret.reveal()
+        if text and (problem := problem_with(text)) and not _LIKE_DIGEST.match(text):
+            raise Wrong(problem)
+        return secret

@@ -30,7 +30,21 @@ PROBE_S = 5.0
 _AHEAD_S = 2 * POLL_S
 _KEPT_S = 24 * 3600
 _LONGEST_S = 24 * 3600
+_LONGEST_BYTES = 128
+"""Of a transition as it is written; Redis does not send what is longer."""
+_LONGEST_CLAIM_S = 2 * (_AHEAD_S + PROBE_S)
 CLOSED, OPEN, HALF_OPEN = "closed", "open", "half_open"
+
+
+# KEYS: the hash. ARGV: the most bytes, then the fields.
+_READ = """
+local found = {}
+for index = 2, #ARGV do
+  local value = redis.call('HGET', KEYS[1], ARGV[index])
+  found[index - 1] = value and string.sub(value, 1, ARGV[1] + 1)
+end
+return found
+"""
 
 
 class Shareable(Protocol):
@@ -46,7 +60,7 @@ class Shareable(Protocol):
 
 
 @attrs.define(eq=False)
-class _Place:
+class Place:
     """One breaker on the board; ``seen`` is the last transition of it that this replica wrote or took over."""
 
     breaker: Shareable
@@ -60,7 +74,7 @@ class Board:
     """Keeps breakers in step with those of the same name in other replicas, while Redis is there."""
 
     link: Link
-    _places: dict[str, _Place] = attrs.field(factory=dict)
+    _places: dict[str, Place] = attrs.field(factory=dict)
     _kick: asyncio.Event = attrs.field(factory=asyncio.Event)
     _is_running: bool = False
 
@@ -68,11 +82,11 @@ class Board:
         """Share a breaker under a name that it has in every replica."""
         if name in self._places and self._places[name].breaker is breaker:
             return
-        place = self._places[name] = _Place(breaker)
+        place = self._places[name] = Place(breaker)
         if self._is_running:
             self._listen(place)
 
-    def _listen(self, place: _Place) -> None:
+    def _listen(self, place: Place) -> None:
         def moved() -> None:
             place.is_news = True
             self._kick.set()
@@ -100,11 +114,15 @@ class Board:
         now_s, written = await self.link.run(lambda redis: _read(redis, names))
         for name, text in zip(names, written, strict=True):
             place = self._places[name]
+            if text is not None and not place.is_news:
+                try:
+                    take_over(place, text, now_s)
+                except ValueError as error:
+                    self.link.tell_unreadable(KEY, error)
+                    text = None
             if text is None:
-                # Redis began anew and forgot it.
+                # Redis is empty since it started again, or holds what is of no use.
                 place.is_news = place.is_news or (place.breaker.state == OPEN and place.breaker.wait_s > 0)
-            elif not place.is_news:
-                _take_over(place, text, now_s)
         for name in names:
             if self._places[name].is_news:
                 await self._write(name, now_s)
@@ -140,13 +158,13 @@ class Board:
             breaker.adopt(HALF_OPEN, left_s)
 
 
-def _take_over(place: _Place, text: bytes, now_s: float) -> None:
-    try:
-        seen, state, until = text.decode("ascii").split(" ")
-        left_s = float(until) - now_s
-    except ValueError:
-        return
-    if seen == place.seen or state not in (CLOSED, OPEN, HALF_OPEN) or not left_s <= _LONGEST_S:
+def take_over(place: Place, text: bytes, now_s: float) -> None:
+    """Follow a transition as another replica wrote it; ValueError for what none would write."""
+    seen, state, until = text.decode("ascii").split(" ")
+    left_s = float(until) - now_s
+    if state not in (CLOSED, OPEN, HALF_OPEN) or not left_s <= _LONGEST_S:
+        raise ValueError(f"no state of a breaker: {state} until {until}")
+    if seen == place.seen:
         return
     place.seen = seen
     if state == CLOSED or left_s > 0 or place.breaker.state == OPEN:
@@ -156,8 +174,10 @@ def _take_over(place: _Place, text: bytes, now_s: float) -> None:
 async def _read(redis: Redis, names: list[str]) -> tuple[float, list[bytes | None]]:
     async with redis.pipeline(transaction=False) as pipe:
         pipe.time()
-        pipe.hmget(KEY, names)
+        pipe.eval(_READ, 1, KEY, _LONGEST_BYTES, *names)
         (seconds, micros), written = await pipe.execute()
+    if len(written) != len(names):
+        raise ValueError("another number of values than was asked for")
     return seconds + micros / 1e6, written
 
 
@@ -171,10 +191,17 @@ async def _write(redis: Redis, name: str, text: str, *, frees: bool) -> None:
 
 
 async def _claim(redis: Redis, key: str, lease_s: float) -> float | None:
-    """Return None where the claim is ours now, else for how many seconds it is another's."""
+    """Return None where the claim is ours now, else for how many seconds it is another's.
+
+    One that lasts longer than any replica's, or for ever, is nobody's.
+    """
     if await redis.set(key, b"1", nx=True, px=int(lease_s * 1000)):
         return None
-    return max(await redis.pttl(key), 0) / 1000
+    left_ms = await redis.pttl(key)
+    if left_ms == -1 or left_ms > _LONGEST_CLAIM_S * 1000:
+        await redis.set(key, b"1", px=int(lease_s * 1000))
+        return None
+    return max(left_ms, 0) / 1000
 
 
 def place_name(backend: str, url: str) -> str:

@@ -1,12 +1,14 @@
 """Events of an answer as bytes and back: a closed form in JSON, which makes nothing but events of what it reads.
 
-What is read is held to the form field by field; anything else is ``Unreadable``. Texts may hold lone surrogates, as
-JSON may; two that make a pair come back as the character that they mean. Numbers are finite.
+What is read is checked field by field, types, ranges and depth, since anybody may have written it; anything else is
+``Unreadable``. Texts may hold lone surrogates, as JSON may; two that make a pair come back as the character that they
+mean. Numbers are finite.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, NoReturn
 
 from agenthub.canonical import (
@@ -27,11 +29,16 @@ from agenthub.canonical import (
     Usage,
 )
 from agenthub.dialects import jsontext
+from agenthub.dialects.openai.choices import MOST_CHOICES
 
 VERSION = 1
 """Of the form; to be raised with any change of it, and of what its events mean."""
 
 LARGEST_BYTES = 4 * 2**20
+LONGEST_S = 3600.0
+"""An answer that took longer is not shared, nor believed: a replay would sleep for as long."""
+_DEEPEST = 64
+_MOST = 2**63
 
 
 class Unreadable(ValueError):
@@ -40,6 +47,8 @@ class Unreadable(ValueError):
 
 def encode(batches: Sequence[Batch], offsets_s: Sequence[float], size_bytes: int, is_counted: bool) -> bytes:
     """Return an answer as bytes; ValueError for what the form has no place for, or what is larger than it may be."""
+    if offsets_s and offsets_s[-1] > LONGEST_S:
+        raise ValueError("the answer took too long to be shared")
     events = [[_written(event) for event in batch] for batch in batches]
     try:
         data = jsontext.dumps([VERSION, is_counted, size_bytes, list(offsets_s), events])
@@ -65,11 +74,11 @@ def decode(data: bytes) -> tuple[tuple[Batch, ...], tuple[float, ...], int, bool
 def _decode(value: JSON) -> tuple[tuple[Batch, ...], tuple[float, ...], int, bool]:
     match value:
         case [version, bool(is_counted), size_bytes, list(offsets), list(batches)] if _whole(version) == VERSION:
-            offsets_s = tuple([_number(offset) for offset in offsets])
+            offsets_s = tuple([_offset(offset) for offset in offsets])
             read = tuple([tuple([_read(event) for event in _list(batch)]) for batch in batches])
-            if len(offsets_s) != len(read) or not all(read):
+            if len(offsets_s) != len(read) or not all(read) or any(one > next_ for one, next_ in pairwise(offsets_s)):
                 _refuse()
-            return read, offsets_s, _whole(size_bytes), is_counted
+            return read, offsets_s, _count(size_bytes), is_counted
     _refuse()
 
 
@@ -118,15 +127,19 @@ def _read(event: JSON) -> Event:
         case ["refusal", str(text)]:
             return RefusalDelta(text)
         case ["call", index, str(call_id), str(name), str(arguments)]:
-            return ToolCallDelta(_whole(index), call_id, name, arguments)
+            return ToolCallDelta(_count(index), call_id, name, arguments)
         case ["logprobs", *items]:
+            if jsontext.is_deeper(items, _DEEPEST):
+                _refuse()
             return LogprobsDelta(tuple([_logprob(item) for item in items]))
         case ["vectors", *vectors]:
             return Embeddings(tuple([_each(_number, vector) for vector in vectors]))
         case ["choice", index]:
-            return ChoiceStarted(_whole(index))
+            return ChoiceStarted(_count(index, MOST_CHOICES))
         case ["finished", str(reason), usage, timings, context, more_reasons, dict(aside)]:
-            context, more_reasons = tuple(_each(_whole, context)), tuple(_each(_text, more_reasons))
+            context, more_reasons = tuple(_each(_count, context)), tuple(_each(_text, more_reasons))
+            if len(more_reasons) >= MOST_CHOICES or jsontext.is_deeper(aside, _DEEPEST):
+                _refuse()
             return Finished(reason, _read_usage(usage), _read_timings(timings), context, more_reasons, aside)
         case ["started"]:
             return Started()
@@ -138,7 +151,7 @@ def _read_usage(value: JSON) -> Usage | None:
         case None:
             return None
         case [prompt, completion, cached]:
-            return Usage(_whole(prompt), _whole(completion), None if cached is None else _whole(cached))
+            return Usage(_count(prompt), _count(completion), None if cached is None else _count(cached))
     _refuse()
 
 
@@ -147,7 +160,7 @@ def _read_timings(value: JSON) -> Timings | None:
         case None:
             return None
         case [_, _, _, _]:
-            return Timings(*_each(_number, value))
+            return Timings(*_each(_amount, value))
     _refuse()
 
 
@@ -155,9 +168,9 @@ def _logprob(value: JSON) -> JSON:
     # As in agenthub.dialects.typed: the renderers rely on no more.
     match value:
         case {"token": str(), **rest}:
-            found = rest.get("logprob")
-            if found is not None:
+            if (found := rest.get("logprob", "")) is not None:
                 _number(found)
+            _each(_count, rest.get("bytes") or [])
             for other in _list(rest.get("top_logprobs") or []):
                 _logprob(other)
             return value
@@ -180,8 +193,22 @@ def _whole(value: JSON) -> int:
     return value if type(value) is int else _refuse()
 
 
+def _count(value: JSON, most: int = _MOST) -> int:
+    return value if type(value) is int and 0 <= value < most else _refuse()
+
+
 def _number(value: JSON) -> float:
     return value if type(value) is float or type(value) is int else _refuse()
+
+
+def _amount(value: JSON) -> float:
+    number = _number(value)
+    return number if 0 <= number < _MOST else _refuse()
+
+
+def _offset(value: JSON) -> float:
+    number = _number(value)
+    return number if 0 <= number <= LONGEST_S else _refuse()
 
 
 def _refuse() -> NoReturn:

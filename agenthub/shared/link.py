@@ -7,6 +7,7 @@ and an answer that has come meanwhile is read before the next. So a busy hub doe
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -31,8 +32,15 @@ _QUEUED = 40
 """Ticks that an operation may wait for a connection, while others get theirs and Redis answers quickly."""
 _CONNECTIONS = 64
 _PROBE, _CLOSE_S = 20, 0.5
-_EVERY_S, _SILENT_S, _SELDOM_S, _STABLE_S, _QUIET_S = 1.0, 4.0, 30.0, 10.0, 60.0
+LOOK_S = 1.0
+"""The longest wait between two looks whether Redis is back; shorter by chance, so that hubs do not look together."""
+_SHORTEST, _STABLE_S, _QUIET_S = 0.5, 10.0, 60.0
+_DOWN = "agenthub.redis_down"
 _SILENT = f"no answer within {_PROBE * TICK_S:g} s"
+
+
+_LONGEST = 200
+"""Characters of an error that quotes what came from Redis."""
 
 
 class Away(Exception):
@@ -72,7 +80,10 @@ class Link:
     _was_strained: bool = False
     _calm_since: float = 0.0
     _back_at: float = 0.0
-    _refused_at: float = float("-inf")
+    _lost_at: float = 0.0
+    _is_told_down: bool = False
+    _resolving: asyncio.Task[Any] | None = None
+    _told_at: dict[str, float] = attrs.field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
         self._client = make_client(self.server)
@@ -86,6 +97,7 @@ class Link:
         """Look whether Redis is there, for half a second at most, and keep watch from now on."""
         problem = await self.probe()
         if problem:
+            self._lost_at = asyncio.get_running_loop().time()
             self._tell_down(problem)
             self._lost.set()
         else:
@@ -103,6 +115,8 @@ class Link:
         if self._ticking is not None:
             self._ticking.cancel()
             self._ticking = None
+        if self._resolving is not None:
+            self._resolving.cancel()
         await self._disconnect()
 
     async def run(self, operation: Callable[[Redis], Awaitable[T]]) -> T:
@@ -124,7 +138,8 @@ class Link:
             if not ask.limit.expired():  # then it was let go, and why is known
                 self._lose(str(error) or type(error).__name__)
             raise Away(str(error)) from error
-        except redis.RedisError as error:
+        except Exception as error:
+            # A refusal, or an answer that is not what Redis would say: whatever it is, it fails no request.
             self._tell_refused(error)
             raise Away(str(error)) from error
 
@@ -164,33 +179,42 @@ class Link:
         self.is_up = False
         for ask in list(self._asking):
             self._let_go(ask)
-        self._tell_down(problem)
+        now = self._lost_at = asyncio.get_running_loop().time()
+        # One that comes and goes each second is not told of each second, but when it stays away.
+        if now - self._back_at >= _STABLE_S or now - self._told_at.get(_DOWN, float("-inf")) >= _QUIET_S:
+            self._tell_down(problem)
         self._lost.set()
 
     def _tell_down(self, problem: str) -> None:
-        _log.warning("agenthub.redis_down", server=self.server.name, error=problem)
+        self._is_told_down, self._told_at[_DOWN] = True, asyncio.get_running_loop().time()
+        _log.warning(_DOWN, server=self.server.name, error=problem)
 
     def _tell_refused(self, error: Exception) -> None:
+        self._tell_once("agenthub.redis_refused", error=str(error) or type(error).__name__)
+
+    def tell_unreadable(self, key: str, error: Exception) -> None:
+        """Log that a value is ignored since no hub of this version wrote it; once a minute, whatever their number."""
+        self._tell_once("agenthub.redis_unreadable", key=key, error=str(error)[:_LONGEST])
+
+    def _tell_once(self, event: str, **fields: str) -> None:
         now = asyncio.get_running_loop().time()
-        if now - self._refused_at >= _QUIET_S:
-            self._refused_at = now
-            _log.warning("agenthub.redis_refused", server=self.server.name, error=str(error))
+        if now - self._told_at.get(event, float("-inf")) >= _QUIET_S:
+            self._told_at[event] = now
+            _log.warning(event, server=self.server.name, **fields)
 
     async def _watch(self) -> None:
-        wait_s = _EVERY_S
+        loop = asyncio.get_running_loop()
         while True:
             await self._lost.wait()
             self._lost.clear()
-            # One that answers a look and then hangs again, over and over, is looked for more and more seldom.
-            was_stable = asyncio.get_running_loop().time() - self._back_at >= _STABLE_S
-            wait_s = _EVERY_S if was_stable else min(2 * wait_s, _SELDOM_S)
-            await self.sleep(wait_s)
-            look_s = _EVERY_S
+            await self.sleep(_look_s())
             while problem := await self.probe():
-                # A name server that is silent holds a thread of the pool for each look, long after it was given up.
-                look_s = min(2 * look_s, _SILENT_S) if problem == _SILENT else _EVERY_S
-                await self.sleep(look_s)
-            _log.info("agenthub.redis_back", server=self.server.name)
+                if not self._is_told_down and loop.time() - self._lost_at >= _STABLE_S:
+                    self._tell_down(problem)
+                await self.sleep(_look_s())
+            if self._is_told_down:
+                self._is_told_down = False
+                _log.info("agenthub.redis_back", server=self.server.name)
             self._take_up()
 
     def _take_up(self) -> None:
@@ -202,19 +226,19 @@ class Link:
 
     async def probe(self) -> str:
         """Connect anew and look twice; return what is wrong, nothing if Redis answers, and quickly."""
-        from redis.exceptions import RedisError
-
         await self._disconnect()
         ask = _Ask(asyncio.timeout(None), self._ticks, patience=_PROBE)
         self._begin(ask)
         try:
             async with ask.limit:
+                await self._resolve()
                 await self._client.ping()
                 connected = self._ticks
                 await self._client.ping()
         except TimeoutError:
             return _SILENT
-        except (RedisError, OSError) as error:
+        except Exception as error:
+            # What answers there may be no Redis: whatever it says must not end the watch.
             return str(error) or type(error).__name__
         finally:
             self._asking.discard(ask)
@@ -222,10 +246,24 @@ class Link:
         is_slow = self._ticks - connected >= PATIENCE / 2 and self._back_at > 0
         return f"an answer takes more than {TICK_S * PATIENCE / 2:g} s" if is_slow else ""
 
+    async def _resolve(self) -> None:
+        """See to it that a name server which keeps silent holds one thread of the pool, not one more with each look."""
+        host, port = self.server.options.get("host"), self.server.options.get("port")
+        if host is None:
+            return
+        if self._resolving is None or self._resolving.done():
+            self._resolving = asyncio.ensure_future(asyncio.get_running_loop().getaddrinfo(host, port))
+        await asyncio.wait([self._resolving])
+        self._resolving.result()
+
     async def _disconnect(self) -> None:
         with suppress(Exception):
             async with asyncio.timeout(_CLOSE_S):
                 await self._client.connection_pool.disconnect()
+
+
+def _look_s() -> float:
+    return random.uniform(_SHORTEST * LOOK_S, LOOK_S)
 
 
 def make_client(server: RedisServer) -> Redis:
@@ -236,7 +274,7 @@ def make_client(server: RedisServer) -> Redis:
         from redis.backoff import NoBackoff
         from redis.maint_notifications import MaintNotificationsConfig
     except ImportError as error:
-        raise ConfigError('caching.backend: "redis" needs redis-py: pip install "agenthub[redis]"') from error
+        raise ConfigError("caching.backend: 'redis' needs redis-py: pip install 'redis>=8,<9'") from error
     kinds: dict[str, Any] = {"redis": Connection, "rediss": SSLConnection, "unix": UnixDomainSocketConnection}
     pool = ConnectionPool(
         kinds[server.scheme],

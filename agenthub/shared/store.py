@@ -19,6 +19,8 @@ T = TypeVar("T")
 PREFIX = "agenthub:1:cache:"
 _MOST_WRITES, _MOST_WRITTEN_BYTES = 256, 64 * 2**20
 _SCANNED = 500
+_LARGE_BYTES = 2**18
+"""From here on a value is read beside the event loop, which it would hold for milliseconds."""
 
 
 class SharedCache(BaseCache):  # type: ignore[misc]
@@ -61,8 +63,13 @@ class SharedCache(BaseCache):  # type: ignore[misc]
         """Return the value in Redis, None where that is of no use, and how many milliseconds it lives."""
         try:
             data, left_ms = await self._link.run(lambda redis: _read(redis, PREFIX + key))
+            if len(data) > _LARGE_BYTES:
+                return await asyncio.to_thread(self._loads, data), left_ms
             return (self._loads(data) if data else None), left_ms
-        except (Away, ValueError):
+        except Away:
+            return None, 0
+        except ValueError as error:
+            self._link.tell_unreadable(PREFIX + key, error)
             return None, 0
 
     async def _set(

@@ -76,7 +76,7 @@ class Reply:
 @lru_cache(maxsize=1024)
 def pieces(text: str) -> tuple[str, ...]:
     """Cut ``text`` into tokens that join to the same text."""
-    return tuple(_PIECE.findall(text)) or ((text,) if text else ())
+    return tuple(_PIECE.findall(text) if not text.isspace() else ()) or ((text,) if text else ())
 
 
 def compose(standin: Standin, ask: Ask) -> Reply:

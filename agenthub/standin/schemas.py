@@ -9,8 +9,8 @@ from typing import Any
 
 import attrs
 
-_NUMBER = re.compile(r"(?<![\w.])-?\d+(?:\.\d+)?(?!\w)")
-_QUOTED = re.compile(r"(?<!\w)(['\"])(.+?)\1(?!\w)")
+_NUMBER = re.compile(r"(?<![\w.])-?\d{1,300}(?:\.\d{1,300})?(?!\w)")
+_QUOTED = re.compile(r"(?<!\w)(['\"])(.{1,1000}?)\1(?!\w)")
 _NAME = re.compile(r"(?<=[\w,;:] )[A-Z]\w*(?:,? [A-Z]\w*)*")
 _FORMATS: Mapping[str, str] = {
     "date": "2026-01-02",

@@ -6,24 +6,26 @@ import asyncio
 import io
 import os
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, suppress
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import aiohttp
 import attrs
 from yarl import URL
 
-from agenthub.canonical import Batch, Finished, Started
+from agenthub.canonical import Batch, Finished, RawFrames, Started
 from agenthub.dialects import StreamParser, parse_whole
 from agenthub.dialects.lane import Lane
 from agenthub.errors import AgentHubError, InvalidRequest, UpstreamError, UpstreamProtocol, UpstreamTimeout
+from agenthub.hops import HOPS, HUB_ID, LOOPS, via_of
 from agenthub.offload import offload
 from agenthub.settings import BackendSettings
-from agenthub.upstream.connecting import make_connector
-from agenthub.upstream.errors import kept_headers, make_status_error
+from agenthub.upstream.circle import Circle
+from agenthub.upstream.connecting import ReusedConnectionClosed, make_connector
+from agenthub.upstream.errors import kept_headers, make_status_error, tells_of_death
 from agenthub.upstream.hiding import Hiding
 from agenthub.upstream.patience import Patience
 from agenthub.upstream.reading import read_any, read_start, read_whole
@@ -41,6 +43,9 @@ _ERROR_BYTES = 2**16
 class HttpUpstream:
     """An upstream server at ``settings.url``, for the life of the hub.
 
+    What is asked is sent once; only a GET of ``get`` is repeated, where a reused connection turns out to be closed.
+    Verbs are never repeated, and have a new connection each, which the upstream cannot have closed for being idle.
+
     ``callers_fault`` says of an error's text whether the request was to blame, so that it does not count against the
     circuit breaker.
     """
@@ -49,9 +54,13 @@ class HttpUpstream:
     settings: BackendSettings
     callers_fault: Callable[[str], bool] = lambda message: False
     _session: aiohttp.ClientSession | None = None
+    _verbs: aiohttp.ClientSession | None = None
     _hiding: Hiding = attrs.field(init=False)
     _loop: asyncio.AbstractEventLoop = attrs.field(init=False)
     _urls: dict[str, URL] = attrs.field(factory=dict)
+    _circle: Circle = attrs.field(factory=Circle, init=False)
+    hub: str = attrs.field(factory=HUB_ID.get, repr=False)
+    """The name of the hub, which each request carries in ``Via``."""
 
     def __attrs_post_init__(self) -> None:
         self._hiding = Hiding.of(self.settings)
@@ -66,30 +75,43 @@ class HttpUpstream:
         if self.settings.api_key:
             headers["Authorization"] = f"Bearer {self.settings.api_key.reveal()}"
         headers |= {name: value.reveal() for name, value in self.settings.headers.items()}
-        self._session = aiohttp.ClientSession(
-            connector=make_connector(limit=0, keepalive_timeout=_KEEPALIVE_S),
+        headers["Via"] = via_of(self.hub)
+        self._session = self._open_session(headers, keepalive_timeout=_KEEPALIVE_S)
+        self._verbs = self._open_session({**headers, "Connection": "close"}, force_close=True)
+        return self
+
+    def _open_session(self, headers: Mapping[str, str], **connections: Any) -> aiohttp.ClientSession:
+        session = aiohttp.ClientSession(
+            connector=make_connector(limit=0, **connections),
             # No total limit: a healthy stream may take as long as it likes.
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self.settings.connect_timeout_s or None),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=headers,
             read_bufsize=2**16,
         )
-        return self
+        # Else aiohttp sends GET, HEAD and DELETE twice, whatever the connection and the verb.
+        session._retry_connection = False
+        return session
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._session is not None:
-            await self._session.close()
+        for session in (self._session, self._verbs):
+            if session is not None:
+                await session.close()
 
     async def get(self, path: str) -> bytes:
         """Return the body of a GET; raise UpstreamError."""
+        self._circle.check(self.name, self._loop.time())
         try:
-            with Patience(self.settings.first_event_timeout_s, self._loop):
-                async with await self._send("GET", self._url(path)) as response:
+            with Patience(self.settings.first_event_timeout_s, self._loop) as patience:
+                async with await self._read(self._url(path)) as response:
+                    way = response.headers.get(LOOPS, "")
+                    if (hops := HOPS.get()) is not None:
+                        hops.hear(self.name, way, is_loop=response.status == 508)
                     if response.status >= 300:
-                        raise await self._status_error(response)
-                    return await read_whole(response.content, self.settings.max_answer_bytes)
+                        raise self._circle.note(await self._status_error(response), way, self._loop.time())
+                    return await read_whole(response.content, self.settings.max_answer_bytes, patience)
         except UpstreamError as error:
             self._hiding.hide(error)
             raise
@@ -103,20 +125,22 @@ class HttpUpstream:
         fails to come, takes nothing from the answer. An upload that breaks off on the client's side is its own error.
         """
         last: Batch = ()
+        opening: Batch = ()
+        parser: StreamParser | None = None
         codec = lane.codec
         body = lane.body if lane.content is None else Upload(lane.content, lane.length)
         try:
             # Only our own waiting counts: while a batch is with the client, the upstream is not waited for.
             with Patience(0.0 if codec.is_patient else self.settings.first_event_timeout_s, self._loop) as patience:
                 url = self._make_url(lane.path) if lane.path else self._url(codec.path)
-                async with await self._send(codec.method, url, body, authorization) as response:
+                async with await self._send(codec.method, url, body, authorization, codec.is_verb) as response:
                     if response.status >= 300:
                         raise await self._status_error(response, is_verb=codec.is_verb)
                     started = _started(lane, response)
                     if started.streamed:
                         parser = StreamParser(codec, lane.raw, lane.rename, self.settings.max_frame_bytes)
                         idle_s = 0.0 if codec.is_patient else self.settings.idle_timeout_s
-                        opening: Batch = (started,)
+                        opening = (started,)
                         pieces = read_any(response.content, self.settings.max_answer_bytes if lane.is_whole else 0)
                         async with aclosing(_batches(parser, pieces, patience, idle_s)) as batches:
                             async for batch in batches:
@@ -128,43 +152,53 @@ class HttpUpstream:
                                 opening = ()
                     else:
                         # Not response.read(): that waits for the upload's end, even when the answer came before it.
-                        data = await read_whole(response.content, self.settings.max_answer_bytes)
-                        parse = partial(parse_whole, codec, data, raw=lane.raw, rename=lane.rename)
-                        last = (started, *(await offload(len(data), parse)))
+                        data = await read_whole(response.content, self.settings.max_answer_bytes, patience)
+                        patience.pause()
+                        last = (started, *(await offload(len(data), _parsed, lane, data, response)))
         except Rehearsed as stopped:
             last = stopped.answer(is_verb=codec.is_verb)
         except UpstreamError as error:
             self._hiding.hide(error)
             raise
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise _broken_off(body) or self._failure(error) from error
+            rest = parser.break_off() if parser is not None else ()
+            if not rest:
+                raise _broken_off(body) or self._failure(error) from error
+            last = opening + rest
         finally:
             if isinstance(body, Upload):
                 body.leave()
         yield last
 
+    async def _read(self, url: URL) -> aiohttp.ClientResponse:
+        try:
+            return await self._send("GET", url)
+        except ReusedConnectionClosed:
+            # To read changes nothing, and the second time it is a new connection.
+            return await self._send("GET", url)
+
     async def _send(
-        self, method: str, url: URL, body: bytes | Upload | None = None, authorization: str = ""
+        self,
+        method: str,
+        url: URL,
+        body: bytes | Upload | None = None,
+        authorization: str = "",
+        is_verb: bool = False,
     ) -> aiohttp.ClientResponse:
-        assert self._session is not None, "the upstream is not open"
-        request, stage = self._session.request, STAGE.get()
+        session = self._verbs if is_verb else self._session
+        assert session is not None, "the upstream is not open"
+        request, stage = session.request, STAGE.get()
         if stage is not None:
             request = partial(request, middlewares=stage)
         headers = {"Authorization": authorization} if authorization and self.settings.forward_authorization else None
-        if isinstance(body, Upload):
-            # Not tried twice: what was read of it is gone.
-            headers = {**(headers or {}), **body.headers}
-            response = await request(method, url, data=body, headers=headers, allow_redirects=False)
-            body.answered(response)
-            return response
-        try:
+        if (hops := HOPS.get()) is not None:
+            headers = {**(headers or {}), "Via": hops.via}
+        if not isinstance(body, Upload):
             return await request(method, url, data=_payload(body), headers=headers, allow_redirects=False)
-        except aiohttp.ServerDisconnectedError:
-            # Nearly always a pooled connection that the upstream had closed meanwhile; nothing of an answer came.
-            try:
-                return await request(method, url, data=_payload(body), headers=headers, allow_redirects=False)
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                raise _last(self._failure(error)) from error
+        headers = {**(headers or {}), **body.headers}
+        response = await request(method, url, data=body, headers=headers, allow_redirects=False)
+        body.answered(response)
+        return response
 
     def _url(self, path: str) -> URL:
         url = self._urls.get(path)
@@ -192,13 +226,9 @@ class HttpUpstream:
             case aiohttp.ClientResponseError():
                 return UpstreamProtocol(f"backend {self.name} at {self.settings.url} does not speak HTTP")
             case _:
-                return UpstreamError(f"backend {self.name} broke off the connection")
-
-
-def _last(failure: UpstreamError) -> UpstreamError:
-    """Return the failure of a request that was sent twice already."""
-    failure.is_final = True
-    return failure
+                failure = UpstreamError(f"backend {self.name} broke off the connection")
+                failure.broke_off, failure.is_stale = True, isinstance(error, ReusedConnectionClosed)
+                return failure
 
 
 def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
@@ -206,21 +236,42 @@ def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
     return io.BytesIO(body) if body is not None and len(body) > _LARGE_BYTES else body
 
 
+def _broken(error: UpstreamError, *, at_end: bool = False) -> UpstreamError:
+    """Return the error of an answer, with a note whether it is wrong or broke off."""
+    error.broke_off = tells_of_death(error) or (at_end and isinstance(error, UpstreamProtocol))
+    return error
+
+
 async def _batches(
     parser: StreamParser, pieces: AsyncIterator[bytes], patience: Patience, idle_s: float
 ) -> AsyncGenerator[Batch, None]:
+    limit_s = patience.limit_s
     async for data in pieces:
         if batch := parser.feed(data):
+            if type(batch[-1]) is not RawFrames:
+                limit_s = idle_s
             patience.pause()
             yield batch
-            patience.resume(idle_s)
         if parser.error is not None:
-            raise parser.error
+            raise _broken(parser.error)
+        # Whatever it was, the upstream lives: a comment, a blank line, a part of a frame.
+        patience.resume(limit_s)
     patience.pause()
     if batch := parser.close():
         yield batch
     if parser.error is not None:
-        raise parser.error
+        raise _broken(parser.error, at_end=True)
+
+
+def _parsed(lane: Lane, data: bytes, response: aiohttp.ClientResponse) -> Batch:
+    """Return the events of a whole answer; raise UpstreamError."""
+    try:
+        return parse_whole(lane.codec, data, raw=lane.raw, rename=lane.rename)
+    except UpstreamError as error:
+        # A body without a length ends where the connection does, be that its end or not.
+        is_framed = "Content-Length" in response.headers or "Transfer-Encoding" in response.headers
+        _broken(error, at_end=not data or not is_framed)
+        raise
 
 
 def _broken_off(body: bytes | Upload) -> AgentHubError | None:

@@ -20,6 +20,13 @@ KEPT_HEADERS = frozenset(
 
 _MAX_TEXT, _MAX_WORD = 4096, 256
 
+_DEATH = re.compile(
+    r"runner (?:process )?(?:has (?:terminated|unexpectedly stopped)|no longer running)"
+    r"|unexpected EOF|: EOF\b|reading from server: EOF|connection reset by peer|forcibly closed by the remote host"
+    r"|EngineDeadError|EngineCore encountered an issue|request broke off|broke off the connection"
+)
+"""What Ollama, other servers in front of llama.cpp, vLLM and another hub say of a process behind them that has died."""
+
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -50,7 +57,7 @@ def make_status_error(
     error = _parse(body)
     is_own = is_verb and status == 500 and bool(error.message) and body.lstrip().startswith(b"{")
     message = error.message[:_MAX_TEXT] or f"the upstream answered {status} {_phrase(status)}".rstrip()
-    return UpstreamStatus(
+    failure = UpstreamStatus(
         status,
         message,
         kind=error.kind,
@@ -60,6 +67,15 @@ def make_status_error(
         fields=error.fields,
         callers_fault=is_own or callers_fault(message),
     )
+    failure.broke_off = tells_of_death(failure)
+    return failure
+
+
+def tells_of_death(error: UpstreamError) -> bool:
+    """Say whether an error tells that the process behind the server died of the request, or in its middle."""
+    if isinstance(error, UpstreamProtocol) or error.status < 500 or not error.counted:
+        return False
+    return _DEATH.search(str(error)) is not None
 
 
 def _phrase(status: int) -> str:

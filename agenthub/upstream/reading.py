@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 
 from agenthub.errors import UpstreamProtocol
+from agenthub.upstream.patience import Patience
 
 _USED = {"_buffer", "_buffer_offset", "_size", "_cursor", "_http_chunk_splits", "_protocol", "_exception"}
 
@@ -48,13 +49,16 @@ async def _read_joined(content: Any) -> AsyncIterator[bytes]:
         yield data
 
 
-async def read_whole(content: aiohttp.StreamReader, most: int) -> bytes:
-    """Return all of a body; raise UpstreamProtocol for one of more than ``most`` bytes (0: no limit)."""
+async def read_whole(content: aiohttp.StreamReader, most: int, patience: Patience) -> bytes:
+    """Return all of a body; raise UpstreamProtocol for one of more than ``most`` bytes (0: no limit).
+
+    Each read that brings something, if only the blanks of a proxy that keeps the connection open, renews ``patience``.
+    """
     if content.is_eof() and content.exception() is None:
         # It came with its head, as short ones do.
         body = content.read_nowait()
     else:
-        body = await read_start(content, most + 1 if most else sys.maxsize)
+        body = await read_start(content, most + 1 if most else sys.maxsize, patience)
     if 0 < most < len(body):
         raise _too_large(most)
     return body
@@ -73,10 +77,12 @@ def _too_large(most: int) -> UpstreamProtocol:
     return UpstreamProtocol(f"the upstream's answer is larger than max_answer_bytes, {most} bytes")
 
 
-async def read_start(content: aiohttp.StreamReader, size: int) -> bytes:
-    """Return the first ``size`` bytes of a body, all of one that is shorter."""
+async def read_start(content: aiohttp.StreamReader, size: int, patience: Patience | None = None) -> bytes:
+    """Return the first ``size`` bytes of a body, all of one that is shorter; each read renews ``patience``."""
     parts, left = [], size
     while left > 0 and (data := await content.readany()):
         parts.append(data)
         left -= len(data)
+        if patience is not None:
+            patience.resume(patience.limit_s)
     return b"".join(parts)[:size]

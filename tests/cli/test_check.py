@@ -79,11 +79,15 @@ async def test_the_setting_of_a_named_backend(closed_port: int) -> None:
     [
         ("http://127.0.0.1:11434", "Start Ollama: ollama serve"),
         ("http://localhost:11435", "Start Ollama: OLLAMA_HOST=localhost:11435 ollama serve"),
+        ("http://[::1]:11434", "Start Ollama: OLLAMA_HOST=[::1]:11434 ollama serve"),
+        ("http://[::1]:9", "Start Ollama: OLLAMA_HOST=[::1]:9 ollama serve"),
+        ("http://[fd00::7]", "Start Ollama on fd00::7, open to other machines: OLLAMA_HOST=[::] ollama serve"),
+        ("http://[fd00::7]:9", "Start Ollama on fd00::7, open to other machines: OLLAMA_HOST=[::]:9 ollama serve"),
         ("http://gpu:11434", "Start Ollama on gpu, open to other machines: OLLAMA_HOST=0.0.0.0 ollama serve"),
         ("http://gpu:99", "Start Ollama on gpu, open to other machines: OLLAMA_HOST=0.0.0.0:99 ollama serve"),
     ],
 )
-def test_how_tostart_ollama(url: str, command: str) -> None:
+def test_how_to_start_ollama(url: str, command: str) -> None:
     """Ollama is started so that it listens at the URL: elsewhere than here it must be told to take other machines."""
     assert start_ollama(url)[0] == command
 

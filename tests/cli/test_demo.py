@@ -46,6 +46,9 @@ async def test_without_an_ollama(closed_port: int, port: int) -> None:
     assert f"NO REAL MODEL: no Ollama answers at http://127.0.0.1:{closed_port}, so" in " ".join(out.split())
     assert "stand-in, model standin" in checked_show(out)
     assert max(map(len, out.splitlines())) < 80
+    # This hub is gone by the time anybody could paste its address.
+    assert "curl" not in out
+    assert "To try it yourself: agenthub demo, without --exit" in out
 
 
 async def test_with_an_ollama(port: int) -> None:

@@ -411,7 +411,8 @@ async def test_a_backend_that_is_the_hub() -> None:
     assert told.status == BROKEN
     told.says(
         f"FAIL  backend ollama: http://127.0.0.1:{port} is this hub itself, which would ask itself without end",
-        "  ->  Point it to the model server, or give the hub another port.",
+        "  ->  OLLAMA_HOST with the hub's address is for the ollama command only; start the hub without it: "
+        "env -u OLLAMA_HOST agenthub serve",
     )
 
 

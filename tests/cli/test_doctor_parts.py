@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from agenthub import AdapterType, __version__
+from agenthub import AdapterType
 from agenthub.cli.doctor import machine, serving
 from agenthub.cli.doctor.extensions import Extensions, examine_plugins, load_extensions
 from agenthub.cli.doctor.listening import identify
@@ -26,7 +26,7 @@ from agenthub.cli.doctor.serving import examine_serving
 from agenthub.cli.doctor.upstreams import examine_backends
 from agenthub.cli.findings import Finding, Level
 from agenthub.middleware import MiddlewareType
-from agenthub.plugins import make_plugins
+from agenthub.plugins import install_command, make_plugins
 from agenthub.settings import BackendSettings, ClientSettings, ModelSettings, PluginsSettings, Settings
 from agenthub.standin import Standin, running
 from tests.cli.support import invoke
@@ -101,8 +101,7 @@ async def test_adapters_of_another_version(monkeypatch: pytest.MonkeyPatch) -> N
     plugins.found = [attrs.evolve(plugin, version="0.0.1") for plugin in plugins.found]
     found = list(examine_plugins(Settings(), Extensions(plugins)))
     assert [(finding.id, finding.subject, finding.remedies) for finding in found] == [
-        ("plugin.version", kind, [f"pip install agenthub-adapter-{kind}=={__version__}"])
-        for kind in ("native", "openai")
+        ("plugin.version", kind, [install_command(kind)]) for kind in ("native", "openai")
     ]
 
 

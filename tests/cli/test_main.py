@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 
 import click
@@ -12,6 +13,7 @@ from agenthub import __version__
 from agenthub.cli import COMMANDS, main
 from agenthub.errors import AgentHubError, ConfigError
 from tests.cli.support import clean_environ, finished, invoke
+from tests.ports import free_port
 
 
 async def test_help_names_every_command() -> None:
@@ -78,3 +80,36 @@ async def test_a_failure_is_one_line(
     monkeypatch.setattr(main, "get_command", lambda ctx, name: click.Command(name, callback=fail))
     result = await invoke("check")
     assert (result.exit_code, result.stdout, result.stderr) == (status, "", line)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("check",),
+        ("doctor",),
+        ("doctor", "--json"),
+        ("plugins",),
+        ("models",),
+        ("explain", "--method", "GET", "--path", "/api/tags"),
+        ("demo", "--stand-in", "--exit", "--port", "{port}"),
+        ("--help",),
+        ("doctor", "--help"),
+    ],
+    ids=" ".join,
+)
+async def test_output_that_nobody_reads(arguments: tuple[str, ...], closed_port: int) -> None:
+    """A command whose pipe is closed, as by ``| head``, ends with 1 and without a complaint of Python's."""
+    environ = clean_environ(OLLAMA_HOST=f"127.0.0.1:{closed_port}")
+    given = [argument.format(port=free_port()) for argument in arguments]
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        command = (sys.executable, "-m", "agenthub", *given)
+        process = await asyncio.create_subprocess_exec(
+            *command, stdout=writer, stderr=asyncio.subprocess.PIPE, env=environ
+        )
+    finally:
+        os.close(writer)
+    err = (await process.communicate())[1].decode()
+    # What the command itself has to say on stderr it may say: one line.
+    assert (process.returncode, [line for line in err.splitlines() if not line.startswith("agenthub: ")]) == (1, [])

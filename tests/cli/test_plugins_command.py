@@ -70,7 +70,7 @@ async def test_half_a_set(monkeypatch: pytest.MonkeyPatch) -> None:
     well, mode = await invoke("plugins"), await invoke("plugins", "--set", "api_mode=openai")
     assert well.exit_code == 0
     assert "The openai adapter is not installed." in well.stdout
-    assert "pip install agenthub-adapter-openai" in well.stdout
+    assert "plugins/agenthub-adapter-openai" in well.stdout
     assert mode.exit_code == 1
     assert mode.stderr == "agenthub: the hub will not start: no adapter openai, which api_mode asks for\n"
 

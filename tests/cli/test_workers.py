@@ -245,6 +245,6 @@ def test_without_gunicorn(monkeypatch: pytest.MonkeyPatch) -> None:
     """More than one process without gunicorn is refused, with what to install."""
     monkeypatch.setattr(workers, "find_spec", lambda name: None)
     settings = Settings(workers=3, backends={"x": BackendSettings("http://127.0.0.1:9")})
-    text = r"^default: workers: 3 processes need gunicorn: pip install 'agenthub\[workers\]', or use 1$"
+    text = r"^default: workers: 3 processes need gunicorn: pip install gunicorn, or use 1$"
     with pytest.raises(ConfigError, match=text):
         serve_with_workers(settings, lambda: settings)

@@ -137,7 +137,7 @@ def test_what_a_model_repeats_without_end_costs_little(text: str) -> None:
     """It is looked at so often, and then held back to the end, when it is cleaned as ever."""
     settling = Settling("original")
     looks = []
-    settling._find_start = lambda: looks.append(1)  # type: ignore[method-assign,assignment,func-returns-value]
+    settling._find_start = lambda text: looks.append(1)  # type: ignore[method-assign,assignment,func-returns-value]
     assert [settling.feed(piece) for piece in text] == [""] * len(text)
     assert len(looks) == 256
     assert settling.close() == clean(text, "original")

@@ -161,7 +161,7 @@ async def test_a_fault(
         async with in_front(proxy.url, lane[1], **timeouts) as hub:
             await hub.get("/api/tags")
             before, fault = tasks(), case.fault(sizes)
-            # Twice: where nothing of an answer came, the hub tries once more by itself.
+            # Twice: where nothing of an answer came on a connection that was used before, it is sent once more.
             proxy.script(fault, fault)
             since = time.perf_counter()
             got = await ask(hub, lane[0], real, streamed=streamed)

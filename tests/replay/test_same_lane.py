@@ -47,8 +47,6 @@ REFUSED: dict[str, tuple[int, str, str]] = {
         'invalid format: "\\"yaml\\""; expected "json" or a valid JSON Schema object',
         "the request is at fault, whatever number Ollama puts on it",
     ),
-    "ollama-0.9.3/164-trailing-slash": (404, "404 page not found", "no client writes it, so nothing redirects"),
-    "ollama-0.9.3/165-double-slash": (404, "404 page not found", "no client writes it, so nothing redirects"),
     "llama-server-2026/15-v1-chat-no-model": (400, "model is required", "a hub routes by the model"),
     "llama-server-2026/22-v1-chat-no-messages": (400, MESSAGES_WANTED, "refused in Ollama's words, before it is sent"),
     "llama-server-2026/23-v1-chat-empty-messages": (400, MESSAGES_WANTED, "as Ollama does: there is nothing to answer"),
@@ -69,7 +67,11 @@ REFUSED: dict[str, tuple[int, str, str]] = {
         "the body is not UTF-8: invalid byte 0xff",
         "a client's mistake is no 500",
     ),
-    "llama-server-2026/50-wrong-method": (405, "405 method not allowed", "the path is known, as Ollama says too"),
+    "llama-server-2026/50-wrong-method": (
+        405,
+        "405 method not allowed: GET /v1/chat/completions, allowed: POST",
+        "the path is known, as Ollama says too",
+    ),
     "llama-server-2026-key/02-chat-no-key": (400, "model is required", "a hub routes by the model"),
     "llama-server-2026-key/03-chat-bad-key": (400, "model is required", "a hub routes by the model"),
     "llama-server-2026-key/04-chat-good-key": (400, "model is required", "a hub routes by the model"),
@@ -101,7 +103,12 @@ NOT_HTTP = {
     "ollama-0.9.3/176-garbage": "not HTTP at all",
 }
 """Refused by aiohttp's parser: there is no request, and so no dialect, to answer in."""
-ELSEWHERE = set().union(GUARDED, JSON_ANSWERS, REFUSED, OWN_PATHS, BROKEN_OFF, NOT_HTTP)
+SLASHES = {
+    "ollama-0.9.3/164-trailing-slash": (200, ""),
+    "ollama-0.9.3/165-double-slash": (301, "/api/tags"),
+}
+"""Redirects of Ollama's: one slash at the end is answered at once, since not every client follows with its body."""
+ELSEWHERE = set().union(GUARDED, JSON_ANSWERS, REFUSED, OWN_PATHS, BROKEN_OFF, NOT_HTTP, SLASHES)
 
 NATIVE = [exchange for exchange in exchanges(*OLLAMA) if not exchange.path.startswith("/v1")]
 OPENAI = [exchange for exchange in exchanges(*OLLAMA) if exchange.path.startswith("/v1")] + list(exchanges(*LLAMA))
@@ -191,9 +198,27 @@ async def test_a_refusal_is_the_recorded_one(exchange: Exchange, mode: str) -> N
     """Status and text; the body has exactly the dialect's shape, whatever shape the upstream used."""
     recorded = refusal(exchange)
     answer, player = await replay(exchange, mode)
-    check_error(answer, exchange, recorded if player.asked else Said(recorded.status, error=recorded.error))
-    if exchange.status == 405:
-        assert answer.header("Allow")
+    allowed = answer.header("Allow")
+    assert bool(allowed) is (exchange.status == 405)
+    text = path_refusal(exchange, recorded.error, allowed)
+    check_error(answer, exchange, recorded if player.asked else Said(recorded.status, error=text))
+
+
+def path_refusal(exchange: Exchange, text: str, allowed: str = "") -> str:
+    """Ollama's words for a path or a method that it lacks, and behind them the hub's: what was asked."""
+    if not text.endswith(("page not found", "method not allowed")):
+        return text
+    asked = f"{text}: {exchange.method} {exchange.path.partition('?')[0]}"
+    if exchange.path == "/v1/responses":
+        asked += " (AgentHub does not serve OpenAI's Responses API yet)"
+    return f"{asked}, allowed: {allowed}" if allowed else asked
+
+
+@pytest.mark.parametrize(("exchange", "mode"), lanes(*SLASHES), ids=by_name)
+async def test_slashes_too_many(exchange: Exchange, mode: str) -> None:
+    """The listed status and place."""
+    answer, _ = await replay(exchange, mode)
+    assert (int(answer.start.split()[1]), answer.header("Location")) == SLASHES[exchange.name]
 
 
 @pytest.mark.parametrize(("exchange", "mode"), lanes(*REFUSED), ids=by_name)
@@ -222,7 +247,7 @@ async def test_the_hubs_own_face(exchange: Exchange, mode: str) -> None:
         assert "error" not in shown
         assert bool(answer.body) == (exchange.method != "HEAD")
     else:
-        check_error(answer, exchange, Said(404, error="404 page not found"))
+        check_error(answer, exchange, Said(404, error=path_refusal(exchange, "404 page not found")))
 
 
 @pytest.mark.parametrize(("exchange", "mode"), lanes(*BROKEN_OFF), ids=by_name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import structlog
@@ -104,8 +104,8 @@ async def test_what_redis_refuses_is_no_outage(redis_server: RedisServer) -> Non
     ]
 
 
-async def test_one_that_comes_and_goes_is_asked_more_seldom(redis_server: RedisServer) -> None:
-    """A server that answers when it is looked at and hangs when it is used costs less and less."""
+async def test_one_that_comes_and_goes_is_looked_for_each_second(redis_server: RedisServer) -> None:
+    """However many outages there were; the log has a line for the first, and none for each that follows at once."""
     waits: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -113,15 +113,46 @@ async def test_one_that_comes_and_goes_is_asked_more_seldom(redis_server: RedisS
         await asyncio.sleep(0)
 
     link = Link(parse_redis_url(redis_server.url), sleep)
-    await link.open()
-    try:
-        for number in range(1, 8):
-            with pytest.raises(Away):
-                await link.run(lambda redis: broken(redis))
-            await until(lambda n=number: link.is_up and len(waits) >= n)  # type: ignore[misc]
-        assert waits[:7] == [2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
-    finally:
-        await link.close()
+    with structlog.testing.capture_logs() as lines:
+        await link.open()
+        try:
+            for number in range(1, 40):
+                with pytest.raises(Away):
+                    await link.run(lambda redis: broken(redis))
+                await until(lambda n=number: link.is_up and len(waits) >= n)  # type: ignore[misc]
+        finally:
+            await link.close()
+    assert 0.5 <= min(waits) < max(waits) <= 1.0, "hubs that lost it together do not look together"
+    told = [line["event"] for line in lines]
+    assert told[:2] == ["agenthub.redis_down", "agenthub.redis_back"]
+    assert len(told) <= 4, "a line each second would be a flood"
+
+
+async def test_an_outage_that_lasts_is_told(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it follows so soon upon another that it was not told when it began."""
+    looks = asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        looks.set()
+        await asyncio.sleep(0.01)
+
+    link = Link(parse_redis_url(redis_server.url), sleep)
+    with structlog.testing.capture_logs() as lines:
+        await link.open()
+        try:
+            for _ in range(2):
+                await until(lambda: link.is_up)
+                with pytest.raises(Away):
+                    await link.run(lambda redis: broken(redis))
+            await redis_server.kill()
+            monkeypatch.setattr("agenthub.shared.link._STABLE_S", 0.0)
+            await until(lambda: link._is_told_down)
+            await redis_server.start()
+            await until(lambda: link.is_up)
+        finally:
+            await link.close()
+    told = [line["event"].removeprefix("agenthub.redis_") for line in lines]
+    assert told[-2:] == ["down", "back"]
 
 
 @pytest.mark.parametrize(
@@ -157,8 +188,8 @@ async def test_closing_while_it_hangs(redis_server: RedisServer) -> None:
     assert await asking == {"Away"}
 
 
-async def test_one_that_stays_silent_is_looked_for_less_often(redis_server: RedisServer) -> None:
-    """Each look at a server, or a name server, that says nothing is given up, and the next one comes later."""
+async def test_one_that_stays_silent_is_looked_for_each_second(redis_server: RedisServer) -> None:
+    """Each look at a server that says nothing is given up after half a second, and the next comes within a second."""
     waits: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -172,6 +203,66 @@ async def test_one_that_stays_silent_is_looked_for_less_often(redis_server: Redi
     await link.open()
     try:
         await until(lambda: link.is_up)
-        assert waits == [1.0, 2.0, 4.0, 4.0, 4.0]
+        assert len(waits) >= 5
+        assert max(waits) <= 1.0
     finally:
         await link.close()
+
+
+async def test_a_silent_name_server_holds_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many looks there were meanwhile; when it answers, the next look asks again."""
+    asked = 0
+    answered: asyncio.Future[list[object]] = asyncio.get_running_loop().create_future()
+
+    async def getaddrinfo(*args: object, **more: object) -> list[object]:
+        nonlocal asked
+        asked += 1
+        return await answered
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr("agenthub.shared.link._PROBE", 2)
+    link = Link(parse_redis_url("redis://name.invalid:1/0"), lambda seconds: asyncio.sleep(0.001))
+    await link.open()
+    try:
+        for _ in range(5):
+            assert "no answer" in await link.probe()
+        assert asked == 1
+        answered.set_exception(OSError("no such name"))
+        await until(lambda: asked > 2)
+        assert "no such name" in await link.probe()
+    finally:
+        await link.close()
+
+
+GARBAGE = [
+    *(b"HTTP/1.1 400 Bad Request\r\n\r\n", b":abc\r\n", b"$abc\r\n", b"*abc\r\n", b"$-7\r\n", b"\xff\xfe\r\n"),
+    *(b"\r\n", b"+\xff\r\n", b"-\xff\r\n", b"*1\r\n" * 3000 + b":1\r\n", b"*2\r\n+PONG\r\n+PONG\r\n", b"$5\r\nhello##"),
+]
+
+
+@pytest.mark.parametrize("garbage", GARBAGE, ids=lambda garbage: repr(garbage[:20]))
+async def test_what_is_no_redis_is_away(garbage: bytes) -> None:
+    """Whatever a server says to a look or to an operation: it is Away, the watch goes on, nothing else is raised."""
+    good = 2
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal good
+        while await reader.read(1000):
+            good -= 1
+            writer.write(b"+PONG\r\n" if good >= 0 else garbage)
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        link = Link(parse_redis_url(f"redis://127.0.0.1:{port}/0"), lambda seconds: asyncio.sleep(0.01))
+        await link.open()
+        try:
+            assert link.is_up
+            for ask in (get, lambda redis: redis.pttl("a"), lambda redis: redis.eval("return 1", 0)):
+                with suppress(Away):
+                    await link.run(ask)  # type: ignore[arg-type]
+            await link.probe()
+            assert link._watching is not None
+            assert not link._watching.done()
+        finally:
+            await link.close()

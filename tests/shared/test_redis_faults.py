@@ -14,7 +14,7 @@ import pytest
 
 from agenthub.settings import CachingSettings, ClientSettings
 from agenthub.shared.link import Link
-from agenthub.standin import Standin, running
+from agenthub.standin import Fault, Standin, running
 from tests.hubs import RunningHub, running_hub
 from tests.ports import free_port
 from tests.redis_server import RedisServer, needs_redis, running_redis
@@ -267,3 +267,52 @@ async def test_no_request_is_lost_under_load(redis_server: RedisServer) -> None:
             assert shared is not None
             await until(lambda link=shared.link: (link._asking, link._places._value) == (set(), 64))  # type: ignore[misc]
             await until(lambda places=shared.places: not places._held and not places._returned)  # type: ignore[misc]
+
+
+LIMITED = {"limited": ClientSettings(max_concurrency=2)}
+
+
+async def hiccup(kind: str, server: RedisServer) -> None:
+    """Let Redis hang for half a second, or take no writes for a second and a half, as in a failover."""
+    if kind == "hang":
+        server.hang()
+        await asyncio.sleep(0.5)
+        server.go_on()
+        return
+    async with server.client() as redis:
+        await redis.execute_command("REPLICAOF", "127.0.0.1", "1")
+        await asyncio.sleep(1.5)
+        await redis.execute_command("REPLICAOF", "NO", "ONE")
+
+
+@pytest.mark.parametrize("kind", ["hang", "read-only"])
+async def test_a_hiccup_refuses_no_client_within_its_limit(redis_server: RedisServer, kind: str) -> None:
+    """One request at a time through each of two hubs, before, during and after it; one beyond the limit is refused."""
+    async with replicas(redis_server, standin := Standin(), clients=LIMITED) as (one, other):
+        statuses: list[int] = []
+        is_over = asyncio.Event()
+
+        async def ask(hub: RunningHub) -> int:
+            return (await hub.post("/api/chat", BODY, X_Client_Name="limited", Cache_Control="no-store")).status
+
+        async def work(hub: RunningHub) -> None:
+            while not is_over.is_set():
+                statuses.append(await ask(hub))
+
+        working = [asyncio.create_task(work(hub)) for hub in (one, other)]
+        await until(lambda: len(statuses) > 20)
+        await hiccup(kind, redis_server)
+        await until(lambda: link_of(one).is_up and link_of(other).is_up)
+        count = len(statuses)
+        await until(lambda: len(statuses) > count + 20)
+        is_over.set()
+        await asyncio.gather(*working)
+        assert set(statuses) == {200}
+        standin.script(Fault.hang(), Fault.hang())
+        before = standin.received.count
+        holding = [asyncio.create_task(ask(hub)) for hub in (one, other)]
+        await standin.received.reach(before + 2)
+        assert [await ask(one), await ask(other)] == [429, 429]
+        for task in holding:
+            task.cancel()
+        await asyncio.gather(*holding, return_exceptions=True)

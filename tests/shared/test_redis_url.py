@@ -125,5 +125,5 @@ def test_without_redis_py_the_start_says_what_to_install(monkeypatch: pytest.Mon
     settings = Settings(
         backends={"ollama": BackendSettings(url="http://127.0.0.1:1")}, caching=CachingSettings(backend="redis")
     )
-    with pytest.raises(ConfigError, match=r'pip install "agenthub\[redis\]"'):
+    with pytest.raises(ConfigError, match=r"pip install 'redis>=8,<9'"):
         make_hub(settings, make_plugins(PluginsSettings()))

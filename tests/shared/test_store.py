@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from agenthub.canonical import Finished, Started, TextDelta, Usage
-from agenthub.middleware.cache_entry import Entry
+from agenthub.middleware.cache_entry import Entry, size_of
 from agenthub.middleware.cache_shared import dump_entry, load_entry
 from agenthub.middleware.cache_store import BoundedMemoryCache
 from agenthub.settings.redis_url import parse_redis_url
@@ -22,14 +22,15 @@ pytestmark = pytest.mark.usefixtures("patient")
 
 
 def entry(text: str) -> Entry:
-    return Entry(((Started(), TextDelta(text)), (Finished(usage=Usage(1, 2)),)), (0.0, 0.5), 500, True)
+    batches = ((Started(), TextDelta(text)), (Finished(usage=Usage(1, 2)),))
+    return Entry(batches, (0.0, 0.5), sum(map(size_of, batches)), True)
 
 
 @asynccontextmanager
 async def cache_in(redis: RedisServer) -> AsyncIterator[SharedCache]:
     link = Link(parse_redis_url(redis.url))
     await link.open()
-    memory = BoundedMemoryCache(max_bytes=2**20)
+    memory = BoundedMemoryCache(max_bytes=2**24)
     try:
         yield SharedCache(memory, link, dumps=dump_entry, loads=load_entry)
     finally:

@@ -10,6 +10,7 @@ from agenthub.api.access.clients import Clients
 from agenthub.api.access.hosts import is_loopback, is_ours
 from agenthub.api.access.pages import Pages, preflight_headers
 from agenthub.api.described import Head
+from agenthub.api.responses import Response
 from agenthub.errors import ConfigError, Forbidden, Unauthorized
 from agenthub.middleware import Caller
 from agenthub.rights import EVERYTHING
@@ -51,7 +52,7 @@ class Access:
         clients = Clients.of(settings.clients)
         return cls(clients, Pages(settings.cors.origins), is_loopback(settings.host) and not clients.keys)
 
-    def admit(self, http_request: web.Request, caller: Caller, *, is_open: bool) -> web.Response | None:
+    def admit(self, http_request: web.Request, caller: Caller, *, is_open: bool) -> Response | None:
         """Do as ``judge`` does; return an answer where the request goes no further, and log it."""
         try:
             verdict = self.judge(http_request, caller, is_open=is_open)
@@ -63,7 +64,7 @@ class Access:
         if verdict.header:
             shown = {verdict.header: verdict.value[:_SHOWN]}
             _log_refusal(http_request, caller, verdict.status, error=f"{verdict.header} not allowed", **shown)
-        return web.Response(status=verdict.status)
+        return Response(status=verdict.status)
 
     def judge(self, head: Head, caller: Caller, *, is_open: bool) -> Stopped | None:
         """Fill in who calls and what it may do; return how it is answered where the request goes no further.

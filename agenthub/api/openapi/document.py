@@ -107,7 +107,7 @@ def _render(operation: Operation, dialect: str) -> dict[str, Any]:
         "tags": [operation.tag],
         "parameters": path + parameter_refs(operation.asks, operation.hears),
         "responses": _answers(operation, dialect)
-        | errors.error_refs(dialect, {*statuses, *guarded}, any_other=bool(statuses)),
+        | errors.error_refs(dialect, {*statuses, *guarded}, any_other=bool(statuses - {*errors.GUARDED})),
     }
     if operation.is_open:
         rendered["security"] = []

@@ -45,12 +45,14 @@ STATUSES: Mapping[int, str] = {
     500: "The upstream failed. Ollama also answers 500 to an option of the wrong type and to an unknown format.",
     501: "The backend's API does not have this operation.",
     502: "The upstream cannot be reached, or its answer is none that its API allows.",
-    503: "The hub does not ask the backend at present, since it failed time and again; or the upstream is busy.",
+    503: "The hub does not ask the backend at present, since it failed time and again; the model may be on a backend "
+    "that is down; or the upstream is busy.",
     504: "The upstream kept silent for too long.",
+    508: "The request goes in a circle: by its `Via` it has come back to a hub that sent it, or through too many.",
 }
 """The errors that are described by themselves. Any other status of an upstream is kept too."""
 
-GUARDED = (401, 403)
+GUARDED = (401, 403, 508)
 """How a request fails that the hub does not let in."""
 ASKING = (400, 404, 408, 413, 429, 500, 501, 502, 503, 504)
 """How a request fails that is dispatched to a backend."""
@@ -82,6 +84,7 @@ def _response(dialect: str, status: str, about: str) -> dict[str, Any]:
         "401": ("X-Request-Id", "WWW-Authenticate"),
         "429": (*waits, *RATES[dialect]),
         "503": (*waits, "x-should-retry"),
+        "508": ("X-Request-Id", "x-should-retry"),
         "default": waits,
     }
     return {

@@ -144,6 +144,6 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         tag="OpenAI",
         path={"id": text("The model's id; its slashes may be encoded or not.", minLength=1, examples=["llama3.2"])},
         answers=whole(ref("Model")),
-        fails=(404, *_LISTING),
+        fails=(404, 503, *_LISTING),
     ),
 }

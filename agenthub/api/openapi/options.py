@@ -8,7 +8,8 @@ from agenthub.api.openapi.schema import Schema, anything, array, choice, either,
 
 MODEL = text("A model's name or an alias, as `/api/tags` and `/v1/models` list it.", minLength=1, examples=["llama3.2"])
 
-_PIECE = r"([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)"
+# Clients may check by it: two ways to read a run of digits would take the square of its length.
+_PIECE = r"([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)"
 
 KEEP_ALIVE = either(
     number("Seconds; negative for ever, 0 unloads after this request."),

@@ -36,6 +36,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         summary="Tell whether requests can be answered",
         tag="AgentHub",
         answers={200: Answer("At least one backend answers.", _READINESS), 503: Answer("None does.", _READINESS)},
+        fails=(508,),
         is_open=True,
     ),
     ("GET", "/openapi.json"): Operation(

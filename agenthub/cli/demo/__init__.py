@@ -55,8 +55,10 @@ async def _demo(url: str, port: int, model: str | None, gate: Gate, *, exit_afte
             show.introduce(upstream, wanted_port=port)
             all_well = await show.ask_in_each_lane()
             all_well = await show.ask_the_cache() and all_well
-            show.invite()
-            if not exit_after:
+            if exit_after:
+                show.say_how_to_stay()
+            else:
+                show.invite()
                 await server.write_log()
                 with on_signals(stop.set, server.cut), gate.opened():
                     show.say_serving()

@@ -114,6 +114,10 @@ class Show:
         for line in _MORE.format(url=self.url, model=self.model, host=urlsplit(self.url).netloc).splitlines():
             self._say(f"  {line}")
 
+    def say_how_to_stay(self) -> None:
+        """Print what to run to try it: this hub ends now."""
+        self._say("To try it yourself: agenthub demo, without --exit, serves on until Ctrl-C.", "bold")
+
     def say_serving(self) -> None:
         """Say that the hub stays, and what will appear below."""
         self._say(f"\nServing on {self.url} until Ctrl-C; each question is one log line:", "bold green")

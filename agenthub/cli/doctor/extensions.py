@@ -12,7 +12,7 @@ from agenthub import __version__
 from agenthub.cli.findings import Finding, Level
 from agenthub.cli.plugins import PUBLISHED, brings, missing, problems
 from agenthub.errors import PluginError
-from agenthub.plugins import GROUP, PluginInfo, Plugins, make_plugins
+from agenthub.plugins import GROUP, PluginInfo, Plugins, install_command, make_plugins
 from agenthub.settings import Settings
 
 
@@ -68,7 +68,7 @@ def _describe(plugins: Plugins, plugin: PluginInfo) -> Finding:
         return Finding("plugin.skipped", Level.WARNING, text, remedies, plugin.name)
     if plugin.distribution == PUBLISHED.get(plugin.name) and plugin.version != __version__:
         text = f"{title} is of another version than agenthub {__version__}"
-        remedies = [f"pip install {plugin.distribution}=={__version__}"]
+        remedies = [install_command(plugin.name)]
         return Finding("plugin.version", Level.WARNING, text, remedies, plugin.name)
     text = f"{title} is loaded and brings: {brings(plugins, plugin.name)}"
     return Finding("plugin.loaded", Level.OK, text, subject=plugin.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
 from agenthub.cli.doctor.configured import Configured, examine_settings
 from agenthub.cli.doctor.extensions import examine_plugins, load_extensions
@@ -33,9 +34,11 @@ async def look(found: Configured, rows: Sequence[Row]) -> AsyncGenerator[tuple[s
         yield "backends", Finding("backends.skipped", Level.INFO, text)
     else:
         limit_s = settings.health.ping_timeout_s or _LIMIT_S
-        async for group, finding in examine_backends(settings, extensions.plugins, found.origins, limit_s):
-            yield group, finding
-        async for finding in examine_serving(settings, extensions.plugins if is_sound else None, limit_s):
-            yield "server", finding
+        async with aclosing(examine_backends(settings, extensions.plugins, found.origins, limit_s)) as of_backends:
+            async for group, finding in of_backends:
+                yield group, finding
+        async with aclosing(examine_serving(settings, extensions.plugins if is_sound else None, limit_s)) as of_server:
+            async for finding in of_server:
+                yield "server", finding
     for finding in examine_machine(settings):
         yield "machine", finding

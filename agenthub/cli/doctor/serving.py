@@ -95,7 +95,7 @@ def _examine_workers(settings: Settings) -> Iterator[Finding]:
         return
     if find_spec("gunicorn") is None:
         text = f"workers = {settings.workers} needs gunicorn, which is not installed"
-        yield Finding("server.workers", Level.ERROR, text, ["pip install 'agenthub[workers]'", "Or set workers = 1."])
+        yield Finding("server.workers", Level.ERROR, text, ["pip install gunicorn", "Or set workers = 1."])
     elif problem := _temporary_problem():
         text = f"workers = {settings.workers} needs a folder for temporary files: {problem}"
         yield Finding("server.workers", Level.ERROR, text, ["TMPDIR=/path/to/one agenthub serve"])

@@ -16,7 +16,7 @@ class Noted:
 
     table: Table
     losses: list[Loss] = attrs.field(factory=list)
-    _seen: set[Loss] = attrs.field(factory=set)
+    _known: set[Loss] = attrs.field(factory=set)
 
     def note(self, field: str, value: JSON = None) -> None:
         """Ask the ledger what becomes of a field."""
@@ -30,6 +30,6 @@ class Noted:
 
     def add(self, loss: Loss | None) -> None:
         """Take a loss, if it is one."""
-        if loss is not None and loss not in self._seen:
-            self._seen.add(loss)
+        if loss is not None and loss not in self._known:
+            self._known.add(loss)
             self.losses.append(loss)

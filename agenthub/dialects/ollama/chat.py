@@ -25,7 +25,7 @@ from agenthub.canonical import (
 from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import parse_fields
 from agenthub.dialects.emulation import is_forced, offered_tools
-from agenthub.dialects.large import MANY
+from agenthub.dialects.groups import MANY, dump_body, listed
 from agenthub.dialects.ledger import FIELDS, TO_OPENAI, Noted
 from agenthub.dialects.ollama import fields as common
 from agenthub.dialects.ollama.messages import parse_arguments, parse_message, render_answer_calls, render_message
@@ -64,12 +64,12 @@ def render_request(request: ChatRequest, model: str) -> bytes:
     """Return the body for an Ollama upstream."""
     body = common.render_common(request, model)
     rendered = (render_message(message) for message in request.messages)
-    body["messages"] = list(rendered) if len(request.messages) <= MANY else jsontext.listed(rendered)
+    body["messages"] = list(rendered) if len(request.messages) <= MANY else listed(rendered)
     if tools := offered_tools(request):
         body["tools"] = tools
     elif is_forced(request):
         raise InvalidRequest("tool_choice needs a tool, and none of the tools is it", param="tool_choice")
-    return jsontext.dump_body(body)
+    return dump_body(body, request.size_bytes)
 
 
 @attrs.define

@@ -9,6 +9,7 @@ import attrs
 from agenthub.canonical import JSON, Answer, Embeddings, EmbedRequest, Event, Finished, Source, Usage
 from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import parse_fields
+from agenthub.dialects.groups import dump_body
 from agenthub.dialects.ledger import FIELDS
 from agenthub.dialects.ollama import fields as common
 from agenthub.dialects.whole import NoFrames
@@ -73,8 +74,9 @@ def render_request(request: EmbedRequest, model: str) -> bytes:
         "options": dict(request.options) or None,
         "keep_alive": request.keep_alive,
     }
-    body = {"model": model, "input": list(request.inputs)}
-    return jsontext.dumps(body | {name: value for name, value in optional.items() if value is not None})
+    body: dict[str, JSON] = {"model": model, "input": list(request.inputs)}
+    body |= {name: value for name, value in optional.items() if value is not None}
+    return dump_body(body, request.size_bytes)
 
 
 def render_legacy_request(request: EmbedRequest, model: str) -> bytes:
@@ -84,7 +86,7 @@ def render_legacy_request(request: EmbedRequest, model: str) -> bytes:
         body["options"] = dict(request.options)
     if request.keep_alive is not None:
         body["keep_alive"] = request.keep_alive
-    return jsontext.dumps(body)
+    return dump_body(body, request.size_bytes)
 
 
 def parse_whole(body: bytes) -> list[Event]:

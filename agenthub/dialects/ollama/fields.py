@@ -15,7 +15,7 @@ from agenthub.dialects.body import Fields
 from agenthub.dialects.codec import Codec
 from agenthub.dialects.framing import LineFramer
 from agenthub.dialects.ledger import TO_NATIVE
-from agenthub.errors import AgentHubError, InvalidRequest, UpstreamError, UpstreamStatus
+from agenthub.errors import AgentHubError, InvalidRequest, UpstreamError, UpstreamStatus, shortened
 
 STREAM_TYPE = "application/x-ndjson"
 WHOLE_TYPE = "application/json; charset=utf-8"
@@ -23,7 +23,8 @@ _NANO = 1_000_000_000
 _REMOTE = ("remote_model", "remote_host")
 _LEVELS = ("high", "medium", "low", "max")
 _BARE_NUMBER = re.compile(r"[-+]?[0-9]{1,15}(\.[0-9]{1,15})?")
-_DURATION = re.compile(r"[-+]?(([0-9]+\.?[0-9]*|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+")
+# Each text can be read in one way only: two ways for a run of digits would take the square of its length to refuse.
+_DURATION = re.compile(r"[-+]?(?:(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:ns|us|µs|μs|ms|s|m|h))++")
 _GO_TYPES: Mapping[type, str] = {bool: "bool", dict: "map[string]interface {}", list: "[]interface {}"}
 
 
@@ -66,7 +67,7 @@ def parse_keep_alive(value: JSON) -> JSON:
         return value
     if _BARE_NUMBER.fullmatch(value):
         return float(value) if "." in value else int(value)
-    raise InvalidRequest(f"time: invalid duration {jsontext.dumps(value).decode()}", param="keep_alive")
+    raise InvalidRequest(f"time: invalid duration {jsontext.dumps(shortened(value)).decode()}", param="keep_alive")
 
 
 def is_zero(keep_alive: JSON) -> bool:
@@ -82,7 +83,7 @@ def parse_format(value: JSON) -> JSON:
         return None
     if value == "json" or isinstance(value, dict):
         return value
-    quoted = jsontext.dumps(jsontext.dumps(value).decode()).decode()
+    quoted = jsontext.dumps(shortened(jsontext.dumps(value).decode())).decode()
     raise InvalidRequest(f'invalid format: {quoted}; expected "json" or a valid JSON Schema object', param="format")
 
 

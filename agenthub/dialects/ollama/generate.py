@@ -23,6 +23,7 @@ from agenthub.canonical import (
 )
 from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import parse_fields
+from agenthub.dialects.groups import dump_body
 from agenthub.dialects.ledger import FIELDS
 from agenthub.dialects.ollama import fields as common
 from agenthub.errors import InvalidRequest, UnknownModel, UpstreamProtocol
@@ -66,7 +67,8 @@ def render_request(request: GenerateRequest, model: str) -> bytes:
         "raw": request.raw,
         "images": list(request.images),
     }
-    return jsontext.dump_body(body | {name: value for name, value in optional.items() if value})
+    body |= {name: value for name, value in optional.items() if value}
+    return dump_body(body, request.size_bytes)
 
 
 @attrs.define

@@ -17,25 +17,24 @@ def complete(request: RelayRequest, body: bytes) -> bytes:
     ollama-python needs the first and editors the second; Ollama 0.5 had no capabilities. Raises ValueError.
     """
     shown = _parse(body)
-    info = shown.get("model_info")
+    info, changes = shown.get("model_info"), dict[str, JSON]()
     if not isinstance(info, dict):
-        body = jsontext.set_top_level(body, "model_info", {})
+        changes["model_info"] = {}
     elif info and "general.architecture" not in info:
         # Ollama's own command line breaks down without it; llama.cpp leaves it out.
-        named = {"general.architecture": _family(shown) or "unknown"} | info
-        body = jsontext.set_top_level(body, "model_info", named)
+        changes["model_info"] = {"general.architecture": _family(shown) or "unknown"} | info
     capabilities = shown.get("capabilities")
     if not isinstance(capabilities, list) or not capabilities:
-        body = jsontext.set_top_level(body, "capabilities", guess_capabilities(shown))
-    return body
+        changes["capabilities"] = guess_capabilities(shown)
+    return jsontext.set_top_level(body, changes) if changes else body
 
 
 def complete_for_copilot(request: RelayRequest, body: bytes) -> bytes:
     """Return the same for GitHub Copilot, which shows ``general.basename`` to its user: the name that was asked for."""
     body = complete(request, body)
     info = jsontext.get_top_level(body, "model_info")
-    named = jsontext.set_top_level(info, "general.basename", request.model)
-    return jsontext.set_top_level(body, "model_info", jsontext.fragment(named.decode("utf-8")))
+    named = jsontext.set_top_level(info, {"general.basename": request.model})
+    return jsontext.set_top_level(body, {"model_info": jsontext.fragment(named.decode("utf-8"))})
 
 
 def is_shown(body: bytes) -> bool:

@@ -2,11 +2,74 @@
 
 from __future__ import annotations
 
+import re
+
 import attrs
 
 from agenthub.canonical import JSON, ToolCallDelta
 from agenthub.dialects import jsontext, typed
 from agenthub.dialects.toolcalls import make_call_id
+
+_MARK = re.compile(r'\\.|\\\Z|["{}\[\]]', re.DOTALL)
+_SPACE = " \t\n\r"
+_LONGEST_BARE = 4096
+"""How long a number or a word may be that is parsed again with each piece."""
+
+
+@attrs.define
+class Arguments:
+    """The arguments of a call as they come in, a piece at a time; each is looked at once.
+
+    They are JSON once that has no open bracket and no open text: only then is it worth while to parse them, and what is
+    none at such a place never becomes JSON.
+    """
+
+    pieces: list[str] = attrs.field(factory=list)
+    _seen: int = 0
+    _depth: int = 0
+    _is_in_text: bool = False
+    _is_escaped: bool = False
+    _is_bare: bool = True
+    _size: int = 0
+    _is_hopeless: bool = False
+
+    def is_empty(self) -> bool:
+        """Say whether nothing has come yet."""
+        return not self.pieces
+
+    def add(self, piece: str) -> None:
+        """Take in a piece."""
+        if piece:
+            self.pieces.append(piece)
+
+    def is_whole(self) -> bool:
+        """Say whether what has come is JSON."""
+        while self._seen < len(self.pieces):
+            self._look(self.pieces[self._seen])
+            self._seen += 1
+        if self._is_hopeless or self._depth or self._is_in_text or not self._size:
+            return False
+        said = "".join(self.pieces)
+        is_whole = _is_json(said)
+        # A number or a word of which more may come, but not without end.
+        self._is_hopeless = not is_whole and (not self._is_bare or self._size > _LONGEST_BARE)
+        return is_whole
+
+    def _look(self, piece: str) -> None:
+        self._size += len(piece if self._size else piece.lstrip(_SPACE))
+        start, self._is_escaped = int(self._is_escaped), False
+        for found in _MARK.finditer(piece, start):
+            mark = found[0]
+            if self._is_in_text:
+                self._is_in_text = mark != '"'
+                self._is_escaped = mark == "\\"
+            elif mark == '"':
+                self._is_in_text, self._is_bare = True, False
+            elif mark in "{[":
+                self._depth, self._is_bare = self._depth + 1, False
+            elif mark in "]}":
+                self._depth -= 1
+                self._is_hopeless = self._is_hopeless or self._depth < 0
 
 
 @attrs.define
@@ -16,7 +79,7 @@ class OpenCall:
     number: int
     id: str
     name: str
-    pieces: list[str]
+    arguments: Arguments = attrs.field(factory=Arguments)
 
     def is_another(self, call_id: str, name: str) -> bool:
         """Say whether a fragment on this call's index begins a new call, as of servers that call each number 0.
@@ -26,9 +89,8 @@ class OpenCall:
         """
         if not name or (call_id == self.id != "" and name == self.name):
             return False
-        said = "".join(self.pieces)
-        if said:
-            return _is_whole(said)
+        if not self.arguments.is_empty():
+            return self.arguments.is_whole()
         return name != self.name or (bool(self.id and call_id) and call_id != self.id)
 
 
@@ -46,9 +108,10 @@ class CallParser:
         name, arguments = typed.text(function.get("name")), typed.text(function.get("arguments"))
         known = self._open.get(theirs)
         if known is not None and not known.is_another(call_id, name):
-            known.pieces.append(arguments)
+            known.arguments.add(arguments)
             return ToolCallDelta(known.number, arguments=arguments)
-        opened = self._open[theirs] = OpenCall(self._count, call_id, name, [arguments])
+        opened = self._open[theirs] = OpenCall(self._count, call_id, name)
+        opened.arguments.add(arguments)
         self._count += 1
         return ToolCallDelta(opened.number, call_id or make_call_id(), name, arguments)
 
@@ -64,7 +127,7 @@ def parse_whole_call(index: int, call: JSON) -> ToolCallDelta:
     return ToolCallDelta(index, call_id, typed.required(function["name"]), arguments)
 
 
-def _is_whole(text: str) -> bool:
+def _is_json(text: str) -> bool:
     try:
         jsontext.loads(text.encode("utf-8", "replace"))
     except ValueError:

@@ -16,6 +16,7 @@ from agenthub.canonical import (
 )
 from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import Fields, parse_fields
+from agenthub.dialects.groups import dump_body
 from agenthub.dialects.ledger import FIELDS, TO_OPENAI, Noted
 from agenthub.dialects.openai import fields as common
 from agenthub.dialects.openai.calls import parse_whole_call
@@ -99,7 +100,7 @@ def render_request(request: ChatRequest, model: str, flavour: str = "generic") -
         body |= _render_think(request.think, flavour)
     if request.logprobs:
         body |= {"logprobs": True} | ({"top_logprobs": request.top_logprobs} if request.top_logprobs else {})
-    return jsontext.dump_body(body)
+    return dump_body(body, request.size_bytes)
 
 
 def _render_think(think: bool | str, flavour: str) -> dict[str, JSON]:

@@ -37,6 +37,7 @@ class ChatParser(ChoiceParser):
     """Chunks of a stream."""
 
     _calls: dict[int, CallParser] = attrs.field(factory=dict)
+    _beside: dict[str, list[JSON]] = attrs.field(factory=dict)
 
     def parse_choice(self, choice: JSON, events: list[Event]) -> None:
         # Some servers that only seem to stream send the whole message.
@@ -50,7 +51,7 @@ class ChatParser(ChoiceParser):
         parse_texts(delta, events)
         if not self._index and ("refusal" in delta or "annotations" in delta):
             for name, piece in common.parse_beside(delta).items():
-                self._aside[name] = self._aside[name] + piece if name in self._aside else piece
+                self._beside.setdefault(name, []).append(piece)
         if fragments := delta.get("tool_calls"):
             calls = self._calls.setdefault(self._index, CallParser())
             events.extend([calls.parse(fragment) for fragment in typed.items(fragments)])
@@ -59,6 +60,19 @@ class ChatParser(ChoiceParser):
             events.append(calls.parse({"index": 0, "function": function}))
         if logprobs := choice.get("logprobs"):
             events.extend(parse_logprobs(logprobs))
+
+    def _finish(self) -> Finished:
+        self._aside |= {name: _together(pieces) for name, pieces in self._beside.items()}
+        return super()._finish()
+
+
+def _together(pieces: Sequence[JSON]) -> JSON:
+    """Return what the pieces of a text or of a list come to."""
+    if len(pieces) == 1:
+        return pieces[0]
+    if type(pieces[0]) is str:
+        return "".join(map(typed.text, pieces))
+    return [item for piece in pieces for item in typed.items(piece)]
 
 
 def parse_texts(message: Mapping[str, JSON], events: list[Event]) -> None:
@@ -84,15 +98,15 @@ def parse_thinking(message: Mapping[str, JSON]) -> str:
 
 def _parse_parts(parts: Sequence[JSON]) -> tuple[str, str]:
     """Return the text and the thoughts of a content that is a list of parts."""
-    text, thoughts = "", ""
+    text, thoughts = list[str](), list[str]()
     for part in parts:
         match part.get("type"):
             case "text" | "refusal" as kind:
-                text += typed.required(part.get(kind))
+                text.append(typed.required(part.get(kind)))
             case "thinking":  # Mistral's: a text, or parts of text
                 said = part.get("thinking")
-                thoughts += said if type(said) is str else _parse_parts(typed.items(said))[0]
-    return text, thoughts
+                thoughts.append(said if type(said) is str else _parse_parts(typed.items(said))[0])
+    return "".join(text), "".join(thoughts)
 
 
 @attrs.define

@@ -21,7 +21,8 @@ class ChoiceParser:
     """Chunks of a stream; a subclass says what a choice holds.
 
     The end comes in any order: the reason, the counts (some servers put them on the chunk with the reason), ``[DONE]``.
-    The reasons of all choices come with Finished.
+    The reasons of all choices come with Finished. A stream without ``[DONE]`` is complete when each choice that it
+    began has its reason; counts that did not come are unknown.
     """
 
     _reasons: dict[int, str] = attrs.field(factory=dict)
@@ -30,11 +31,12 @@ class ChoiceParser:
     _aside: dict[str, JSON] = attrs.field(factory=dict)
     _done: bool = False
     _index: int = 0
+    _begun: set[int] = attrs.field(factory=lambda: {0})
 
     def parse(self, payload: bytes, events: list[Event]) -> None:
         if self._done:
             return
-        if payload == b"[DONE]":
+        if not payload.startswith(b"{") and payload.strip() == b"[DONE]":
             self._done = True
             events.append(self._finish())
             return
@@ -48,6 +50,7 @@ class ChoiceParser:
             index = choice.get("index") or 0
             if index != self._index:
                 self._index = checked_index(index)
+                self._begun.add(index)
                 events.append(ChoiceStarted(index))
             self.parse_choice(choice, events)
             if reason := choice.get("finish_reason"):
@@ -60,12 +63,15 @@ class ChoiceParser:
         raise NotImplementedError
 
     def close(self, events: list[Event]) -> None:
-        if not self._done:
-            events.append(self._finish())
+        if self._done:
+            return
+        if not self._reasons:
+            raise UpstreamProtocol("the upstream ended the stream without a finish reason")
+        if missing := self._begun - self._reasons.keys():
+            raise UpstreamProtocol(f"the upstream ended the stream without a finish reason for choice {min(missing)}")
+        events.append(self._finish())
 
     def _finish(self) -> Finished:
-        if not self._reasons and not self._done:
-            raise UpstreamProtocol("the upstream ended the stream without a finish reason")
         return finish(self._reasons, self._usage, self._timings, self._aside)
 
 

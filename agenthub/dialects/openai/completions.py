@@ -22,6 +22,7 @@ from agenthub.canonical import (
 )
 from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import Fields, parse_fields
+from agenthub.dialects.groups import dump_body
 from agenthub.dialects.ledger import FIELDS, TO_NATIVE, TO_OPENAI
 from agenthub.dialects.openai import fields as common
 from agenthub.dialects.openai.choices import ChoiceParser, parse_choices
@@ -76,7 +77,7 @@ def render_request(request: GenerateRequest, model: str, flavour: str = "generic
         body["suffix"] = request.suffix
     if request.logprobs:
         body["logprobs"] = request.top_logprobs
-    return jsontext.dump_body(body)
+    return dump_body(body, request.size_bytes)
 
 
 def _parse_choice(choice: JSON, events: list[Event]) -> None:

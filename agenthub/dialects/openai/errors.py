@@ -38,6 +38,7 @@ _KINDS: Mapping[int, tuple[str, str | None]] = {
     502: ("server_error", "upstream_error"),
     503: ("server_error", "overloaded"),
     504: ("server_error", "timeout"),
+    508: ("server_error", "loop_detected"),
 }
 
 

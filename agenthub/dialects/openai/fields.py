@@ -239,6 +239,7 @@ make_codec = partial(
     make_framer=EventFramer,
     render_stream_error=render_stream_error,
     stream_type=STREAM_TYPE,
+    end_mark=DONE,
     whole_type=WHOLE_TYPE,
 )
 """Makes the codec of one of this dialect's endpoints, of what is its own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
@@ -9,9 +10,8 @@ from typing import Any
 import attrs
 
 from agenthub.canonical import JSON, Loss, Message, ToolCall
-from agenthub.dialects import jsontext
 from agenthub.dialects.body import Fields
-from agenthub.dialects.large import MANY
+from agenthub.dialects.groups import MANY, listed
 from agenthub.dialects.ledger import TO_NATIVE, TO_OPENAI, Noted
 from agenthub.dialects.ollama.messages import parse_plain, parse_tool_call
 from agenthub.dialects.openai.parts import PartParser, render_media
@@ -94,7 +94,7 @@ def render_messages(messages: Sequence[Message], flavour: str) -> JSON:
     An image in a tool's message, where this API has no place for one, follows in a message of the user's.
     """
     rendered = _rendered(messages, flavour)
-    return list(rendered) if len(messages) <= MANY else jsontext.listed(rendered)
+    return list(rendered) if len(messages) <= MANY else listed(rendered)
 
 
 def _rendered(messages: Sequence[Message], flavour: str) -> Iterator[JSON]:
@@ -116,6 +116,31 @@ def _thinking(flavour: str) -> str:
     return TO_OPENAI.home("chat", "messages.thinking", True, flavour).removeprefix("messages.")
 
 
+class OpenCalls:
+    """The calls of one message that no tool has answered yet."""
+
+    def __init__(self, calls: Sequence[ToolCall] = ()) -> None:
+        self._calls = OrderedDict(enumerate(calls))
+        self._by_id: defaultdict[str, list[int]] = defaultdict(list)
+        self._by_name: defaultdict[str, deque[int]] = defaultdict(deque)
+        for number, call in self._calls.items():
+            self._by_id[call.id].append(number)
+            self._by_name[call.name].append(number)
+
+    def close(self, call_id: str) -> None:
+        """A tool has answered the calls of that id."""
+        for number in self._by_id.pop(call_id, ()):
+            self._calls.pop(number, None)
+
+    def take(self, name: str) -> ToolCall | None:
+        """Remove and return the first call of a tool of that name, or else the first of all; None if none is open."""
+        numbers = self._by_name.get(name)
+        while numbers:
+            if (call := self._calls.pop(numbers.popleft(), None)) is not None:
+                return call
+        return self._calls.popitem(last=False)[1] if self._calls else None
+
+
 @attrs.define
 class MessageRenderer:
     """Renders a history in order; calls without an id, as native clients leave them, get one for their answers.
@@ -124,7 +149,7 @@ class MessageRenderer:
     """
 
     thinking: str = "reasoning"
-    _unanswered: list[ToolCall] = attrs.field(factory=list)
+    _unanswered: OpenCalls = attrs.field(factory=OpenCalls)
     _given: int = 0
 
     def render(self, message: Message) -> dict[str, JSON]:
@@ -132,8 +157,9 @@ class MessageRenderer:
         if message.reasoning and self.thinking:
             rendered[self.thinking] = message.reasoning
         if message.tool_calls:
-            self._unanswered = [self._with_id(call) for call in message.tool_calls]
-            rendered["tool_calls"] = [render_tool_call(call) for call in self._unanswered]
+            calls = [self._with_id(call) for call in message.tool_calls]
+            self._unanswered = OpenCalls(calls)
+            rendered["tool_calls"] = [render_tool_call(call) for call in calls]
         if message.role == "tool":
             rendered["tool_call_id"] = self._answered(message)
         return rendered
@@ -150,13 +176,11 @@ class MessageRenderer:
 
     def _answered(self, message: Message) -> str:
         if message.tool_call_id:
-            self._unanswered = [call for call in self._unanswered if call.id != message.tool_call_id]
+            self._unanswered.close(message.tool_call_id)
             return message.tool_call_id
-        named = [call for call in self._unanswered if call.name == message.tool_name]
-        call = next(iter(named or self._unanswered), None)
+        call = self._unanswered.take(message.tool_name)
         if call is None:
             raise Unsupported("a tool message answers no call of the assistant", param="messages.tool_call_id")
-        self._unanswered.remove(call)
         return call.id
 
 

@@ -180,13 +180,14 @@ class OpenAIAdapter:
 
         None where it has none; some servers answer 200 to paths that they do not know.
         """
-        body = b""
+        pieces: list[bytes] = []
         try:
             async with aclosing(self.upstream.ask(ollama.make_verb_lane(self._respelled(request)))) as batches:
                 async for batch in batches:
-                    body += b"".join([event.data for event in batch if isinstance(event, RawFrames)])
+                    pieces += [event.data for event in batch if isinstance(event, RawFrames)]
         except (UpstreamStatus, UpstreamProtocol):
             return None
+        body = b"".join(pieces)
         return body if ollama.show.is_shown(body) else None
 
     async def _listed(self, request: Request) -> ModelInfo:
