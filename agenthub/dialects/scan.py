@@ -141,12 +141,12 @@ class Cutter:
                 yield from self._one()
 
     def _take_items(self) -> bool:
-        """Take what items one step finds, and say whether they and those before are enough for a piece."""
+        """Take what items one step finds, and say whether they and those before end here and are enough for a piece."""
         found = _ITEMS.match(self.data, self.at, self._start + PIECE_BYTES)
         if found is not None:
             self.at = found.end()
             self._comma = self._last_comma = self.at - 1
-        return self.at - self._start > PIECE_BYTES // 2
+        return self._comma >= 0 and self.at - self._start > PIECE_BYTES // 2
 
     def _enter(self, key: bytes) -> Opened:
         bracket = self.data[self.at : self.at + 1]
