@@ -114,7 +114,7 @@ def put_routes(router: web.UrlDispatcher) -> Mapping[web.AbstractRoute, Handler]
             if method == "GET":
                 route = router.add_get(spelling, enter, expect_handler=expect)
             else:
-                route = router.add_route(method, path, enter, expect_handler=expect)
+                route = router.add_route(method, spelling, enter, expect_handler=expect)
             for added in route.resource or ():
                 handlers.setdefault(added, handler)
     return handlers
