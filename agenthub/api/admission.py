@@ -9,6 +9,7 @@ from agenthub.api.body_budget import FREE_BYTES
 from agenthub.api.hub import Hub
 from agenthub.errors import AgentHubError
 from agenthub.middleware import Caller
+from agenthub.rights import EVERYTHING
 
 
 @attrs.frozen
@@ -25,17 +26,22 @@ class Admission:
     async def check(self, hub: Hub, http_request: web.Request, caller: Caller) -> web.Response | None:
         """Fill in who calls; return an answer that is a bare status, raise AgentHubError for any other refusal."""
         refused = hub.access.admit(http_request, caller, is_open=self.is_open)
-        if refused is not None or not self.operation:
-            return refused
+        # Most requests stop here: who may do everything and has sent all of the body meets the limits in a moment.
+        if refused is None and (caller.rights is not EVERYTHING or not http_request.content.is_eof()):
+            await self.check_operation(hub, http_request, caller)
+        return refused
+
+    async def check_operation(self, hub: Hub, http_request: web.Request, caller: Caller) -> None:
+        """Raise AgentHubError for what the caller, who is known, may not ask, or not at the moment."""
+        if not self.operation:
+            return
         error: AgentHubError | None = caller.rights.refusal(self.operation)
         if error is None and self.is_dispatched and not http_request.content.is_eof():
-            # Else the limits see it in a moment anyhow.
             error = await hub.dispatcher.refusal(caller)
         if error is not None and self.is_dispatched:
             await hub.dispatcher.refuse(self.operation, caller, error)
         if error is not None:
             raise error
-        return None
 
 
 def end_unread(http_request: web.Request, response: web.StreamResponse) -> None:
