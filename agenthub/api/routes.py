@@ -159,7 +159,11 @@ def entrance(
         try:
             hub = serving.enter(http_request, caller)
             refused = await admission.check(hub, http_request, caller)
-            response = await handler(http_request, caller) if refused is None else refused
+            if refused is None:
+                response = await handler(http_request, caller)
+            else:
+                response = refused
+                end_unread(http_request, response)
         except asyncio.CancelledError:
             if (cut := cut_off(caller)) is None:
                 raise
