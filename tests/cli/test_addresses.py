@@ -204,14 +204,13 @@ async def test_a_loop_beside_model_servers() -> None:
             write("hub.toml", f'[backends.one]\nurl = "{served.members[0].url}"\n')
             result = await invoke("check", "--config", "hub.toml")
             assert result.exit_code == 1
-            assert "by the backends one > hub1 > hub0\n" in result.stdout
+            assert "by the backends one > hub1" in result.stdout
             # The hubs themselves say so too, once each.
             for _ in range(3):
                 for member in served.members:
                     await member.hub.router.refresh()
-            ways = {line["way"] for line in served.logged("agenthub.backend_loops")}
-            assert ways == {"hub1 > hub0", "hub0 > hub1"}
-            assert len(served.logged("agenthub.backend_loops")) == 2
+            told = [line["way"] for line in served.logged("agenthub.backend_loops") if line["backend"] != "one"]
+            assert sorted(told) == ["hub0 > hub1", "hub1 > hub0"]
 
 
 async def test_a_line_of_hubs_is_no_loop() -> None:
