@@ -37,21 +37,21 @@ def hold() -> None:
         signal.signal(number, _end)
 
 
-def hold_again() -> None:
-    """Do as ``hold`` does at the end of the process, where it was done at its start."""
-    if _is_in_force:
-        hold()
-
-
 @contextmanager
 def lifted() -> Iterator[None]:
-    """Let SIGHUP come in for the length of the block, in which there is a handler for it."""
+    """Let SIGHUP come in for the length of the block, in which there are handlers for all three; ``settle`` then."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
     try:
         yield
     finally:
-        if _is_in_force:
-            signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
+        settle()
+
+
+def settle() -> None:
+    """Let none of the three change how the process ends; does nothing in one that did not begin with ``hold``."""
+    if _is_in_force:
+        # Blocked, since the interpreter's end gives signals back what they do by default.
+        signal.pthread_sigmask(signal.SIG_BLOCK, (*_HELD, *_STOPPING))
 
 
 def _end(number: int, frame: FrameType | None) -> None:
