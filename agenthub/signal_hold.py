@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -39,19 +39,25 @@ def hold() -> None:
 
 @contextmanager
 def lifted() -> Iterator[None]:
-    """Let SIGHUP come in for the length of the block, in which there are handlers for all three; ``settle`` then."""
+    """Let SIGHUP come in for the length of the block, in which all three have handlers; ``settle`` without them."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
     try:
         yield
     finally:
-        settle()
+        if _is_in_force:  # until then, for what a signal does by default is to kill
+            signal.pthread_sigmask(signal.SIG_BLOCK, (*_HELD, *_STOPPING))
 
 
 def settle() -> None:
-    """Let none of the three change how the process ends; does nothing in one that did not begin with ``hold``."""
+    """Let none of the three change any more how the process ends, where ``hold`` was what it began with."""
     if _is_in_force:
-        # Blocked, since the interpreter's end gives signals back what they do by default.
-        signal.pthread_sigmask(signal.SIG_BLOCK, (*_HELD, *_STOPPING))
+        ignore((*_HELD, *_STOPPING))
+
+
+def ignore(numbers: Iterable[int]) -> None:
+    """Ignore signals to the end of the process, in all of its threads, which a mask would be for one only."""
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _end(number: int, frame: FrameType | None) -> None:

@@ -63,7 +63,7 @@ async def hailed(hub: Started, number: int = signal.SIGHUP) -> AsyncIterator[Non
     async def hail() -> None:
         while hub.process.returncode is None:
             with suppress(ProcessLookupError):
-                hub.signal(number)
+                os.kill(hub.process.pid, number)  # Popen's own would reap it under asyncio's eyes
             await asyncio.sleep(0.002)
 
     task = asyncio.create_task(hail())
