@@ -49,6 +49,7 @@ async def serve(settings: Settings, load: Load | None = None, *, ready: Callable
             async with reloader.running():
                 await stop.wait()
             _log.info("agenthub.stopping", drain_s=server.serving.hub.settings.drain_s)
+    signal_hold.settle()
     _log.info("agenthub.stopped")
 
 
