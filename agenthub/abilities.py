@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from agenthub.canonical import JSON, ChatRequest, GenerateRequest, Loss, ModelInfo, TextRequest
 from agenthub.dialects import jsontext
+from agenthub.dialects.openai.listing import is_of_ollama
 from agenthub.errors import Unsupported
 
 _WORDS = frozenset({"completion", "tools", "insert", "vision", "embedding", "thinking", "image", "audio"})
@@ -54,8 +55,7 @@ def can_show(model: ModelInfo) -> bool:
     """Say whether it is worth while to ask the upstream's ``show`` for a model: whether it seems to be an Ollama's."""
     if model.dialect == "ollama":
         return _DIGEST.fullmatch(str(model.entry.get("digest") or "")) is not None
-    owner = str(model.entry.get("owned_by") or "")
-    return owner == "library" or (bool(owner) and model.name.startswith(f"{owner}/"))
+    return is_of_ollama(model)
 
 
 def lacks_by_show(body: bytes, version: str) -> frozenset[str]:

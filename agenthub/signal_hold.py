@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -37,21 +37,27 @@ def hold() -> None:
         signal.signal(number, _end)
 
 
-def hold_again() -> None:
-    """Do as ``hold`` does at the end of the process, where it was done at its start."""
-    if _is_in_force:
-        hold()
-
-
 @contextmanager
 def lifted() -> Iterator[None]:
-    """Let SIGHUP come in for the length of the block, in which there is a handler for it."""
+    """Let SIGHUP come in for the length of the block, in which all three have handlers; ``settle`` without them."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD)
     try:
         yield
     finally:
-        if _is_in_force:
-            signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
+        if _is_in_force:  # until then, for what a signal does by default is to kill
+            signal.pthread_sigmask(signal.SIG_BLOCK, (*_HELD, *_STOPPING))
+
+
+def settle() -> None:
+    """Let none of the three change any more how the process ends, where ``hold`` was what it began with."""
+    if _is_in_force:
+        ignore((*_HELD, *_STOPPING))
+
+
+def ignore(numbers: Iterable[int]) -> None:
+    """Ignore signals to the end of the process, in all of its threads, which a mask would be for one only."""
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _end(number: int, frame: FrameType | None) -> None:

@@ -1,12 +1,21 @@
 """What every test run shares."""
 
 import gc
+import os
 from collections.abc import Iterator
 
 import hypothesis
 import pytest
 
 from tests.hubs import LANES
+
+_OF_THE_SHELL = {"COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "TERM"}
+_OF_THE_NETWORK = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSLKEYLOGFILE"}
+_OF_SDKS = {"OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OLLAMA_API_KEY"}
+# What somebody has in the environment of a shell decides neither what a test prints nor whom it asks.
+for _name in list(os.environ):
+    if _name.upper() in _OF_THE_SHELL | _OF_THE_NETWORK | _OF_SDKS:
+        del os.environ[_name]
 
 # A slow or busy machine is no failure of a property: no time limit for each example, and none for drawing the data.
 hypothesis.settings.register_profile(

@@ -143,7 +143,7 @@ async def running_hub(
             await runner.cleanup()
 
 
-async def until(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
+async def until(condition: Callable[[], object], timeout_s: float = 20.0) -> None:
     """Return as soon as ``condition`` is true; TimeoutError after ``timeout_s`` seconds."""
     async with asyncio.timeout(timeout_s):
         while not condition():  # noqa: ASYNC110 (what is waited for has no event)

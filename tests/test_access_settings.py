@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,99 @@ def test_a_file_that_holds_no_key(tmp_path: Path, content: bytes | None, problem
         (tmp_path / KEY).write_bytes(content)
     line = refused(tmp_path, f'[clients.ci]\napi_key_file = "{KEY}"')
     assert line == f"hub.toml: clients.ci.api_key_file: {problem}"
+
+
+EMPTY = "the key is empty: use a key, or leave the setting out"
+BLANKS = "the key is nothing but blanks: use a key, or leave the setting out"
+EDGE = "the key (secret, not shown) begins or ends with a blank, which no header keeps: leave it out"
+QUOTED = "the key (secret, not shown) stands in quotes, which would be part of it: leave them out"
+CONTROLS = "the value (secret, not shown) is not allowed: use a text without control characters"
+NO_DIGEST = "the digest (not shown) is not one: use sha256: and 64 hexadecimal digits"
+HEX = KeyDigest.of(KEY)._digest.hex()
+NO_KEYS = {
+    "": EMPTY,
+    "   ": BLANKS,
+    "\u00a0": BLANKS,
+    f" {KEY}": EDGE,
+    f"{KEY} ": EDGE,
+    f'"{KEY}"': QUOTED,
+    f"'{KEY}'": QUOTED,
+    f"{KEY}\n": CONTROLS,
+    f"{KEY}\x7f": CONTROLS,
+    "sha256:": NO_DIGEST,
+    f"sha256:{HEX[:-1]}": NO_DIGEST,
+    f"sha256:{HEX}0": NO_DIGEST,
+    f"sha256:{HEX[:-1]}g": NO_DIGEST,
+    f"SHA256:{HEX[:-2]}": NO_DIGEST,
+    f"sha256: {HEX}": NO_DIGEST,
+    f"sha256={HEX}": NO_DIGEST,
+    f"sha-256:{HEX}": NO_DIGEST,
+    f"sha512:{HEX}{HEX}": NO_DIGEST,
+    f"md5:{HEX[:32]}": NO_DIGEST,
+}
+
+
+@pytest.mark.parametrize("text", NO_KEYS)
+def test_what_is_no_key(tmp_path: Path, text: str) -> None:
+    """From each source it stops the start with a line that names the setting, and never the key: an empty one would
+    let everybody in, and a digest with a slip in it would be a key in clear. Nor can settings be made of it by hand.
+    """
+    toml, path = f"[clients.ci]\napi_key = {json.dumps(text)}", "clients.ci.api_key"
+    name = "AGENTHUB_CLIENTS__CI__API_KEY"
+    assert refused(tmp_path, toml) == f"hub.toml: {path}: {NO_KEYS[text]}"
+    assert refused(tmp_path, "", **{name: text}) == f"environment: {name}: {path}: {NO_KEYS[text]}"
+    hidden = refused(tmp_path, toml, **{name: "another"})
+    assert hidden == f"hub.toml: {path}: {NO_KEYS[text]}"
+    with pytest.raises(ConfigError) as caught:
+        load(None, {}, overrides={"clients.ci.api_key": text}, directory=tmp_path)
+    assert str(caught.value) == f"command line: {path}: {NO_KEYS[text]}"
+    with pytest.raises(ConfigError) as caught:
+        ClientSettings(api_key=text)
+    assert str(caught.value) == f"api_key: {NO_KEYS[text]}"
+    assert KEY not in str(caught.value)
+    assert HEX[:30] not in str(caught.value)
+
+
+@pytest.mark.parametrize("line", ["=", '=""', "=''", " = ", ""])
+def test_no_key_in_dotenv(tmp_path: Path, line: str) -> None:
+    """However nothing is written, also without an equals sign."""
+    (tmp_path / ".env").write_text(f"AGENTHUB_CLIENTS__CI__API_KEY{line}\n")
+    problem = refused(tmp_path, "")
+    assert problem.startswith(".env: AGENTHUB_CLIENTS__CI__API_KEY: clients.ci.api_key: ")
+
+
+@pytest.mark.parametrize("text", [f"sha256:{HEX}", f"SHA256:{HEX.upper()}", KEY, f"{KEY} with blanks", HEX, '"', "x"])
+def test_what_is_a_key(tmp_path: Path, text: str) -> None:
+    """A digest in either case, and any text that a header can carry; blanks within it are kept by one."""
+    settings = read(tmp_path, f"[clients.ci]\napi_key = {json.dumps(text)}")
+    assert settings.clients["ci"].api_key == KeyDigest.of(KEY if text.lower().startswith("sha256:") else text)
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_a_file_without_a_name(tmp_path: Path, name: str) -> None:
+    """It would be no key either."""
+    problem = "the name is empty: use that of a file with the key, or leave the setting out"
+    path, variable = "clients.ci.api_key_file", "AGENTHUB_CLIENTS__CI__API_KEY_FILE"
+    assert refused(tmp_path, f'[clients.ci]\napi_key_file = "{name}"') == f"hub.toml: {path}: {problem}"
+    assert refused(tmp_path, "", **{variable: name}) == f"environment: {variable}: {path}: {problem}"
+
+
+@pytest.mark.parametrize("text", ["sha256:", f"sha256:{HEX[:-1]}", f"sha512:{HEX}", f'"{KEY}"', f" \n{HEX}\n\n{HEX}"])
+def test_a_file_with_a_slip(tmp_path: Path, text: str) -> None:
+    """The same holds for what stands in a file."""
+    (tmp_path / "key").write_text(text)
+    line = refused(tmp_path, '[clients.ci]\napi_key_file = "key"')
+    assert line.startswith("hub.toml: clients.ci.api_key_file: the ")
+    assert HEX[:30] not in line
+
+
+@pytest.mark.parametrize("text", [" ", f"{KEY} ", f'"{KEY}"', f"{KEY}\n"])
+def test_a_key_for_a_backend(tmp_path: Path, text: str) -> None:
+    """What none can be is refused; an empty one says that the backend wants none, and opens nothing."""
+    toml = '[backends.a]\nurl = "http://127.0.0.1:9"\napi_key = '
+    assert not read(tmp_path, f'{toml}""').backends["a"].api_key
+    assert read(tmp_path, f'{toml}"sha256:x"').backends["a"].api_key.reveal() == "sha256:x"
+    assert refused(tmp_path, toml + json.dumps(text)).startswith("hub.toml: backends.a.api_key: the ")
 
 
 def test_a_folder_is_no_key(tmp_path: Path) -> None:

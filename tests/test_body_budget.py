@@ -228,21 +228,23 @@ async def test_on_a_server_that_unpacks_by_itself(encoding: str) -> None:
 
 
 async def test_small_bodies_pass_large_ones_that_wait() -> None:
-    """Room that is too small for the first in line goes to the next that it is large enough for."""
+    """Room goes to the smallest of those that wait, and what is left to the next one for which it is enough."""
     clock = Clock()
     budget = BodyBudget(ProtectionSettings(max_bodies_bytes=100, bodies_timeout_s=0))
-    first, large, small = (Share(budget, clock) for _ in range(3))
+    first, large, middle, small = (Share(budget, clock) for _ in range(4))
     await first.grow(100)
-    waiting = [asyncio.create_task(large.grow(90)), asyncio.create_task(small.grow(20))]
-    await until(lambda: budget.waiting == 2)
+    sizes = {large: 90, middle: 70, small: 20}
+    waiting = {share: asyncio.create_task(share.grow(size)) for share, size in sizes.items()}
+    await until(lambda: budget.waiting == 3)
     first.give_back()
-    await asyncio.wait([waiting[0]])
-    assert (large.size, small.size, budget.waiting) == (90, 0, 1)
+    await asyncio.wait([waiting[middle], waiting[small]])
+    assert (large.size, budget.held_bytes, budget.waiting) == (0, 90, 1)
+    middle.give_back()
+    small.give_back()
+    await waiting[large]
+    assert (large.size, budget.held_bytes, budget.waiting) == (90, 90, 0)
     large.give_back()
-    await asyncio.wait(waiting)
-    assert (small.size, budget.held_bytes, budget.waiting) == (20, 20, 0)
-    small.give_back()
-    small.give_back()
+    large.give_back()
     assert budget.held_bytes == 0
 
 
@@ -315,9 +317,9 @@ def peak_mib(pid: int) -> int:
 async def test_sixty_bombs(encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is refused; together they take little more than one, and an ordinary request is answered beside them."""
     monkeypatch.chdir(tmp_path)
-    bomb = PACKERS[encoding](b" " * 18 * MIB)
+    bomb = PACKERS[encoding](b" " * 9 * MIB)
     async with running(Standin()) as upstream:
-        environ = clean_environ(OLLAMA_HOST=upstream, AGENTHUB_MAX_BODY_BYTES=str(16 * MIB), AGENTHUB_PORT="0")
+        environ = clean_environ(OLLAMA_HOST=upstream, AGENTHUB_MAX_BODY_BYTES=str(8 * MIB), AGENTHUB_PORT="0")
         async with started("serve", environ=environ) as process:
             url = (await process.log_line("agenthub.listening"))["url"]
             before = peak_mib(process.process.pid)
@@ -325,4 +327,4 @@ async def test_sixty_bombs(encoding: str, tmp_path: Path, monkeypatch: pytest.Mo
             bombs = [asyncio.create_task(send(url, sent)) for _ in range(60)]
             assert (await send(url, request("/api/chat", json.dumps(BODY).encode()))).status == 200
             assert {answer.status for answer in await asyncio.gather(*bombs)} <= {413, 503}
-            assert peak_mib(process.process.pid) - before < 100
+            assert peak_mib(process.process.pid) - before < 80

@@ -223,12 +223,12 @@ async def test_silence_is_no_failure_of_a_pull(standin: Standin) -> None:
 
 
 async def test_a_client_that_leaves_ends_the_pull(hub: RunningHub, standin: Standin) -> None:
-    """The upstream's connection closes within a second, so that Ollama stops pulling; nothing is counted."""
+    """The upstream's connection closes soon, so that Ollama stops pulling; nothing is counted."""
     standin.pace_s = 0.05
     async with hub.http.post(hub.url + "/api/pull", json={"model": "fresh"}) as response:
         await response.content.readany()
         response.close()
-    await standin.abandoned.reach(1, timeout_s=1.0)
+    await standin.abandoned.reach(1, timeout_s=10.0)
     assert [line["outcome"] for line in hub.dispatches()] == ["abandoned"]
     assert standin.find("fresh") is None
 

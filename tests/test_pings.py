@@ -101,6 +101,6 @@ async def test_a_client_that_leaves_between_pings_is_abandoned() -> None:
         async with hub.http.post(hub.url + PATHS["openai"], json=CHAT) as response:
             assert await response.content.readany() == b": ping\n"
             response.close()
-        await standin.abandoned.reach(1, timeout_s=1.0)
+        await standin.abandoned.reach(1, timeout_s=10.0)
         assert [line["outcome"] for line in hub.dispatches()] == ["abandoned"]
         assert {task.get_coro().__name__ for task in asyncio.all_tasks() - before} <= {"start"}  # type: ignore[union-attr]

@@ -169,7 +169,7 @@ async def test_beyond_the_line_it_is_503(lane: tuple[str, str]) -> None:
                 assert "backend one is busy: its queue is full" in answer.text
             busy.cancel()
             await asyncio.gather(busy, return_exceptions=True)
-            await standin.abandoned.reach(1, timeout_s=1.0)
+            await standin.abandoned.reach(1, timeout_s=10.0)
             assert (await hub.post(PATHS[lane[0]], CHAT)).status == 200
             assert [line["outcome"] for line in hub.dispatches()] == ["failed"] * 4 + ["abandoned", "ok"]
 

@@ -279,4 +279,4 @@ async def test_calls_of_custom_tools(streamed: bool) -> None:
         answer = await hub.post(CHAT, body)
         assert (answer.status, answer.frames()) == (200, frames if streamed else [whole])
         refused = await hub.post(CHAT, body, X_AgentHub_Api_Mode="native")
-        assert (refused.status, refused.json()["error"]["param"]) == (400, "tools.custom")
+        assert (refused.status, refused.json()["error"]["param"]) == (400, "tools[0].function.name")

@@ -280,7 +280,7 @@ async def test_tools_of_the_responses_api(hub: RunningHub, upstream: Upstream) -
     """A tool without its function would reach the model without a name, so it is refused."""
     body = {"model": "m", "messages": HI, "tools": [{"type": "function", "name": "f", "parameters": {}}]}
     refused = await hub.post(CHAT, body)
-    assert (refused.status, refused.json()["error"]["param"], upstream.asked) == (400, "tools.function", [])
+    assert (refused.status, refused.json()["error"]["param"], upstream.asked) == (400, "tools[0].function.name", [])
 
 
 @pytest.mark.parametrize("data", ["UklGRg==", "UklGRg", "data:audio/wav;base64,UklGRg=="])

@@ -11,6 +11,7 @@ from agenthub.api.hub import Hub
 from agenthub.errors import AgentHubError
 from agenthub.hops import MOST_HUBS
 from agenthub.middleware import Caller
+from agenthub.rights import EVERYTHING
 
 
 @attrs.frozen
@@ -31,17 +32,22 @@ class Admission:
         refused = hub.access.admit(http_request, caller, is_open=self.is_open)
         if self.most_hubs and "Via" in http_request.headers:
             read_hops(hub, http_request, caller, self.most_hubs)
-        if refused is not None or not self.operation:
-            return refused
+        # Most requests stop here: who may do everything and has sent all of the body meets the limits in a moment.
+        if refused is None and (caller.rights is not EVERYTHING or not http_request.content.is_eof()):
+            await self.check_operation(hub, http_request, caller)
+        return refused
+
+    async def check_operation(self, hub: Hub, http_request: web.Request, caller: Caller) -> None:
+        """Raise AgentHubError for what the caller, who is known, may not ask, or not at the moment."""
+        if not self.operation:
+            return
         error: AgentHubError | None = caller.rights.refusal(self.operation)
         if error is None and self.is_dispatched and not http_request.content.is_eof():
-            # Else the limits see it in a moment anyhow.
             error = await hub.dispatcher.refusal(caller)
         if error is not None and self.is_dispatched:
             await hub.dispatcher.refuse(self.operation, caller, error)
         if error is not None:
             raise error
-        return None
 
 
 def end_unread(http_request: web.Request, response: web.StreamResponse) -> None:

@@ -178,10 +178,10 @@ async def _read_piece(http_request: web.Request, share: Share | None = None) -> 
             with share.reading_within(limit):
                 return await http_request.content.readany()
     except TimeoutError as error:
-        text = f"the request's body did not go on for {silence_s:g} s"
         if share is not None and share.is_broken_off:
-            text = "the request's body came too slowly while others waited for memory"
-        raise _give_up(http_request, RequestTimeout(text)) from error
+            raise RequestTimeout("the request's body came too slowly while others waited for memory") from error
+        late = RequestTimeout(f"the request's body did not go on for {silence_s:g} s")
+        raise _give_up(http_request, late) from error
     except _BROKEN as error:
         raise _give_up(http_request) from error
 

@@ -151,8 +151,8 @@ class BodyBudget:
             self._hand_out()
 
     def _hand_out(self) -> None:
-        # First come, first served among those for whom there is room: one large body does not hold up small ones.
-        for granted, (share, size) in list(self._waiting.items()):
+        # The smallest first, so that large bodies, which few clients need, do not hold up the rest.
+        for granted, (share, size) in sorted(self._waiting.items(), key=lambda waiting: waiting[1][1]):
             if not granted.done() and self._has_room(size):
                 self._charge(share, size)
                 granted.set_result(None)

@@ -114,7 +114,7 @@ def put_routes(router: web.UrlDispatcher) -> Mapping[web.AbstractRoute, Handler]
             if method == "GET":
                 route = router.add_get(spelling, enter, expect_handler=expect)
             else:
-                route = router.add_route(method, path, enter, expect_handler=expect)
+                route = router.add_route(method, spelling, enter, expect_handler=expect)
             for added in route.resource or ():
                 handlers.setdefault(added, handler)
     return handlers
@@ -159,7 +159,11 @@ def entrance(
         try:
             hub = serving.enter(http_request, caller)
             refused = await admission.check(hub, http_request, caller)
-            response = await handler(http_request, caller) if refused is None else refused
+            if refused is None:
+                response = await handler(http_request, caller)
+            else:
+                response = refused
+                end_unread(http_request, response)
         except asyncio.CancelledError:
             if (cut := cut_off(caller)) is None:
                 raise

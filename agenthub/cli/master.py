@@ -22,6 +22,7 @@ from agenthub.cli.reloading import Load, load_anew
 from agenthub.cli.signals import STOPPING
 from agenthub.cli.worker import HELD, HubWorker
 from agenthub.errors import AgentHubError
+from agenthub.hops import HUB_ID
 from agenthub.plugins import make_plugins
 from agenthub.settings import Settings
 
@@ -95,7 +96,7 @@ class Master(Arbiter):  # type: ignore[misc]
     def start(self) -> None:
         super().start()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
-        _log.info("agenthub.listening", url=self.app.url, workers=self.num_workers)
+        _log.info("agenthub.listening", url=self.app.url, hub=HUB_ID.get(), workers=self.num_workers)
 
     def signal(self, sig: int, frame: Any) -> None:
         # Of what comes during the stop the arbiter obeys SIGQUIT only.

@@ -47,8 +47,10 @@ def command(
     settings = load()
     configure_logging(settings.log)
     allow_many_files()
-    if settings.workers > 1:
-        serve_with_workers(settings, load)
-    else:
-        run(serve(settings, load))
-        signal_hold.hold_again()
+    try:
+        if settings.workers > 1:
+            serve_with_workers(settings, load)
+        else:
+            run(serve(settings, load))
+    finally:
+        signal_hold.settle()

@@ -17,6 +17,7 @@ from agenthub import signal_hold
 from agenthub.cli.reloading import Load, Reloader
 from agenthub.cli.server import Server
 from agenthub.cli.signals import on_each_signal, on_signals
+from agenthub.hops import HUB_ID
 from agenthub.settings import Settings
 
 Result = TypeVar("Result")
@@ -41,13 +42,14 @@ async def serve(settings: Settings, load: Load | None = None, *, ready: Callable
     with on_each_signal(signal.SIGHUP, reload.set), on_signals(stop.set, server.cut), signal_hold.lifted():
         async with server as url:
             reloader = Reloader(server.lives, load or (lambda: settings), reload, server.port)
-            _log.info("agenthub.listening", url=url, loop=type(asyncio.get_running_loop()).__module__)
+            _log.info("agenthub.listening", url=url, hub=HUB_ID.get(), loop=type(asyncio.get_running_loop()).__module__)
             if ready is not None:
                 ready(url)
             spare_collector()
             async with reloader.running():
                 await stop.wait()
             _log.info("agenthub.stopping", drain_s=server.serving.hub.settings.drain_s)
+    signal_hold.settle()
     _log.info("agenthub.stopped")
 
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 import structlog
 from aiohttp.worker import GunicornWebWorker
 
+from agenthub import signal_hold
 from agenthub.cli.ports import open_port
 from agenthub.cli.reloading import Reloader
 from agenthub.cli.server import Server
@@ -64,6 +65,7 @@ class HubWorker(GunicornWebWorker):
             finally:
                 # What comes now would kill the worker, and the master would take that for a failure.
                 signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+        signal_hold.ignore(HELD)
         living.cancel()
         with suppress(asyncio.CancelledError):
             await living

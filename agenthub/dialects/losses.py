@@ -12,6 +12,7 @@ from agenthub.dialects.large import read_members
 from agenthub.dialects.ledger import BY_OLLAMA, FIELDS, TO_NATIVE, TO_OPENAI, Table
 from agenthub.dialects.ledger.rows import loss_of
 from agenthub.dialects.ledger.to_openai import RAW
+from agenthub.dialects.nameless import nameless_tools
 from agenthub.dialects.scan import LARGE_BYTES
 
 _ANSWERS = ("tool_call_id", "tool_name")
@@ -19,10 +20,11 @@ _ANSWERS = ("tool_call_id", "tool_name")
 
 
 def losses_to_native(request: Request) -> tuple[Loss, ...]:
-    """Return what a request loses at Ollama's own API: nothing if it was written for it."""
+    """Return what a request loses at Ollama's own API: of one written for it only what Ollama dies of."""
+    nameless = nameless_tools(request)
     if request.source is not None and request.source.dialect == "ollama":
-        return ()
-    return (*request.unmapped, *_lost(TO_NATIVE, request, "", request.extras.items(), _of_openai(request)))
+        return nameless
+    return (*nameless, *request.unmapped, *_lost(TO_NATIVE, request, "", request.extras.items(), _of_openai(request)))
 
 
 def losses_to_openai(request: Request, flavour: str = "generic") -> tuple[Loss, ...]:
@@ -92,14 +94,8 @@ def _of_openai(request: Request) -> list[tuple[str, JSON]]:
     """Return the fields that OpenAI's dialect alone has and that the canonical request has names for."""
     if not isinstance(request, ChatRequest):
         return []
-    # Such as tools of the Responses API: an Ollama would offer them without a name.
-    nameless = [("tools.function", True)] if any(_is_nameless(tool) for tool in request.tools) else []
     choice = [("tool_choice", request.tool_choice)] if request.tool_choice is not None and request.tools else []
-    return [*nameless, *choice, ("parallel_tool_calls", not request.one_call)]
-
-
-def _is_nameless(tool: JSON) -> bool:
-    return tool.get("type", "function") == "function" and not isinstance(tool.get("function"), dict)
+    return [*choice, ("parallel_tool_calls", not request.one_call)]
 
 
 def _of_ollama(request: Request) -> list[tuple[str, JSON]]:

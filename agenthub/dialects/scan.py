@@ -162,6 +162,7 @@ class Cutter:
     def _leave(self) -> Iterator[Part]:
         if self._comma >= 0:
             self.at = self._comma
+            yield from self._flush(self._comma)
             raise self._broken_after()
         yield from self._flush(self.at)
         self._open.pop()
@@ -171,9 +172,11 @@ class Cutter:
             self._go_on(self._broken_after)
 
     def _flush(self, end: int) -> Iterator[Run]:
-        text = self.data[self._start : end]
-        if text and not text.isspace():
-            bracket = self._open[-1]
+        text, bracket = self.data[self._start : end], self._open[-1]
+        if not text or text.isspace():
+            if self._start <= end and self.data[end : end + 1] == b",":
+                raise self._broken()  # nothing stands before it
+        else:
             yield Run(bracket + text + _CLOSING[bracket], len(self._open), self.data[end : end + 1])
         self._start = self.at
 

@@ -73,7 +73,7 @@ def problem_with(text: str) -> str:
         return f"the key is {'empty' if not text else 'nothing but blanks'}: {_REMEDY}"
     if text != text.strip():
         return "the key (secret, not shown) begins or ends with a blank, which no header keeps: leave it out"
-    if text[0] in _QUOTES and text[-1] == text[0]:
+    if len(text) > 1 and text[0] in _QUOTES and text[-1] == text[0]:
         return "the key (secret, not shown) stands in quotes, which would be part of it: leave them out"
     if _LIKE_DIGEST.match(text) and not _DIGEST.fullmatch(text):
         return "the digest (not shown) is not one: use sha256: and 64 hexadecimal digits"
@@ -104,7 +104,10 @@ class KeyText(Kind):
 
 def as_digest(value: str | KeyDigest) -> KeyDigest:
     """The converter of a key's field; leaves what cannot be one for the validator to refuse."""
-    return KeyDigest.of(value) if isinstance(value, str) and not problem_with(value) else value  # type: ignore[return-value]
+    try:
+        return KeyText("").check(value)
+    except Wrong:
+        return value  # type: ignore[return-value]
 
 
 @attrs.frozen

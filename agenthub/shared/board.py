@@ -160,6 +160,8 @@ class Board:
 
 def take_over(place: Place, text: bytes, now_s: float) -> None:
     """Follow a transition as another replica wrote it; ValueError for what none would write."""
+    if len(text) > _LONGEST_BYTES:
+        raise ValueError("longer than a transition")
     seen, state, until = text.decode("ascii").split(" ")
     left_s = float(until) - now_s
     if state not in (CLOSED, OPEN, HALF_OPEN) or not left_s <= _LONGEST_S:

@@ -204,14 +204,13 @@ async def test_a_loop_beside_model_servers() -> None:
             write("hub.toml", f'[backends.one]\nurl = "{served.members[0].url}"\n')
             result = await invoke("check", "--config", "hub.toml")
             assert result.exit_code == 1
-            assert "by the backends one > hub1 > hub0\n" in result.stdout
+            assert "by the backends one > hub1" in result.stdout
             # The hubs themselves say so too, once each.
             for _ in range(3):
                 for member in served.members:
                     await member.hub.router.refresh()
-            ways = {line["way"] for line in served.logged("agenthub.backend_loops")}
-            assert ways == {"hub1 > hub0", "hub0 > hub1"}
-            assert len(served.logged("agenthub.backend_loops")) == 2
+            told = [line["way"] for line in served.logged("agenthub.backend_loops") if line["backend"] != "one"]
+            assert sorted(told) == ["hub0 > hub1", "hub1 > hub0"]
 
 
 async def test_a_line_of_hubs_is_no_loop() -> None:
@@ -229,7 +228,7 @@ async def test_a_line_of_hubs_is_no_loop() -> None:
 async def test_two_processes_that_name_each_other() -> None:
     """Two hubs as they are started by hand: few lines in the log, and check finds the loop."""
     one, two = (str(free_port()) for _ in range(2))
-    fast = {"AGENTHUB_HEALTH__INTERVAL_S": "0.02", "AGENTHUB_HEALTH__MODELS_REFRESH_S": "0.02"}
+    fast = {"AGENTHUB_HEALTH__INTERVAL_S": "0.1", "AGENTHUB_HEALTH__MODELS_REFRESH_S": "0.1"}
 
     def environ(port: str) -> dict[str, str]:
         return clean_environ(AGENTHUB_BACKENDS__OTHER__URL=f"http://127.0.0.1:{port}", **fast)
@@ -240,9 +239,10 @@ async def test_two_processes_that_name_each_other() -> None:
     ):
         for hub in (first, second):
             await hub.log_line("agenthub.listening")
-        status, out, _ = await finished("check", "--set", f"port={one}", environ=environ(two))
-        assert status == 1
-        assert "by the backends other > other" in out
+        write("hub.toml", f'[backends.other]\nurl = "http://127.0.0.1:{two}"\n')
+        result = await invoke("check", "--config", "hub.toml", "--set", f"port={one}")
+        assert result.exit_code == 1
+        assert "by the backends other > other" in result.stdout
         for hub in (first, second):
             hub.signal(signal.SIGTERM)
             assert (await hub.end())[0] == 0

@@ -72,7 +72,7 @@ def shown(losses: Sequence[Loss]) -> list[str]:
         (CHAT, {"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "f"}}}, []),
         (CHAT, {"tools": TOOLS, "tool_choice": {"type": "custom", "custom": {"name": "f"}}}, ["tool_choice.custom!"]),
         (CHAT, {"tool_choice": "required"}, []),
-        (CHAT, {"tools": [{"type": "custom", "custom": {"name": "f"}}]}, ["tools.custom!"]),
+        (CHAT, {"tools": [{"type": "custom", "custom": {"name": "f"}}]}, ["tools[0].function.name!", "tools.custom!"]),
         (COMPLETIONS, {}, []),
         (COMPLETIONS, {"prompt": ["one"], "suffix": "x", "logprobs": 2, "best_of": 1, "echo": False}, []),
         (COMPLETIONS, {"prompt": ["one", "two"], "n": 2}, []),

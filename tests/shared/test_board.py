@@ -8,12 +8,14 @@ from contextlib import asynccontextmanager
 
 import attrs
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agenthub.errors import BackendUnavailable
 from agenthub.middleware.circuit_breaker import Breaker
 from agenthub.settings import CircuitBreakerSettings
 from agenthub.settings.redis_url import parse_redis_url
-from agenthub.shared.board import KEY, PROBE_S, Board, place_name
+from agenthub.shared.board import CLAIMS, KEY, PROBE_S, Board, Place, place_name, take_over
 from agenthub.shared.link import Away, Link
 from tests.hubs import Clock
 from tests.redis_server import RedisServer
@@ -173,6 +175,70 @@ async def test_what_is_no_word_of_ours_is_not_believed(redis_server: RedisServer
         trip(one.breaker)
         await one.board.exchange()
         assert b" open " in (await redis.hget(KEY, "place") or b"")
+
+
+async def test_what_is_far_too_long_is_not_read(redis_server: RedisServer) -> None:
+    """A value of megabytes stays where it is; a breaker that is open is written over it, as over what is lost."""
+    async with replica(redis_server, 0.0) as one, redis_server.client() as redis:
+        trip(one.breaker)
+        await one.board.exchange()
+        await redis.hset(KEY, "place", b"x closed 1." + b"0" * 2**23)
+        read = (await redis.info("stats"))["total_net_output_bytes"]
+        await one.board.exchange()
+        assert (await redis.info("stats"))["total_net_output_bytes"] - read < 2**20
+        assert one.breaker.state == "open"
+        assert b" open " in (await redis.hget(KEY, "place") or b"")
+
+
+@pytest.mark.parametrize("milliseconds", [None, 10**12])
+async def test_a_claim_that_no_replica_makes_holds_nobody_up(
+    redis_server: RedisServer, milliseconds: int | None
+) -> None:
+    """One without an end, or with one that is years away: it is taken over."""
+    async with replica(redis_server, 0.0) as one, redis_server.client() as redis:
+        trip(one.breaker)
+        await redis.set(CLAIMS + "place", b"1", px=milliseconds)
+        refuse(one.breaker)
+        one.clock.now += one.breaker.wait_s
+        one.board._places["place"].is_news = False
+        await one.board.exchange()
+        assert one.breaker.admit()
+        assert 0 < await redis.pttl(CLAIMS + "place") <= 2 * PROBE_S * 1000
+
+
+async def test_a_value_of_another_type_fails_nothing(redis_server: RedisServer) -> None:
+    """It is Away for this exchange, and the log says so."""
+    async with replica(redis_server, 0.0) as one, redis_server.client() as redis:
+        await redis.set(KEY, "no hash")
+        with pytest.raises(Away, match="WRONGTYPE"):
+            await one.board.exchange()
+        assert one.breaker.state == "closed"
+
+
+words = st.one_of(
+    st.binary(max_size=200),
+    st.builds(
+        lambda seen, state, until: f"{seen} {state} {until}".encode("utf-8", "replace"),
+        st.text(max_size=5),
+        st.sampled_from(["open", "closed", "half_open", "torn", ""]),
+        st.floats() | st.integers() | st.text(max_size=5),
+    ),
+)
+
+
+@given(st.lists(words, max_size=5), st.floats(0, 2e9))
+def test_whatever_stands_there_a_breaker_stays_one(texts: list[bytes], now_s: float) -> None:
+    """It takes over a state for a day at most, or raises ValueError and is as it was."""
+    breaker = Breaker("b", CircuitBreakerSettings(open_for_s=30.0), Clock(5.0))
+    place = Place(breaker)
+    for text in texts:
+        before = breaker.state, breaker.wait_s
+        try:
+            take_over(place, text, now_s)
+        except ValueError:
+            assert (breaker.state, breaker.wait_s) == before
+        assert breaker.state in ("closed", "open", "half_open")
+        assert breaker.state == "closed" or -1e9 < breaker.wait_s <= 24 * 3600 + 1
 
 
 async def test_what_happens_while_redis_is_away_is_told_later(redis_server: RedisServer) -> None:

@@ -13,7 +13,7 @@ from redis import exceptions
 from redis.asyncio import Redis
 
 from agenthub.settings.redis_url import parse_redis_url
-from agenthub.shared.link import Away, Link
+from agenthub.shared.link import PATIENCE, Away, Link
 from tests.redis_server import RedisServer
 from tests.shared.support import until
 
@@ -59,18 +59,17 @@ async def test_a_busy_hub_is_no_slow_redis(redis_server: RedisServer) -> None:
 
 
 async def test_all_are_let_go_together(redis_server: RedisServer) -> None:
-    """Also those that came later, and those that wait for a connection: in turns they would take six seconds."""
+    """Also those that came later, and those that wait for a connection: they do not take turns."""
     async with linked(redis_server) as link:
         redis_server.hang()
-        began = time.perf_counter()
+        before = link._ticks
         early = asyncio.create_task(outcomes(link, 1000))
         await asyncio.sleep(0.1)
         assert await outcomes(link, 1000) == {"Away"}
         assert await early == {"Away"}
-        assert time.perf_counter() - began < 4.5
-        began = time.perf_counter()
+        assert link._ticks - before < 8 * PATIENCE, "in turns they would take sixteen times its patience"
+        assert not link.is_up
         assert await outcomes(link, 1000) == {"Away"}
-        assert time.perf_counter() - began < 3.0
         redis_server.go_on()
         await until(lambda: link.is_up)
         assert await outcomes(link, 100) == {"NoneType"}
@@ -184,7 +183,7 @@ async def test_closing_while_it_hangs(redis_server: RedisServer) -> None:
     await asyncio.sleep(0.05)
     began = time.perf_counter()
     await link.close()
-    assert time.perf_counter() - began < 1.5
+    assert time.perf_counter() - began < 15
     assert await asking == {"Away"}
 
 

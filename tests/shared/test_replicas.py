@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agenthub.middleware.caching import Caching
 from agenthub.settings import CachingSettings, CircuitBreakerSettings, ClientSettings
 from agenthub.standin import Fault, Standin, running
 from tests.cli.support import clean_environ, started
@@ -71,13 +73,13 @@ async def test_a_breaker_tripped_in_one_is_open_in_the_other(redis_server: Redis
         for _ in range(3):
             await one.post("/api/chat", body)
         assert state_of(one) == "open"
-        await until(lambda: state_of(other) == "open", within_s=1.0)
+        await until(lambda: state_of(other) == "open")
         asked, refused = len(standin.requests), await other.post("/api/chat", body)
         assert (refused.status, len(standin.requests)) == (503, asked)
         assert 25 <= int(refused.headers["Retry-After"]) <= 30
         standin.down = False
         breaker_of(other).reset()
-        await until(lambda: state_of(one) == "closed", within_s=1.0)
+        await until(lambda: state_of(one) == "closed")
         assert (await one.post("/api/chat", body)).status == 200
 
 
@@ -97,7 +99,7 @@ async def test_one_probe_for_all(redis_server: RedisServer) -> None:
             while not any(task.done() and task.result().status == 200 for task in probes):
                 probes |= {asyncio.create_task(hub.post("/api/chat", body)) for hub in (one, other)}
                 await asyncio.sleep(0.02)
-        await until(lambda: (state_of(one), state_of(other)) == ("closed", "closed"), within_s=1.0)
+        await until(lambda: (state_of(one), state_of(other)) == ("closed", "closed"))
         answers = [(await task).status for task in probes]
         assert set(answers) == {200, 503}
         changes = [(line["old"], line["new"]) for line in other.lines if line["event"] == "agenthub.breaker_changed"]
@@ -167,3 +169,71 @@ async def test_two_processes(redis_server: RedisServer, tmp_path: Path, monkeypa
             await other.log_line("agenthub.breaker_changed")
             assert await ask(urls[1], plain) == (503, "")
             assert len(standin.requests) == asked
+
+
+SPOILED: list[tuple[list[int], Any]] = [
+    ([2], -(10**12)),
+    ([2], 10**30),
+    ([3, -1], 1e300),
+    ([3, -1], -1.0),
+    ([4, 0, 0], ["choice", -5]),
+    ([4, -1, -1, 2], [-1, 2, None]),
+    ([0], 99),
+]
+
+
+@pytest.mark.parametrize(("path", "value"), SPOILED, ids=str)
+async def test_a_spoiled_value_is_a_miss(redis_server: RedisServer, path: list[int], value: Any) -> None:
+    """The answer comes from the backend, is kept over it, and the log has one line for all of them."""
+    replay = {"caching": CachingSettings(backend="redis", url=redis_server.url, replay="recorded")}
+    async with replicas(redis_server, Standin(), **replay) as (one, other), redis_server.client() as redis:
+        await one.post("/api/chat", BODY)
+        (key,) = await redis.keys("agenthub:1:cache:*")
+        spoiled = at = json.loads(await redis.get(key) or b"")
+        for step in path[:-1]:
+            at = at[step]
+        at[path[-1]] = value
+        await redis.set(key, json.dumps(spoiled))
+        answer = await other.post("/api/chat", BODY | {"stream": True})
+        assert (answer.status, answer.headers["X-AgentHub-Cache"]) == (200, "miss")
+        assert json.loads(await redis.get(key) or b"") != spoiled
+        await redis.set(key, b"\x00garbage")
+        await other.post("/api/chat", BODY | {"options": {"temperature": 0, "top_k": 5}})
+        told = [line for line in other.lines if line["event"] == "agenthub.redis_unreadable"]
+        assert [line["key"] for line in told] == [key.decode()]
+
+
+async def test_what_stands_in_redis_does_not_break_the_bound_of_memory(redis_server: RedisServer) -> None:
+    """Sizes that are too small, and answers that are larger than they look, count for what they are."""
+    small = {"caching": CachingSettings(backend="redis", url=redis_server.url, max_bytes=200_000)}
+    async with replicas(redis_server, Standin(), **small) as (one, other), redis_server.client() as redis:
+        bodies = [BODY | {"messages": [{"role": "user", "content": f"{number}"}]} for number in range(20)]
+        for body in bodies:
+            await one.post("/api/chat", body)
+        for key in await redis.keys("agenthub:1:cache:*"):
+            value = json.loads(await redis.get(key) or b"")
+            value[2] = 0
+            value[4][0].insert(1, ["text", "x" * 50_000])
+            await redis.set(key, json.dumps(value), keepttl=True)
+        for body in bodies:
+            assert (await other.post("/api/chat", body)).headers["X-AgentHub-Cache"] == "hit"
+        (caching,) = [layer for layer in other.hub.dispatcher.middleware if isinstance(layer, Caching)]
+        memory = caching.store.memory  # type: ignore[attr-defined]
+        assert 1 <= len(memory) <= 4
+        assert memory.size_bytes <= 200_000
+
+
+@pytest.mark.parametrize("strange", ["99999999999", "inf", "1e300", "soon", "nan", "-1"])
+async def test_a_window_that_no_replica_wrote_refuses_nobody(redis_server: RedisServer, strange: str) -> None:
+    """A time in the future is dropped and what is no time ignored; this hub's own count goes on."""
+    clients = {"limited": ClientSettings(requests_per_minute=5)}
+    async with replicas(redis_server, Standin(), clients=clients) as (one, _), redis_server.client() as redis:
+        await one.post("/api/chat", BODY, X_Client_Name="limited")
+        (key,) = await redis.keys("agenthub:1:limits*")
+        await redis.delete(key)
+        await redis.rpush(key, *[strange] * 5)
+        answers = [await one.post("/api/chat", BODY, X_Client_Name="limited") for _ in range(5)]
+        assert [answer.status for answer in answers[:4]] == [200] * 4
+        for answer in answers:
+            assert 0 <= int(answer.headers["RateLimit-Reset"]) <= 60
+            assert 0 <= int(answer.headers["RateLimit-Remaining"]) <= 5

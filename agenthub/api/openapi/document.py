@@ -49,7 +49,9 @@ backend may speak either.
 
 Members of a request that are not described here are passed on where the backend's API has a place for them; else the
 request is refused, or they are left out and named in the header `X-AgentHub-Dropped`. Bodies are read as JSON whatever
-their Content-Type says. A GET answers HEAD as well. A path that does not exist is a 404, another method a 405 with
+their Content-Type says. A GET answers HEAD as well. A request whose `Via` says that it has come back to a hub that sent
+it, or through too many of them, is a 508 on every path but `/health`; the lists tell another hub in `X-AgentHub-Loops`
+by which backends its request would have come back. A path that does not exist is a 404, another method a 405 with
 Allow, in the shape of the path's dialect. The schema of a streamed answer is that of each of its frames.
 
 Where any client of the settings has a key, every request needs one, and X-Client-Name no longer says who asks. Answers

@@ -88,7 +88,7 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         },
         hears=("X-Client-Name", "X-AgentHub-Api-Mode", "Cache-Control"),
         tells=tuple(RATES["ollama"]),
-        fails=(400, 408, 413),
+        fails=(400, 408, 413, 503),
     ),
     ("GET", "/hub/enhancement"): Operation(
         id="enhancement",

@@ -45,8 +45,8 @@ STATUSES: Mapping[int, str] = {
     500: "The upstream failed. Ollama also answers 500 to an option of the wrong type and to an unknown format.",
     501: "The backend's API does not have this operation.",
     502: "The upstream cannot be reached, or its answer is none that its API allows.",
-    503: "The hub does not ask the backend at present, since it failed time and again; the model may be on a backend "
-    "that is down; or the upstream is busy.",
+    503: "The hub does not ask the backend at present, since it failed time and again, or has no memory for the body; "
+    "the model may be on a backend that is down; or the upstream is busy.",
     504: "The upstream kept silent for too long.",
     508: "The request goes in a circle: by its `Via` it has come back to a hub that sent it, or through too many.",
 }

@@ -169,6 +169,6 @@ OPERATIONS: Mapping[tuple[str, str], Operation] = {
         takes=ref("ExplainRequest"),
         example={"path": "/api/chat", "body": {"model": "llama3.2", "messages": [{"role": "user", "content": "Hi"}]}},
         answers=whole(ref("Explanation")),
-        fails=(400, 408, 413),
+        fails=(400, 408, 413, 503),
     ),
 }

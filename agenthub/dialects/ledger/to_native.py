@@ -31,6 +31,7 @@ def _is_forced(value: JSON) -> bool:
 
 
 _NOT_EMPTY = When("not empty", bool)
+_EMPTY = When("empty or missing", lambda value: not value)
 _FALSE = When("false", lambda value: value is False)
 _TRUE = When("true", lambda value: value is True)
 _REMOTE_IMAGE = "image URLs are not currently supported, please use base64 encoded data instead"
@@ -99,7 +100,9 @@ _CHAT = (
 
 _TOOLS = (
     Row("tools", CARRIED, "tools", (CHAT,)),
-    Row("tools.function", REJECTED, "", (CHAT,), When("no object", lambda value: value is True)),
+    Row(
+        "tools.function.name", REJECTED, "an Ollama dies of it; any tool that is no function likewise", (CHAT,), _EMPTY
+    ),
     Row("tools.custom", REJECTED, "", (CHAT,)),
     Row("tools.function.strict", DROPPED, "", (CHAT,), when=_TRUE),
     Row("tool_choice", EMULATED, "none: no tools are sent", (CHAT,), When("auto or none", lambda v: not _is_forced(v))),

@@ -23,6 +23,12 @@ def parse_models(body: bytes) -> list[ModelInfo]:
         raise UpstreamProtocol("the upstream's /v1/models is not a list of models") from error
 
 
+def is_of_ollama(model: ModelInfo) -> bool:
+    """Say whether the list seems to be an Ollama's, which names the namespace of a model as its owner."""
+    owner = str(model.entry.get("owned_by") or "")
+    return owner == "library" or (bool(owner) and model.name.startswith(f"{owner}/"))
+
+
 def render_models(models: Iterable[ModelInfo]) -> bytes:
     """Return the body of /v1/models."""
     return jsontext.dumps({"object": "list", "data": [render_entry(model) for model in models]})

@@ -36,6 +36,7 @@ from agenthub.dialects import Codec, jsontext, ollama, openai
 from agenthub.dialects.lane import Lane, make_lane
 from agenthub.dialects.ledger import TO_OPENAI
 from agenthub.dialects.losses import losses_to_openai
+from agenthub.dialects.nameless import nameless_tools
 from agenthub_adapter_openai.running import Running
 
 Asked = TypeVar("Asked", bound=Request)
@@ -77,6 +78,8 @@ class OpenAIAdapter:
     running: Running = attrs.field(factory=Running)
     _knows_stream_options: bool | None = None
     _ids: frozenset[str] = frozenset()
+    _is_other: bool = False
+    """True where the list of models is none that an Ollama gives."""
     _by_key: Mapping[str, str] = attrs.field(factory=dict)
 
     async def __aenter__(self) -> Self:
@@ -95,6 +98,7 @@ class OpenAIAdapter:
         models = openai.listing.parse_models(await self.upstream.get(openai.listing.MODELS_PATH))
         self._ids = frozenset([model.name for model in models])
         self._by_key = {_key(model.name): model.name for model in reversed(models)}
+        self._is_other = bool(models) and not any(map(openai.listing.is_of_ollama, models))
         return models
 
     def _respelled(self, request: Asked) -> Asked:
@@ -109,7 +113,10 @@ class OpenAIAdapter:
         return attrs.evolve(request, upstream_model=listed)
 
     def losses(self, request: Request) -> Sequence[Loss]:
-        return losses_to_openai(request, self.flavour)
+        # Of the flavours only these may be an Ollama's.
+        may_die = self.flavour == "ollama" or (self.flavour == "generic" and not self._is_other)
+        fatal = nameless_tools(request, any_server=self.flavour == "generic") if may_die else ()
+        return (*fatal, *losses_to_openai(request, self.flavour))
 
     def chat(self, request: ChatRequest) -> AsyncGenerator[Batch, None]:
         return self._ask(request, openai.chat.CODEC)
