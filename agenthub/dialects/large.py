@@ -106,7 +106,7 @@ class _Members:
 
     def _read_large(self, opened: scan.Opened, parts: Iterator[scan.Part]) -> None:
         name = self.parser.single(opened.key)
-        if self.known is None or (name.lower() in self.known and name.lower() not in STREAMED | UNREAD):
+        if self.known is None or (name.casefold() in self.known and name.lower() not in STREAMED | UNREAD):
             self.found[name] = pieces.build(parts, self.parser, opened)
             return
         passage = Passage(self.body, opened.start, pieces.check(parts, self.parser))
@@ -114,7 +114,8 @@ class _Members:
             self.found[name] = passage
 
     def _is_kept(self, name: str) -> bool:
-        if self.known is None or name in self.found or name.lower() in self.known:
+        # Some readers take a long s for an s in a name, so that others look for that among the extras.
+        if self.known is None or name in self.found or name.casefold() in self.known:
             return True
         self._unknown += 1
         if self._unknown > _MOST_UNKNOWN:

@@ -17,6 +17,7 @@ from agenthub.dialects.body import _first_value, _parse
 from agenthub.dialects.groups import MANY, grouped
 from agenthub.dialects.large import read_members
 from agenthub.dialects.ledger import FIELDS
+from agenthub.dialects.nameless import nameless_tools
 from agenthub.errors import InvalidRequest
 
 PARSERS: dict[str, Callable[[bytes], Request]] = {
@@ -104,10 +105,21 @@ def test_faults_at_the_seams(text: str) -> None:
     assert outcome(lambda: read_members(body, _first_value, None)) == outcome(lambda: _parse(body))
 
 
-def test_bytes_that_are_no_text() -> None:
-    """Are named, before any other fault and behind the value too."""
-    for body in (b'{"a":["' + b"x" * 100 + b'\xff"],,}', b'{"a":[' + b"1," * 50 + b'1],,"b":"\xe9t\xe9"}'):
-        assert outcome(lambda body=body: read_members(body, _first_value, None)) == outcome(lambda: _parse(body))
+@pytest.mark.parametrize(
+    "body", [b'{"a":["' + b"x" * 100 + b'\xff"],,}', b'{"a":[' + b"1," * 50 + b'1],,"b":"\xe9t\xe9"}']
+)
+def test_bytes_that_are_no_text(body: bytes) -> None:
+    """Are named, before any other fault."""
+    assert outcome(lambda: read_members(body, _first_value, None)) == outcome(lambda: _parse(body))
+
+
+@pytest.mark.parametrize("name", ["tool\u017f", "TOOLS", "Tool\u017f"])
+def test_a_name_in_another_spelling_hides_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large tools without a name are found, and stay found behind thousands of fields that nobody knows."""
+    monkeypatch.setattr(bodies, "LARGE_BYTES", 0)
+    unknown = {f"x{number}": 1 for number in range(2000)}
+    text = json.dumps({"model": "m", **unknown, name: [{"type": "custom"}] * 99, "messages": [MESSAGE]})
+    assert nameless_tools(ollama.chat.parse_request(text.encode()))
 
 
 @given(VALUES)
