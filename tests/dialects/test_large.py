@@ -156,8 +156,9 @@ def test_names_and_twins(value: Any, is_twin: bool) -> None:
     assert found == names.has_twins(body)
 
 
+@pytest.mark.parametrize("huge_bytes", [0, 2**22], ids=["huge", "large"])
 @pytest.mark.parametrize("endpoint", PARSERS)
-def test_a_large_request_is_the_same_request(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_request_is_the_same_request(endpoint: str, huge_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a short one, but for members that nobody here reads: these stay text."""
     body: dict[str, Any] = {
         "model": "m",
@@ -176,6 +177,7 @@ def test_a_large_request_is_the_same_request(endpoint: str, monkeypatch: pytest.
     parse = PARSERS[endpoint]
     expected = parse(text)
     monkeypatch.setattr(bodies, "LARGE_BYTES", 0)
+    monkeypatch.setattr(scan, "HUGE_BYTES", huge_bytes)
     found = parse(text)
     unread = {name: value for name, value in found.extras.items() if isinstance(value, jsontext.Passage)}
     assert {name: json.loads(value.json) for name, value in unread.items()} == {
