@@ -15,7 +15,7 @@ from typing import AnyStr, TypeAlias
 
 import attrs
 
-PIECE_BYTES = 2**17
+PIECE_BYTES = 2**16
 LARGE_BYTES = 2**18
 """Above it a text is parsed in pieces, and beside the event loop: below, the worst request takes some 20 ms."""
 MAX_DEPTH = 500
