@@ -20,6 +20,9 @@ class Adapter(Protocol):
     and the last of which ends with Finished; it raises nothing but AgentHubError. Closing it early must close the
     upstream's connection.
 
+    For a request of more than 256 kB (``agenthub.offload``) ``losses``, ``chat``, ``generate`` and ``embed`` are called
+    in a thread, so that what they work out at once does not stop the event loop. What they return runs in the loop.
+
     One that asks by an ``HttpUpstream`` in its attribute ``upstream``, and by nothing else, can be explained: a copy of
     it (``copy.deepcopy``) is asked the same while nothing is sent, see ``agenthub.upstream.rehearsal``.
     """

@@ -35,7 +35,7 @@ def agenthub_select_backend(request: Request, candidates: Sequence[Backend]) -> 
     """Return one of ``candidates`` for ``request``, or None to leave the choice to the next plugin.
 
     Called at each dispatch with at least one candidate, best first, and where one is only explained; no I/O. If it
-    raises, that dispatch is a 500.
+    raises, that dispatch is a 500. For a request of more than 256 kB it is called in a thread.
     """
 
 

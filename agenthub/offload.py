@@ -69,7 +69,7 @@ class _Collector:
 
     _lock: threading.Lock = attrs.field(factory=threading.Lock)
     _jobs: int = 0
-    _alive: int = 0
+    alive: int = 0
     _was_on: bool = False
 
     @contextmanager
@@ -85,20 +85,20 @@ class _Collector:
             with self._lock:
                 self._jobs -= 1
                 if not self._jobs and self._was_on:
-                    if self._alive:
+                    if self.alive:
                         gc.freeze()
                     gc.enable()
 
     def made(self) -> None:
         """Something large lives from now on."""
         with self._lock:
-            self._alive += 1
+            self.alive += 1
 
     def freed(self) -> None:
         """It is freed. With the last the collector sees again what came into being meanwhile."""
         with self._lock:
-            self._alive -= 1
-            if not self._alive and not self._jobs:
+            self.alive -= 1
+            if not self.alive and not self._jobs:
                 gc.unfreeze()
                 gc.collect()
                 gc.freeze()
@@ -112,7 +112,7 @@ def _free_in_steps(request: BaseRequest, source: object) -> None:
     parts = _large_parts([getattr(request, field.name) for field in attrs.fields(type(request))])
     if parts:
         _collector.made()
-        weakref.finalize(source, _bury, parts).atexit = False
+        weakref.finalize(source, _bury, parts, _collector).atexit = False
 
 
 def _large_parts(roots: Iterable[Any]) -> list[Any]:
@@ -132,18 +132,18 @@ def _large_parts(roots: Iterable[Any]) -> list[Any]:
     return found
 
 
-def _bury(parts: list[Any]) -> None:
+def _bury(parts: list[Any], collector: _Collector) -> None:
     try:
-        _HUGE.submit(_free, parts)
+        _HUGE.submit(_free, parts, collector)
     except RuntimeError:  # the process ends
         parts.clear()
 
 
-def _free(parts: list[Any]) -> None:
+def _free(parts: list[Any], collector: _Collector) -> None:
     while parts:
         part = parts.pop()
         items = [*part, *part.values()] if isinstance(part, dict) else list(part)
         del part  # its items live on, so that this is quick
         while items:
             items.pop()
-    _collector.freed()
+    collector.freed()

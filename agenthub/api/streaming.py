@@ -16,13 +16,15 @@ from agenthub.api.headers import make_headers
 from agenthub.api.hub import Hub, hub_of
 from agenthub.api.responses import make_whole
 from agenthub.api.stream import Stream
-from agenthub.canonical import Batch, Event, Finished, RawFrames, Request, Started, assemble
+from agenthub.canonical import Batch, Embeddings, Event, Finished, RawFrames, Request, Started, assemble
 from agenthub.dialects import Codec
 from agenthub.dialects.codec import BROKEN, as_upstream_error
 from agenthub.dialects.openai import fields
 from agenthub.errors import AgentHubError, UpstreamProtocol, UpstreamReport
 from agenthub.middleware import Caller, Dispatch
+from agenthub.offload import offload
 
+_FLOAT_BYTES = 8
 _log = structlog.get_logger("agenthub")
 
 
@@ -75,7 +77,8 @@ async def _whole(
     async for batch in batches:
         events += batch
         if type(batch[-1]) is Finished:
-            status, body = _render_whole(codec, dispatch, events)
+            size_bytes = _FLOAT_BYTES * sum([event.count for event in events if type(event) is Embeddings])
+            status, body = await offload(size_bytes, _render_whole, codec, dispatch, events)
             dispatch.status = status
         dispatch.sent(batch, len(body or b""))
     if body is None:

@@ -85,6 +85,11 @@ class Embeddings:
 
     vectors: tuple[Sequence[float], ...]
 
+    @property
+    def count(self) -> int:
+        """How many numbers these are."""
+        return sum(map(len, self.vectors))
+
 
 @attrs.frozen
 class Usage:

@@ -12,12 +12,18 @@ from agenthub.dialects.scan import HUGE_BYTES
 
 MANY = 1000
 """So many items are few enough to be rendered, or freed, at once."""
+_FEW = 64
 _LEVELS = 6
 
 
 def dump_body(body: dict[str, Any], size_bytes: int) -> bytes:
     """Render a request that was parsed from ``size_bytes``; that of a huge one is rendered in groups."""
     return jsontext.dumps(body if size_bytes <= HUGE_BYTES else grouped(body))
+
+
+def dump_answer(body: dict[str, Any], member: str) -> bytes:
+    """Render an answer; the items of its member are large, and are rendered a few at a time where they are many."""
+    return jsontext.dumps(body if len(body[member]) <= _FEW else body | {member: listed(body[member], _FEW)})
 
 
 def grouped(value: Any, levels: int = _LEVELS) -> Any:
@@ -31,9 +37,9 @@ def grouped(value: Any, levels: int = _LEVELS) -> Any:
     return list(items) if len(value) <= MANY else listed(items)
 
 
-def listed(items: Iterable[Any]) -> Fragment:
+def listed(items: Iterable[Any], count: int = MANY) -> Fragment:
     """Render a list that is long, or whose items are made as they are read; each group is freed when it is done."""
-    return _joined(b"[%s]", _parts(items))
+    return _joined(b"[%s]", _parts(items, count))
 
 
 def groups(items: Iterable[Any]) -> Iterator[bytes]:
@@ -45,7 +51,7 @@ def _joined(around: bytes, parts: Iterable[Any]) -> Fragment:
     return Fragment(around % b",".join([jsontext.dumps(part)[1:-1] for part in parts]))
 
 
-def _parts(items: Iterable[Any]) -> Iterator[list[Any]]:
+def _parts(items: Iterable[Any], count: int = MANY) -> Iterator[list[Any]]:
     items = iter(items)
-    while part := list(islice(items, MANY)):
+    while part := list(islice(items, count)):
         yield part

@@ -31,6 +31,7 @@ import structlog
 from agenthub.canonical import Batch, Finished, RelayRequest
 from agenthub.errors import AgentHubError, BackendUnavailable, DispatchError, UpstreamError, UpstreamStatus
 from agenthub.middleware import Backend, Dispatch, Handler, MiddlewareContext
+from agenthub.offload import offload
 from agenthub.settings import RetrySettings
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ class Moves:
             failure.is_final = self._sent > 1 or failure.is_final
             return failure
         is_stale = isinstance(failure, UpstreamError) and failure.is_stale
-        if self._move(failure):
+        if await self._moved(failure):
             self._stale = backend if is_stale else None
         elif not is_stale and failure.status not in _BUSY:
             self._last = None
@@ -195,6 +196,9 @@ class Moves:
             return False
         wait_s = retry_after_s(failure)
         return True if wait_s is None else wait_s <= self.retries.budget_s and wait_s
+
+    async def _moved(self, failure: DispatchError) -> bool:
+        return await offload(self.dispatch.request.size_bytes, self._move, failure)
 
     def _move(self, failure: DispatchError) -> bool:
         """Give the dispatch to the next backend, and log it."""

@@ -28,9 +28,11 @@ from agenthub.log import timestamp
 from agenthub.middleware import Dispatch, Handler, MiddlewareContext, Outcome, field_names
 from agenthub.middleware.cache_entry import size_of
 from agenthub.middleware.watching import watch
+from agenthub.offload import is_large
 
 _MAX_NAME, _MAX_ERROR = 256, 2048
 _MAX_CONTENT_BYTES = 16 * 2**20
+_MOST_VALUES = 10_000
 _TOGETHER_S = 0.02
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING}
 
@@ -118,6 +120,10 @@ _CONVERTER = _make_converter()
 
 
 def _make_content(dispatch: Dispatch, events: list[Event]) -> dict[str, Any]:
+    source = dispatch.request.source
+    # The line is made on the event loop. A few large texts, such as pictures, take no time.
+    if source is not None and is_large(len(source.body)) and source.body.count(b",") > _MOST_VALUES:
+        return {"content": "not shown: too large"}
     try:
         request, answer = _CONVERTER.unstructure(dispatch.request), _CONVERTER.unstructure(assemble(events))
         jsontext.dumps((request, answer))

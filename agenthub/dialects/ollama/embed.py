@@ -9,7 +9,7 @@ import attrs
 from agenthub.canonical import JSON, Answer, Embeddings, EmbedRequest, Event, Finished, Source, Usage
 from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import parse_fields
-from agenthub.dialects.groups import dump_body
+from agenthub.dialects.groups import dump_answer, dump_body
 from agenthub.dialects.ledger import FIELDS
 from agenthub.dialects.ollama import fields as common
 from agenthub.dialects.whole import NoFrames
@@ -119,7 +119,7 @@ def render_whole(request: EmbedRequest, answer: Answer) -> bytes:
     body: dict[str, JSON] = {"model": request.model, "embeddings": list(checked_vectors(request, answer))}
     members = common.render_finished(answer.finished or Finished())
     kept = ("total_duration", "load_duration", "prompt_eval_count")
-    return jsontext.dumps(body | {name: members[name] for name in kept if name in members})
+    return dump_answer(body | {name: members[name] for name in kept if name in members}, "embeddings")
 
 
 def render_legacy_whole(request: EmbedRequest, answer: Answer) -> bytes:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from agenthub.canonical import JSON, Answer, Embeddings, EmbedRequest, Event, Finished, Loss, Source, Usage
 from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import Fields, parse_fields
-from agenthub.dialects.groups import dump_body
+from agenthub.dialects.groups import dump_answer, dump_body
 from agenthub.dialects.ledger import FIELDS, TO_NATIVE
 from agenthub.dialects.ollama.embed import checked_vectors
 from agenthub.dialects.ollama.fields import parse_keep_alive
@@ -92,7 +92,7 @@ def render_whole(request: EmbedRequest, answer: Answer) -> bytes:
         for index, vector in enumerate(checked_vectors(request, answer))
     ]
     counts = {"prompt_tokens": usage.prompt, "total_tokens": usage.prompt}
-    return jsontext.dumps({"object": "list", "data": data, "model": request.model, "usage": counts})
+    return dump_answer({"object": "list", "data": data, "model": request.model, "usage": counts}, "data")
 
 
 def _render_vector(vector: Sequence[float], encoding: str) -> JSON:
