@@ -14,6 +14,10 @@ from agenthub.dialects.ledger import Noted
 from agenthub.errors import InvalidRequest, UpstreamProtocol
 
 
+_ROLES = {role: role for role in ("system", "user", "assistant", "tool")}
+"""One text for all messages of a role: a long history has many."""
+
+
 def parse_message(value: JSON, noted: Noted) -> Message:
     """Return one message; raises InvalidRequest in Go's words."""
     if (plain := parse_plain(value)) is not None:
@@ -42,7 +46,7 @@ def parse_plain(value: JSON) -> Message | None:
     if type(value) is dict and len(value) == 2:
         role, content = value.get("role"), value.get("content")
         if type(role) is str and type(content) is str:
-            return Message(role.lower(), content)
+            return Message(_ROLES.get(role) or role.lower(), content)
     return None
 
 
