@@ -25,7 +25,7 @@ import attrs
 
 from agenthub.canonical import BaseRequest, Message
 from agenthub.dialects.groups import MANY
-from agenthub.dialects.scan import HUGE_BYTES, LARGE_BYTES
+from agenthub.dialects.sizes import HUGE_BYTES, LARGE_BYTES
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -16,7 +16,7 @@ import orjson
 from agenthub.canonical import JSON
 from agenthub.dialects import jsontext
 from agenthub.dialects.large import TOO_DEEP, read_members, stream_items
-from agenthub.dialects.scan import LARGE_BYTES, MAX_DEPTH
+from agenthub.dialects.sizes import LARGE_BYTES, MAX_DEPTH
 from agenthub.errors import InvalidRequest
 
 T = TypeVar("T")

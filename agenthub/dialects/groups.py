@@ -8,7 +8,7 @@ from typing import Any
 
 from agenthub.dialects import jsontext
 from agenthub.dialects.jsontext import Fragment
-from agenthub.dialects.scan import HUGE_BYTES
+from agenthub.dialects.sizes import HUGE_BYTES
 
 MANY = 1000
 """So many items are few enough to be rendered, or freed, at once."""

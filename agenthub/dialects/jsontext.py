@@ -12,7 +12,8 @@ import attrs
 import orjson
 
 from agenthub.dialects import pieces, scan
-from agenthub.dialects.scan import LARGE_BYTES, PIECE_BYTES
+from agenthub.dialects.ends import end_of_value
+from agenthub.dialects.sizes import LARGE_BYTES, PIECE_BYTES
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _LONG_DIGITS = 19
@@ -276,7 +277,7 @@ def items(text: str, start: int = 0) -> list[Span]:
 
 def _end(text: str, position: int) -> int:
     if len(text) > LARGE_BYTES:
-        return scan.end_of_value(text, position)
+        return end_of_value(text, position)
     end: int = _decode(_SPANS.raw_decode, text, position)[1]
     return end
 

@@ -8,7 +8,7 @@ import attrs
 import orjson
 
 from agenthub.canonical import JSON
-from agenthub.dialects import jsontext, pieces, scan
+from agenthub.dialects import jsontext, pieces, scan, sizes
 from agenthub.dialects.jsontext import Passage
 from agenthub.errors import InvalidRequest
 
@@ -38,7 +38,7 @@ class PieceParser:
             # The reader is told of the sign that there is, not of the bracket in its place.
             self.slow(run.text[:-1] + run.following)
             raise
-        levels, text = scan.MAX_DEPTH - run.depth + 1, run.text
+        levels, text = sizes.MAX_DEPTH - run.depth + 1, run.text
         if text.count(b"{") + text.count(b"[") > levels and jsontext.is_deeper(value, levels):
             raise InvalidRequest(TOO_DEEP)
         return value
@@ -106,7 +106,7 @@ class _Members:
 
     def _read_large(self, opened: scan.Opened, parts: Iterator[scan.Part]) -> None:
         name = self.parser.single(opened.key)
-        is_text = name.lower() in UNREAD or (name.lower() in STREAMED and len(self.body) > scan.HUGE_BYTES)
+        is_text = name.lower() in UNREAD or (name.lower() in STREAMED and len(self.body) > sizes.HUGE_BYTES)
         if self.known is None or (name.casefold() in self.known and not is_text):
             self.found[name] = pieces.build(parts, self.parser, opened)
             return
@@ -128,8 +128,8 @@ def check_text(body: bytes) -> None:
     """Raise InvalidRequest for what is not UTF-8."""
     start = 0
     while start < len(body):
-        end = min(start + scan.PIECE_BYTES, len(body))
-        while end < len(body) and body[end] & 0xC0 == 0x80 and end - start < scan.PIECE_BYTES + 4:
+        end = min(start + sizes.PIECE_BYTES, len(body))
+        while end < len(body) and body[end] & 0xC0 == 0x80 and end - start < sizes.PIECE_BYTES + 4:
             end += 1  # not within a character
         try:
             body[start:end].decode("utf-8")

@@ -13,7 +13,7 @@ from agenthub.dialects.ledger import BY_OLLAMA, FIELDS, TO_NATIVE, TO_OPENAI, Ta
 from agenthub.dialects.ledger.rows import loss_of
 from agenthub.dialects.ledger.to_openai import RAW
 from agenthub.dialects.nameless import nameless_tools
-from agenthub.dialects.scan import LARGE_BYTES
+from agenthub.dialects.sizes import LARGE_BYTES
 
 _ANSWERS = ("tool_call_id", "tool_name")
 """What says which call a message answers."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from agenthub.dialects import jsontext, scan
-from agenthub.dialects.scan import LARGE_BYTES
+from agenthub.dialects.sizes import LARGE_BYTES
 
 _MOST_NAMES = 100_000
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from agenthub.dialects import scan
+from agenthub.dialects.ends import skip_space
 
 
 class Parser(Protocol):
@@ -80,6 +81,6 @@ def loads(data: bytes, parser: Parser) -> Any:
     opened = next(parts)
     assert isinstance(opened, scan.Opened)
     value = build(parts, parser, opened)
-    if scan.skip_space(data, cutter.at) < len(data):
+    if skip_space(data, cutter.at) < len(data):
         raise scan.Broken(data[cutter.at :])
     return value

@@ -7,49 +7,15 @@ passed over a constant number of times, however the text is nested.
 
 from __future__ import annotations
 
-import re
-import sys
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import AnyStr, TypeAlias
+from typing import TypeAlias
 
 import attrs
 
-PIECE_BYTES = 2**16
-LARGE_BYTES = 2**18
-"""Above it a text is parsed in pieces, and beside the event loop: below, the worst request takes some 20 ms."""
-MAX_DEPTH = 500
-"""How many lists and objects may stand within each other: within what Python's JSON can render; Go stops at 10,000."""
-HUGE_BYTES = 2**22
-"""Above it what was parsed is rendered, hashed and freed bit by bit as well: below, each takes some 20 ms at most."""
-_NESTED = 12
-"""How deep a value may be for one pattern to take it."""
+from agenthub.dialects.ends import COLON, ITEMS, LEVEL, WORD, end_of, skip_space, string_end
+from agenthub.dialects.sizes import MAX_DEPTH, PIECE_BYTES
 
-_STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
-_PLAIN = r'[^{}\[\]"]*+'
-
-
-def _nested(levels: int) -> str:
-    """Return the pattern of a list or object with at most so many levels within it."""
-    inner = rf"(?:{_STRING}|{_nested(levels - 1)})" if levels else _STRING
-    return rf"[{{\[]{_PLAIN}(?:{inner}{_PLAIN})*+[}}\]]"
-
-
-def _compiled(pattern: str) -> re.Pattern[bytes]:
-    return re.compile(pattern.encode(), re.DOTALL)
-
-
-_VALUE = rf"(?:{_STRING}|{_nested(_NESTED)})"
-# They hold on to what they took: none tries a second way through the same text, so that each takes linear time.
-_ITEMS = _compiled(rf'(?:[^{{}}\[\]",]*+(?:{_VALUE}[^{{}}\[\]",]*+)*+,)++')
-"""Items of a list or members of an object, each with the comma behind it."""
-_LEVEL = _compiled(rf'(?:[^{{}}\[\]"]++|{_VALUE})++')
-"""Text behind which as many brackets are open as before."""
-_LEVEL_OF_TEXT = re.compile(_LEVEL.pattern.decode(), re.DOTALL)
-_WORD_OF_TEXT = re.compile(r'[^{}\[\]",: \t\n\r]++')
-_SPACE = _compiled(r"[ \t\n\r]*+")
-_COLON = _compiled(r"[ \t\n\r]*+:[ \t\n\r]*+")
-_WORD = _compiled(r'[^{}\[\]",: \t\n\r]++')
 _CLOSING = {b"{": b"}", b"[": b"]"}
 
 
@@ -148,7 +114,7 @@ class Cutter:
         limit = self._start + PIECE_BYTES
         if self._unclosed:
             limit = min(limit, self._unclosed[0])
-        found = _ITEMS.match(self.data, self.at, limit)
+        found = ITEMS.match(self.data, self.at, limit)
         if found is not None:
             self.at = found.end()
             self._comma = self._last_comma = self.at - 1
@@ -201,7 +167,7 @@ class Cutter:
                 yield self._enter(key)
                 return
         else:
-            end = string_end(data, self.at) if first == b'"' else _end_of(_WORD, data, self.at)
+            end = string_end(data, self.at) if first == b'"' else end_of(WORD, data, self.at)
             if not end:
                 raise self._broken()
             if end - self.at > PIECE_BYTES:
@@ -216,7 +182,7 @@ class Cutter:
 
     def _key(self) -> bytes:
         start, end = self.at, string_end(self.data, self.at)
-        after = _end_of(_COLON, self.data, end) if end else 0
+        after = end_of(COLON, self.data, end) if end else 0
         if not after:
             raise self._broken()
         self.at = after
@@ -254,7 +220,7 @@ class Cutter:
                 if not opened:
                     return at
             else:
-                end = _end_of(_LEVEL, data, at, limit) or string_end(data, at)
+                end = end_of(LEVEL, data, at, limit) or string_end(data, at)
                 if not end:  # the text's, or a string without one
                     break
                 at = end
@@ -268,49 +234,3 @@ class Cutter:
         """Return the fault behind a value that was yielded: any other will do in its place."""
         before = b'{"":0' if self._open[-1] == b"{" else b"[0"
         return Broken(before + self.data[self.at :])
-
-
-def _end_of(pattern: re.Pattern[AnyStr], text: AnyStr, at: int, limit: int = sys.maxsize) -> int:
-    """Return where the match ends that begins at ``at``, 0 where there is none."""
-    found = pattern.match(text, at, limit)
-    return found.end() if found is not None else 0
-
-
-def string_end(text: AnyStr, at: int) -> int:
-    """Return where the string ends that begins at ``at``; 0 where there is none, or no end of it."""
-    quote, escape = ('"', "\\") if isinstance(text, str) else (b'"', b"\\")
-    if text[at : at + 1] != quote:
-        return 0
-    end = at
-    while (end := text.find(quote, end + 1)) >= 0:  # which is ten times as fast as a pattern
-        first = end
-        while text[first - 1 : first] == escape:
-            first -= 1
-        if not (end - first) % 2:
-            return end + 1
-    return 0
-
-
-def skip_space(data: bytes, at: int) -> int:
-    found = _SPACE.match(data, at)
-    return found.end() if found is not None else at
-
-
-def end_of_value(text: str, start: int) -> int:
-    """Return where the value ends that begins at ``start`` in a text that is JSON; raise ValueError where it is not."""
-    at, depth = start, 0
-    while True:
-        sign = text[at : at + 1]
-        if sign in ("{", "["):
-            depth += 1
-            at += 1
-        elif sign in ("}", "]"):
-            depth -= 1
-            at += 1
-        else:
-            end = _end_of(_LEVEL_OF_TEXT, text, at, at + PIECE_BYTES) if depth else _end_of(_WORD_OF_TEXT, text, at)
-            at = end or string_end(text, at)
-            if not at:
-                raise ValueError("not JSON")
-        if depth <= 0:
-            return at

@@ -16,7 +16,7 @@ from agenthub.dialects import jsontext
 from agenthub.dialects.groups import MANY, grouped, groups
 from agenthub.dialects.jsontext import Passage
 from agenthub.dialects.names import has_twins
-from agenthub.dialects.scan import HUGE_BYTES, LARGE_BYTES
+from agenthub.dialects.sizes import HUGE_BYTES, LARGE_BYTES
 
 _LONGEST_BYTES, _MOST = 8192, 256
 

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 
 from agenthub.canonical import JSON, Request
 from agenthub.dialects import body as bodies
-from agenthub.dialects import jsontext, names, ollama, openai, scan
+from agenthub.dialects import ends, jsontext, names, ollama, openai, scan, sizes
 from agenthub.dialects.body import _first_value, _parse
+from agenthub.dialects.ends import end_of_value
 from agenthub.dialects.groups import MANY, grouped
 from agenthub.dialects.large import read_members
 from agenthub.dialects.ledger import FIELDS
@@ -42,6 +43,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut short texts as large ones are cut."""
     monkeypatch.setattr(scan, "PIECE_BYTES", 24)
+    monkeypatch.setattr(ends, "PIECE_BYTES", 24)
 
 
 def outcome(read: Callable[[], JSON]) -> tuple[str, JSON]:
@@ -137,7 +139,7 @@ def test_pieces_are_bounded(value: Any) -> None:
 def test_where_a_value_ends(value: Any, spaces: int) -> None:
     """In a larger text."""
     text = json.dumps(value)
-    assert scan.end_of_value(" " * spaces + text + ",]} x", spaces) == spaces + len(text)
+    assert end_of_value(" " * spaces + text + ",]} x", spaces) == spaces + len(text)
 
 
 @given(VALUES, st.booleans())
@@ -177,7 +179,7 @@ def test_a_large_request_is_the_same_request(endpoint: str, huge_bytes: int, mon
     parse = PARSERS[endpoint]
     expected = parse(text)
     monkeypatch.setattr(bodies, "LARGE_BYTES", 0)
-    monkeypatch.setattr(scan, "HUGE_BYTES", huge_bytes)
+    monkeypatch.setattr(sizes, "HUGE_BYTES", huge_bytes)
     found = parse(text)
     unread = {name: value for name, value in found.extras.items() if isinstance(value, jsontext.Passage)}
     assert {name: json.loads(value.json) for name, value in unread.items()} == {

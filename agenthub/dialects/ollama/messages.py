@@ -13,7 +13,6 @@ from agenthub.dialects.groups import MANY, grouped
 from agenthub.dialects.ledger import Noted
 from agenthub.errors import InvalidRequest, UpstreamProtocol
 
-
 _ROLES = {role: role for role in ("system", "user", "assistant", "tool")}
 """One text for all messages of a role: a long history has many."""
 
