@@ -6,7 +6,7 @@ import asyncio
 import io
 import os
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from functools import partial
 from types import TracebackType
@@ -109,17 +109,14 @@ class HttpUpstream:
         try:
             # Only our own waiting counts: while a batch is with the client, the upstream is not waited for.
             with Patience(0.0 if codec.is_patient else self.settings.first_event_timeout_s, self._loop) as patience:
-                url = self._make_url(lane.path) if lane.path else self._url(codec.path)
-                async with await self._send(codec.method, url, body, authorization) as response:
+                async with await self._send(codec.method, self._url_of(lane), body, authorization) as response:
                     if response.status >= 300:
                         raise await self._status_error(response, is_verb=codec.is_verb)
                     started = _started(lane, response)
                     if started.streamed:
                         parser = StreamParser(codec, lane.raw, lane.rename, self.settings.max_frame_bytes)
-                        idle_s = 0.0 if codec.is_patient else self.settings.idle_timeout_s
                         opening = (started,)
-                        pieces = read_any(response.content, self.settings.max_answer_bytes if lane.is_whole else 0)
-                        async with aclosing(_batches(parser, pieces, patience, idle_s)) as batches:
+                        async with aclosing(self._batches(lane, parser, response.content, patience)) as batches:
                             async for batch in batches:
                                 if type(batch[-1]) is Finished:
                                     last = opening + batch
@@ -137,14 +134,32 @@ class HttpUpstream:
             self._hiding.hide(error)
             raise
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            rest = parser.break_off() if parser is not None else ()
-            if not rest:
+            if not (last := _completed(opening, parser)):
                 raise _broken_off(body) or self._failure(error) from error
-            last = opening + rest
         finally:
             if isinstance(body, Upload):
                 body.leave()
         yield last
+
+    async def _batches(
+        self, lane: Lane, parser: StreamParser, content: aiohttp.StreamReader, patience: Patience
+    ) -> AsyncGenerator[Batch, None]:
+        limit_s, idle_s = patience.limit_s, 0.0 if lane.codec.is_patient else self.settings.idle_timeout_s
+        async for data in read_any(content, self.settings.max_answer_bytes if lane.is_whole else 0):
+            if batch := parser.feed(data):
+                if type(batch[-1]) is not RawFrames:
+                    limit_s = idle_s
+                patience.pause()
+                yield batch
+            if parser.error is not None:
+                raise parser.error
+            # Whatever it was, the upstream lives: a comment, a blank line, a part of a frame.
+            patience.resume(limit_s)
+        patience.pause()
+        if batch := parser.close():
+            yield batch
+        if parser.error is not None:
+            raise parser.error
 
     async def _send(
         self, method: str, url: URL, body: bytes | Upload | None = None, authorization: str = ""
@@ -168,6 +183,9 @@ class HttpUpstream:
                 return await request(method, url, data=_payload(body), headers=headers, allow_redirects=False)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 raise _last(self._failure(error)) from error
+
+    def _url_of(self, lane: Lane) -> URL:
+        return self._make_url(lane.path) if lane.path else self._url(lane.codec.path)
 
     def _url(self, path: str) -> URL:
         url = self._urls.get(path)
@@ -209,25 +227,10 @@ def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
     return io.BytesIO(body) if body is not None and len(body) > _LARGE_BYTES else body
 
 
-async def _batches(
-    parser: StreamParser, pieces: AsyncIterator[bytes], patience: Patience, idle_s: float
-) -> AsyncGenerator[Batch, None]:
-    limit_s = patience.limit_s
-    async for data in pieces:
-        if batch := parser.feed(data):
-            if type(batch[-1]) is not RawFrames:
-                limit_s = idle_s
-            patience.pause()
-            yield batch
-        if parser.error is not None:
-            raise parser.error
-        # Whatever it was, the upstream lives: a comment, a blank line, a part of a frame.
-        patience.resume(limit_s)
-    patience.pause()
-    if batch := parser.close():
-        yield batch
-    if parser.error is not None:
-        raise parser.error
+def _completed(opening: Batch, parser: StreamParser | None) -> Batch:
+    """Return the end of an answer that lacked nothing when its connection failed; empty where it did."""
+    rest = parser.break_off() if parser is not None else ()
+    return opening + rest if rest else ()
 
 
 def _broken_off(body: bytes | Upload) -> AgentHubError | None:
