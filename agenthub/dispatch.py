@@ -29,6 +29,7 @@ from agenthub.errors import AgentHubError, Unsupported, UpstreamReport
 from agenthub.middleware import Backend, Caller, Dispatch, Handler, Middleware, build_chain
 from agenthub.middleware.watching import watch
 from agenthub.modes import AUTO, pick
+from agenthub.offload import is_large, offload
 from agenthub.placing import place
 from agenthub.plugins import Plugins
 from agenthub.rights import EVERYTHING
@@ -70,7 +71,7 @@ class Dispatcher:
             await self.router.detect()
         dispatch = Dispatch(request, caller, request.model)
         try:
-            self._decide(dispatch)
+            await offload(request.size_bytes, self._decide, dispatch)
         except AgentHubError as error:
             dispatch.refusal, dispatch.backend, dispatch.adapter = error, None, None
         return dispatch
@@ -202,7 +203,10 @@ class Dispatcher:
         if dispatch.refusal is not None or dispatch.adapter is None:
             raise dispatch.refusal or AgentHubError("no adapter")
         dispatch.asked_at = time.perf_counter()
-        answer = ask_adapter(dispatch.adapter, dispatch.request)
+        if is_large(dispatch.request.size_bytes):
+            answer = ask_offloaded(dispatch.adapter, dispatch.request)
+        else:
+            answer = ask_adapter(dispatch.adapter, dispatch.request)
         return self._relisted(dispatch, answer) if dispatch.request.operation in CHANGING else answer
 
     async def _relisted(self, dispatch: Dispatch, answer: AsyncGenerator[Batch, None]) -> AsyncGenerator[Batch, None]:
@@ -231,6 +235,13 @@ def ask_adapter(adapter: Adapter, request: Request) -> AsyncGenerator[Batch, Non
         return adapter.relay(request)
     asked: AsyncGenerator[Batch, None] = getattr(adapter, request.operation)(request)
     return asked
+
+
+async def ask_offloaded(adapter: Adapter, request: Request) -> AsyncGenerator[Batch, None]:
+    """Yield the same for a large request, of which adapters render the body as they are asked."""
+    async with aclosing(await offload(request.size_bytes, ask_adapter, adapter, request)) as batches:
+        async for batch in batches:
+            yield batch
 
 
 def apply_alias(request: Request, route: Route) -> Request:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import attrs
 
 from agenthub.canonical import RelayRequest, Request
-from agenthub.dialects import jsontext
+from agenthub.dialects.names import top_level_names
 from agenthub.errors import Forbidden, InvalidRequest, UnknownModel
 from agenthub.operations import GROUPS
 from agenthub.patterns import EVERY, fits
@@ -68,13 +68,14 @@ def _refuse_second_names(body: bytes) -> None:
     Of members of one name some readers take the first and some the last, and Go's takes any case for the same.
     """
     seen: set[str] = set()
-    for name in jsontext.top_level_names(body):
+    for name in top_level_names(body):
         folded = name.casefold()
         if folded in _ELSEWHERE:
             raise Forbidden(f"this client may not use the field {folded}", param=folded)
         if folded in _NAMING and folded in seen:
             raise InvalidRequest(f"the field {folded} is given twice", param=folded)
-        seen.add(folded)
+        if folded in _NAMING:
+            seen.add(folded)
 
 
 EVERYTHING = Rights()

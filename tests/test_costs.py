@@ -25,7 +25,7 @@ from agenthub.canonical import (
     ToolCallDelta,
     assemble,
 )
-from agenthub.dialects import jsontext, ollama, openai
+from agenthub.dialects import jsontext, names, ollama, openai
 from agenthub.dialects.codec import StreamParser
 from agenthub.dialects.framing import EventFramer, Framer, LineFramer
 from agenthub.dialects.losses import losses_to_native, losses_to_openai
@@ -145,7 +145,7 @@ ON_TEXT: dict[str, Callable[[bytes], object]] = {
     "replace": lambda data: jsontext.replace_top_level(data, "model", "another"),
     "set": lambda data: jsontext.set_top_level(data, {"model": "another", "new": 1}),
     "get": lambda data: jsontext.get_top_level(data, "model"),
-    "has_twins": jsontext.has_twins,
+    "has_twins": names.has_twins,
     "items": lambda data: jsontext.items(data.decode()[9:]),
     "rights": lambda data: Rights(models=("b",)).check(ollama.generate.parse_request(data)),
     "chat": NATIVE,

@@ -20,6 +20,7 @@ from agenthub.dialects.ollama import blobs, embed, listing
 from agenthub.dialects.openai import embeddings
 from agenthub.dialects.prompts import CHAT, GENERATE
 from agenthub.middleware import Caller
+from agenthub.offload import offload
 
 Read: TypeAlias = Callable[[Head, bytes], tuple[Codec, Request]]
 _LONGEST_BYTES, _MOST = 8192, 128
@@ -46,7 +47,9 @@ class Asks:
             codec, request = self.read(http_request, b"")
             request = with_upload(http_request, request, stream_body(http_request))
         else:
-            codec, request = self.read(http_request, await read_body(http_request))
+            body = await read_body(http_request)
+            codec, request = await offload(len(body), self.read, http_request, body)
+            del body
             if self.has_prompt and enhancing.wants_enhancement(hub_of(http_request), http_request, caller):
                 request = await enhancing.enhance_in_line(http_request, caller, codec, request)
         return await answer(http_request, caller, codec, request)

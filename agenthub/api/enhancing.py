@@ -19,12 +19,13 @@ from agenthub.canonical import Request
 from agenthub.dialects import Codec, jsontext
 from agenthub.dialects.body import Fields, parse_fields
 from agenthub.dialects.ollama import fields as ollama_fields
-from agenthub.dialects.prompts import NoPrompt, find_prompt
+from agenthub.dialects.prompts import NoPrompt, Prompt, find_prompt
 from agenthub.enhancement.result import Enhancement
 from agenthub.enhancement.rules import Rule
 from agenthub.errors import Forbidden, InvalidRequest
 from agenthub.middleware import Caller
 from agenthub.modes import AUTO
+from agenthub.offload import offload
 from agenthub.operations import GROUPS
 
 HEADER = "X-AgentHub-Enhanced"
@@ -44,7 +45,7 @@ async def enhance_in_line(http_request: web.Request, caller: Caller, codec: Code
     assert request.source is not None
     body = request.source.body
     try:
-        prompt = find_prompt(codec.path, body)
+        prompt = await offload(len(body), find_prompt, codec.path, body)
     except NoPrompt as none:
         caller.enhanced = f"no: {none}"
     else:
@@ -54,9 +55,13 @@ async def enhance_in_line(http_request: web.Request, caller: Caller, codec: Code
         found = await enhancer.enhance(prompt.text, errand, instead=request.model, authorization=authorization)
         caller.enhanced, caller.is_counted, caller.reply_headers = found.label, errand.is_counted, errand.reply_headers
         if found.was_enhanced:
-            request = codec.parse_request(prompt.replaced(body, found.enhanced))
+            request = await offload(len(body), _replaced, codec, prompt, body, found.enhanced)
     caller.reply_headers = {**caller.reply_headers, HEADER: caller.enhanced}
     return request
+
+
+def _replaced(codec: Codec, prompt: Prompt, body: bytes, text: str) -> Request:
+    return codec.parse_request(prompt.replaced(body, text))
 
 
 def make_errand(caller: Caller) -> Caller:

@@ -22,6 +22,7 @@ from agenthub.canonical import JSON
 from agenthub.dialects import jsontext
 from agenthub.explaining import make_case, tell_case
 from agenthub.middleware import Caller
+from agenthub.offload import offload
 from agenthub.settings import ClientSettings
 
 _KEYS = ("Authorization", "x-api-key")
@@ -99,7 +100,7 @@ class Explained:
         hub, caller = self.hub, self.caller
         body = b"" if handler.uploads else described.body
         check_body(described.headers, len(body), hub.settings.max_body_bytes)
-        codec, request = handler.read(described, body)
+        codec, request = await offload(len(body), handler.read, described, body)
         if handler.uploads:
             request = with_upload(described, request, described.stream())
         request = with_authorization(hub, described, caller, request)

@@ -96,6 +96,11 @@ class BaseRequest:
         raise NotImplementedError
 
     @property
+    def size_bytes(self) -> int:
+        """What the client's body takes."""
+        return 0 if self.source is None else len(self.source.body)
+
+    @property
     def target(self) -> str:
         """The upstream's name of the model."""
         return self.upstream_model or self.model

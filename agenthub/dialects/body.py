@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NoReturn, TypeVar
 
 import attrs
@@ -15,12 +15,12 @@ import orjson
 
 from agenthub.canonical import JSON
 from agenthub.dialects import jsontext
+from agenthub.dialects.large import TOO_DEEP, read_members, stream_items
+from agenthub.dialects.scan import LARGE_BYTES, MAX_DEPTH
 from agenthub.errors import InvalidRequest
 
 T = TypeVar("T")
 
-_MAX_DEPTH = 500
-"""Within what Python's JSON can render again; Go stops at 10,000."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _WORDS = (
     ("Expecting property name", "looking for beginning of object key string"),
@@ -34,25 +34,42 @@ _WORDS = (
 """Go's words for the beginnings of Python's."""
 
 
-def parse_fields(body: bytes, struct: str, *, package: str = "api", empty: str = "missing request body") -> Fields:
+def parse_fields(
+    body: bytes,
+    struct: str,
+    *,
+    package: str = "api",
+    empty: str = "missing request body",
+    known: Collection[str] | None = None,
+) -> Fields:
     """Return the fields of a body that must hold a JSON object; keys match in any case, as in Go.
 
-    Raises InvalidRequest; ``struct`` and ``package`` are Go's names for what the endpoint takes.
+    Raises InvalidRequest; ``struct`` and ``package`` are Go's names for what the endpoint takes. Of a large body the
+    fields that are not ``known`` may be left as text, see ``agenthub.dialects.large.read_members``.
     """
-    if not body.strip():
+    if not body or body.isspace():
         raise InvalidRequest(empty)
+    value = _parse(body) if len(body) <= LARGE_BYTES else read_members(body, _first_value, known)
+    if not isinstance(value, dict):
+        raise InvalidRequest(f"json: cannot unmarshal {kind(value)} into Go value of type {package}.{struct}")
+    return Fields(struct, {key if key.islower() else key.lower(): item for key, item in value.items()})
+
+
+def _parse(body: bytes) -> JSON:
     try:
         # The arguments of a call become text for other APIs, with every digit.
         is_exact = b"tool_calls" in body and jsontext.has_long_integers(body)
         value = _first_value(body) if is_exact else orjson.loads(body)
     except ValueError:
         value = _first_value(body)
-    if not isinstance(value, dict):
-        raise InvalidRequest(f"json: cannot unmarshal {kind(value)} into Go value of type {package}.{struct}")
     # Counting is quick; a short or flat body is not walked through.
-    if body.count(b"{") + body.count(b"[") > _MAX_DEPTH and jsontext.is_deeper(value, _MAX_DEPTH):
-        raise InvalidRequest("exceeded max depth")
-    return Fields(struct, {key if key.islower() else key.lower(): item for key, item in value.items()})
+    if (
+        body.count(b"{") + body.count(b"[") > MAX_DEPTH
+        and isinstance(value, dict)
+        and jsontext.is_deeper(value, MAX_DEPTH)
+    ):
+        raise InvalidRequest(TOO_DEEP)
+    return value
 
 
 def _first_value(body: bytes) -> JSON:
@@ -151,6 +168,15 @@ class Fields:
         """Return a list, empty when absent; ``of`` is Go's type of its items."""
         empty: list[JSON] = []
         return self._typed(name, list, f"[]{of}", empty)
+
+    def stream(self, name: str, of: str) -> Iterable[JSON]:
+        """Return the items of a list, to be read once; of a large one each is made as it is read."""
+        value = self.values.get(name)
+        if type(value) is not jsontext.Passage:
+            return self.array(name, of)
+        if value.is_object:
+            self.refuse(name, {}, f"[]{of}")
+        return stream_items(self.take(name), _first_value)
 
     def strings(self, name: str) -> tuple[str, ...]:
         return tuple(self._each(name, str, "string"))

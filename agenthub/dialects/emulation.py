@@ -21,6 +21,7 @@ from agenthub.canonical import (
     Usage,
 )
 from agenthub.errors import InvalidRequest, ToolCallMissing
+from agenthub.offload import offload
 
 Asked = TypeVar("Asked", bound=ChatRequest | GenerateRequest)
 MOST_ANSWERS = 512
@@ -65,7 +66,7 @@ async def joined(parts: Sequence[Asked], ask: Ask[Asked]) -> AsyncGenerator[Batc
     """Ask for one after the other and yield their answers as the choices of one; counts and times are added up."""
     ends: list[Finished] = []
     for index, part in enumerate(parts):
-        async with aclosing(ask(part)) as batches:
+        async with aclosing(await offload(part.size_bytes, ask, part)) as batches:
             opening: Batch = (ChoiceStarted(index),) if index else ()
             async for batch in batches:
                 events: Batch = batch[1:] if index and type(batch[0]) is Started else batch

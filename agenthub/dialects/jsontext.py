@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import attrs
 import orjson
 
+from agenthub.dialects import pieces, scan
+from agenthub.dialects.scan import LARGE_BYTES, PIECE_BYTES
+
 _SPACE = re.compile(r"[ \t\n\r]*")
-_LONG = re.compile(rb"[0-9]{19}")
+_LONG_DIGITS = 19
+_LONG = re.compile(rb"[0-9]{%d}" % _LONG_DIGITS)
 _TOO_DEEP = "exceeded max depth"
 MOST_REPEATED = 16
 """How often one object may have a member that is to be changed: each gets the new value, which may be large."""
@@ -21,7 +25,7 @@ MOST_REPEATED = 16
 def loads(data: bytes) -> Any:
     """Parse JSON; raise ValueError where there is none, or where it is nested too deeply."""
     try:
-        return orjson.loads(data)
+        return orjson.loads(data) if len(data) <= LARGE_BYTES else _loads_large(data)
     except ValueError:
         # orjson refuses what Go and Python take, such as lone surrogates in escapes.
         return _decode(_STRICT.decode, data.decode("utf-8"))
@@ -29,12 +33,30 @@ def loads(data: bytes) -> Any:
 
 def loads_exactly(data: bytes) -> Any:
     """Parse JSON and keep integers of any length, which ``loads`` rounds beyond 64 bits; raise ValueError."""
-    return _decode(_STRICT.decode, data.decode("utf-8")) if has_long_integers(data) else loads(data)
+    if not has_long_integers(data):
+        return loads(data)
+    return _decode(_STRICT.decode, data.decode("utf-8")) if len(data) <= LARGE_BYTES else _loads_large(data, True)
+
+
+def _loads_large(data: bytes, is_exact: bool = False) -> Any:
+    return pieces.loads(data, _Parser(is_exact)) if scan.is_container(data) else orjson.loads(data)
+
+
+@attrs.frozen
+class _Parser:
+    is_exact: bool = False
+
+    def run(self, run: scan.Run) -> Any:
+        return self.single(run.text)
+
+    def single(self, text: bytes) -> Any:
+        return loads_exactly(text) if self.is_exact else loads(text)
 
 
 def has_long_integers(data: bytes) -> bool:
     """Say whether there may be integers of more than 64 bits."""
-    return _LONG.search(data) is not None
+    steps = range(0, len(data), PIECE_BYTES)
+    return any(_LONG.search(data, start, start + PIECE_BYTES + _LONG_DIGITS) is not None for start in steps)
 
 
 def loads_first(text: str) -> Any:
@@ -69,7 +91,26 @@ def _integer(text: str) -> int:
 class Fragment:
     """JSON text that ``dumps`` embeds, spelled as it is wherever that is possible."""
 
-    text: str
+    text: str | bytes
+
+
+@attrs.frozen
+class Passage:
+    """JSON within a larger text, which ``dumps`` embeds as it is; kept where nobody needs the value itself."""
+
+    text: bytes = attrs.field(repr=False)
+    start: int
+    end: int
+
+    @property
+    def is_object(self) -> bool:
+        """True for an object, False for a list."""
+        return self.text[self.start : self.start + 1] == b"{"
+
+    @property
+    def json(self) -> bytes:
+        """The JSON itself."""
+        return self.text[self.start : self.end]
 
 
 def fragment(text: str) -> Fragment:
@@ -99,10 +140,14 @@ def dump_text(text: str) -> bytes:
 
 
 def _embedded(value: Any) -> orjson.Fragment:
+    if isinstance(value, Passage):
+        return orjson.Fragment(value.json)
     return orjson.Fragment(_fragment(value).text)
 
 
 def _parsed(value: Any) -> Any:
+    if isinstance(value, Passage):
+        return json.loads(value.json)
     return json.loads(_fragment(value).text)
 
 
@@ -138,13 +183,13 @@ def replace_top_level(data: bytes, key: str, value: Any) -> bytes:
     Repeated if it has the key more than ``MOST_REPEATED`` times.
     """
     text = data.decode("utf-8")
-    return "".join(_replaced(text, members(text), {key: dumps(value).decode("utf-8")})).encode("utf-8")
+    return "".join(_replaced(text, _members(text), {key: dumps(value).decode("utf-8")})).encode("utf-8")
 
 
 def get_top_level(data: bytes, key: str) -> bytes:
     """Return the text of the top-level ``key`` (any case, the last wins) of a JSON object, empty where it is absent."""
     text = data.decode("utf-8")
-    spans = [span for name, span in members(text) if name.lower() == key]
+    spans = [span for name, span in _members(text) if name.lower() == key]
     return text[slice(*spans[-1])].encode("utf-8") if spans else b""
 
 
@@ -154,24 +199,28 @@ def set_top_level(data: bytes, values: Mapping[str, Any]) -> bytes:
     Raises as ``replace_top_level``.
     """
     text = data.decode("utf-8")
-    found = members(text)
     rendered = {key: dumps(value).decode("utf-8") for key, value in values.items()}
+    found, end = list[tuple[str, Span]](), 0
+    for name, span in _members(text):  # of which there may be millions
+        end = span[1]
+        if name.lower() in values:
+            found.append((name, span))
     names = {name.lower() for name, _ in found}
     added = [f"{dump_text(key).decode()}:{value}" for key, value in rendered.items() if key not in names]
     if not added:
         return "".join(_replaced(text, found, rendered)).encode("utf-8")
-    end = found[-1][1][1] if found else text.index("{") + 1
+    has_members, end = end > 0, end or text.index("{") + 1
     return "".join(
         (
             "".join(_replaced(text[:end], found, rendered)),
-            "," if found else "",
+            "," if has_members else "",
             ",".join(added),
             text[end:],
         )
     ).encode("utf-8")
 
 
-def _replaced(text: str, found: list[tuple[str, Span]], values: Mapping[str, str]) -> Iterator[str]:
+def _replaced(text: str, found: Iterable[tuple[str, Span]], values: Mapping[str, str]) -> Iterator[str]:
     """Yield the pieces of ``text`` with the values of ``found`` replaced, so that it is copied once and no more."""
     counts = dict.fromkeys(values, 0)
     done = 0
@@ -187,47 +236,26 @@ def _replaced(text: str, found: list[tuple[str, Span]], values: Mapping[str, str
     yield text[done:]
 
 
-def top_level_names(data: bytes) -> list[str]:
-    """Return the names of the members of a JSON object, in their order; raise ValueError if ``data`` is no object."""
-    return [name for name, _ in members(data.decode("utf-8"))]
-
-
-def has_twins(data: bytes) -> bool:
-    """Say whether an object in JSON has two members whose names some reader takes for one: equal but for their case."""
-    try:
-        _PAIRS.raw_decode(data.decode("utf-8").lstrip(" \t\n\r"))
-    except (_Twins, ValueError, RecursionError):
-        return True
-    return False
-
-
-class _Twins(Exception):
-    pass
-
-
-def _see_twins(members: list[tuple[str, Any]]) -> None:
-    if len({name.casefold() for name, _ in members}) < len(members):
-        raise _Twins
-
-
 Span: TypeAlias = tuple[int, int]
 """Where in a text a JSON value stands."""
 
 
 def members(text: str, start: int = 0) -> list[tuple[str, Span]]:
     """Return the members of the JSON object at ``start``, in their order; raise ValueError if there is none."""
+    return list(_members(text, start))
+
+
+def _members(text: str, start: int = 0) -> Iterator[tuple[str, Span]]:
     position = _skip(text, start)
     if text[position : position + 1] != "{":
         raise ValueError("not a JSON object")
-    found = []
     position = _skip(text, position + 1)
     while text[position : position + 1] == '"':
         name, position = _decode(_SPANS.raw_decode, text, position)
         position = _skip(text, _skip(text, position) + 1)  # past the colon
-        end = _decode(_SPANS.raw_decode, text, position)[1]
-        found.append((name, (position, end)))
+        end = _end(text, position)
+        yield name, (position, end)
         position = _skip(text, _skip(text, end) + 1)  # past the comma
-    return found
 
 
 def items(text: str, start: int = 0) -> list[Span]:
@@ -238,12 +266,19 @@ def items(text: str, start: int = 0) -> list[Span]:
         return found
     position = _skip(text, position + 1)
     while text[position : position + 1] not in ("]", ""):
-        end = _decode(_SPANS.raw_decode, text, position)[1]
+        end = _end(text, position)
         found.append((position, end))
         position = _skip(text, end)
         if text[position : position + 1] == ",":
             position = _skip(text, position + 1)
     return found
+
+
+def _end(text: str, position: int) -> int:
+    if len(text) > LARGE_BYTES:
+        return scan.end_of_value(text, position)
+    end: int = _decode(_SPANS.raw_decode, text, position)[1]
+    return end
 
 
 def _skip(text: str, position: int) -> int:
@@ -252,6 +287,5 @@ def _skip(text: str, position: int) -> int:
 
 
 _STRICT = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite, parse_int=_integer)
-_PAIRS = json.JSONDecoder(object_pairs_hook=_see_twins, parse_int=str, parse_float=str)
 _SPANS = json.JSONDecoder()
 """For finding where values end; what they are was checked before."""

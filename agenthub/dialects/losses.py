@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import orjson
+
 from agenthub.canonical import JSON, ChatRequest, EmbedRequest, GenerateRequest, Loss, Request, TextRequest
 from agenthub.dialects import jsontext
-from agenthub.dialects.ledger import BY_OLLAMA, TO_NATIVE, TO_OPENAI, Table
+from agenthub.dialects.large import read_members
+from agenthub.dialects.ledger import BY_OLLAMA, FIELDS, TO_NATIVE, TO_OPENAI, Table
 from agenthub.dialects.ledger.rows import loss_of
 from agenthub.dialects.ledger.to_openai import RAW
 from agenthub.dialects.nameless import nameless_tools
+from agenthub.dialects.scan import LARGE_BYTES
 
 _ANSWERS = ("tool_call_id", "tool_name")
 """What says which call a message answers."""
@@ -46,16 +50,24 @@ def passed_over_by_ollama(request: Request) -> tuple[Loss, ...]:
     """Return what Ollama's OpenAI-compatible API does not read of a request that is written in that dialect."""
     if request.source is None or request.source.dialect != "openai":
         return ()
-    body = request.source.body
-    try:
-        members = jsontext.loads(body)
-    except ValueError:
-        # Go reads one value and leaves the rest of the body alone.
-        members = jsontext.loads_first(body.decode("utf-8"))
+    members = _members(request.source.body)
     asked = {name.lower(): value for name, value in members.items() if value is not None}
     if not asked.get("tools"):
         asked.pop("tool_choice", None)  # there is nothing to choose from
     return tuple(_lost(BY_OLLAMA, request, "", asked.items()))
+
+
+def _members(body: bytes) -> dict[str, JSON]:
+    def first(text: bytes) -> JSON:
+        # Go reads one value and leaves the rest of the body alone.
+        return jsontext.loads_first(text.decode("utf-8"))
+
+    members: dict[str, JSON]
+    try:
+        members = orjson.loads(body) if len(body) <= LARGE_BYTES else read_members(body, first, FIELDS)
+    except ValueError:
+        members = first(body)
+    return members
 
 
 def is_representable(request: Request) -> bool:

@@ -6,13 +6,17 @@ It is made of the canonical request, so that one answer serves every dialect, ev
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 
 import attrs
 
 from agenthub.canonical import JSON, ChatRequest, EmbedRequest, GenerateRequest, Message, Request
 from agenthub.dialects import jsontext
+from agenthub.dialects.groups import MANY, grouped, groups
+from agenthub.dialects.jsontext import Passage
+from agenthub.dialects.names import has_twins
+from agenthub.dialects.scan import LARGE_BYTES
 
 _LONGEST_BYTES, _MOST = 8192, 256
 
@@ -51,11 +55,17 @@ def _make_key(request: Request, upstream_model: str, scope: str) -> str:
         del options["seed"]
     # An answer for one key of an upstream's is not for another, nor one of pinned backends for any.
     parts: list[JSON] = [request.operation, model_key(upstream_model), scope, request.authorization]
-    parts += [options, request.extras, *_particulars(request)]
-    if request.source is not None and (request.unmapped or jsontext.has_twins(request.source.body)):
+    extras = {
+        name: _digest([value.json]) if type(value) is Passage else value for name, value in request.extras.items()
+    }
+    parts += [options, extras, *_particulars(request)]
+    if request.source is not None and (request.unmapped or has_twins(request.source.body)):
         # What the canonical request leaves out still counts for an upstream of the same dialect, and of two members of
         # one name that upstream may take the other: what it answers then is no answer for anybody else.
-        parts.append(request.source.body.decode("utf-8", "surrogateescape"))
+        body = request.source.body
+        parts.append(_digest([body]) if len(body) > LARGE_BYTES else body.decode("utf-8", "surrogateescape"))
+    if request.size_bytes > LARGE_BYTES:
+        parts = grouped(parts)
     return hashlib.blake2b(jsontext.dumps(parts, sort_keys=True), digest_size=24).hexdigest()
 
 
@@ -74,12 +84,25 @@ def _spelled(schema: JSON) -> str:
     return jsontext.dumps(schema).decode("utf-8", "surrogateescape")
 
 
-def _messages(messages: Sequence[Message]) -> list[JSON]:
+def _digest(parts: Iterable[bytes]) -> str:
+    """Return what stands for a large part, which would have to be copied several times."""
+    digest = hashlib.blake2b(digest_size=24)
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _listed(items: Iterable[JSON], count: int) -> JSON:
+    """Return the list of the items, or what stands for a long one, of which no more than a group is held at a time."""
+    return list(items) if count <= MANY else _digest(groups(items))
+
+
+def _messages(messages: Sequence[Message]) -> Iterator[JSON]:
     # Ids of calls differ from dialect to dialect; what counts is which call a tool's message answers.
     calls = [call.id for message in messages for call in message.tool_calls]
     numbers = {call_id: number for number, call_id in enumerate(calls) if call_id}
-    return [
-        (
+    for message in messages:
+        yield (
             message.role,
             message.content,
             message.images,
@@ -89,16 +112,16 @@ def _messages(messages: Sequence[Message]) -> list[JSON]:
             message.tool_name,
             numbers.get(message.tool_call_id),
         )
-        for message in messages
-    ]
 
 
 def _particulars(request: Request) -> Sequence[JSON]:
     match request:
         case ChatRequest():
             asked = (_spelled(request.format), request.think, request.logprobs, request.top_logprobs)
-            tools = (_spelled(request.tools), request.tool_choice, request.one_call)
-            return (_messages(request.messages), *tools, *asked, request.choices)
+            offered = request.tools
+            spelled = _spelled(offered) if len(offered) <= MANY else _listed(offered, len(offered))
+            tools = (spelled, request.tool_choice, request.one_call)
+            return (_listed(_messages(request.messages), len(request.messages)), *tools, *asked, request.choices)
         case GenerateRequest():
             prompt = (
                 request.prompt,

@@ -21,6 +21,7 @@ from agenthub.middleware.cache_key import make_key
 from agenthub.middleware.cache_shared import make_shared_cache
 from agenthub.middleware.cache_store import BoundedMemoryCache
 from agenthub.middleware.flight import Flight, Flights
+from agenthub.offload import offload
 from agenthub.settings import CachingSettings
 
 _log = structlog.get_logger("agenthub")
@@ -65,7 +66,7 @@ class Caching:
 
         Nothing is changed by that, not even the order in which entries are forgotten.
         """
-        key = cache_key(dispatch)
+        key = await _offloaded_key(dispatch)
         if dispatch.caller.no_cache:
             return key, "miss"
         if self.flights.find(_alike(key, dispatch)) is not None:
@@ -77,7 +78,7 @@ class Caching:
         self.flights.stop()
 
     async def _cached(self, dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]:
-        key = cache_key(dispatch)
+        key = await _offloaded_key(dispatch)
         # First who is under way: that costs nothing, and reading may mean to ask a server.
         flight = self.flights.find(_alike(key, dispatch)) if self.flights else None
         if flight is None:
@@ -114,7 +115,8 @@ class Caching:
 
     async def _renewed(self, dispatch: Dispatch, handler: Handler) -> AsyncGenerator[Batch, None]:
         """Yield a new answer, shared with nobody, and keep it in the place of the old one."""
-        key, api_mode = cache_key(dispatch), dispatch.api_mode
+        api_mode = dispatch.api_mode
+        key = await _offloaded_key(dispatch)
         recording = self._recording()
         try:
             async with aclosing(handler(dispatch)) as batches:
@@ -149,13 +151,17 @@ class Caching:
 
     async def _keep(self, key: str, dispatch: Dispatch, api_mode: str, entry: Entry) -> None:
         # Another backend may have answered through another API, which carried less of it, or more.
-        await self._write(key if dispatch.api_mode == api_mode else cache_key(dispatch), entry)
+        await self._write(key if dispatch.api_mode == api_mode else await _offloaded_key(dispatch), entry)
 
     async def _write(self, key: str, entry: Entry) -> None:
         try:
             await self.store.set(key, entry, ttl=self.settings.ttl_s or None)
         except Exception as error:
             _log.warning("agenthub.cache_failed", operation="write", error=str(error))
+
+
+async def _offloaded_key(dispatch: Dispatch) -> str:
+    return await offload(dispatch.request.size_bytes, cache_key, dispatch)
 
 
 def cache_key(dispatch: Dispatch) -> str:

@@ -6,8 +6,8 @@ import asyncio
 import io
 import os
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -16,19 +16,19 @@ import aiohttp
 import attrs
 from yarl import URL
 
-from agenthub.canonical import Batch, Finished, RawFrames, Started
-from agenthub.dialects import StreamParser, parse_whole
+from agenthub.canonical import Batch, Finished
+from agenthub.dialects import StreamParser
 from agenthub.dialects.lane import Lane
 from agenthub.errors import AgentHubError, InvalidRequest, UpstreamError, UpstreamProtocol, UpstreamTimeout
 from agenthub.hops import HOPS, HUB_ID, LOOPS, via_of
 from agenthub.settings import BackendSettings
-from agenthub.upstream.answer import complete, drain, make_started, parse_answer, read_stream
+from agenthub.upstream.answer import complete, drain, make_started, read_answer, read_stream
 from agenthub.upstream.circle import Circle
 from agenthub.upstream.connecting import ReusedConnectionClosed, make_connector
-from agenthub.upstream.errors import kept_headers, make_status_error, tells_of_death
+from agenthub.upstream.errors import make_status_error
 from agenthub.upstream.hiding import Hiding
 from agenthub.upstream.patience import Patience
-from agenthub.upstream.reading import read_any, read_start, read_whole
+from agenthub.upstream.reading import read_start, read_whole
 from agenthub.upstream.rehearsal import STAGE, Rehearsed
 from agenthub.upstream.upload import Upload
 
@@ -149,9 +149,7 @@ class HttpUpstream:
                                 yield opening + batch
                                 opening = ()
                     else:
-                        # Not response.read(): that waits for the upload's end, even when the answer came before it.
-                        data = await read_whole(response.content, self.settings.max_answer_bytes, patience)
-                        last = (started, *parse_answer(lane, data, response))
+                        last = (started, *(await read_answer(lane, response, patience, self.settings)))
         except Rehearsed as stopped:
             last = stopped.answer(is_verb=codec.is_verb)
         except UpstreamError as error:

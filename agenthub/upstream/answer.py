@@ -12,10 +12,11 @@ from agenthub.canonical import Batch, RawFrames, Started
 from agenthub.dialects import StreamParser, parse_whole
 from agenthub.dialects.lane import Lane
 from agenthub.errors import UpstreamError, UpstreamProtocol
+from agenthub.offload import offload
 from agenthub.settings import BackendSettings
 from agenthub.upstream.errors import kept_headers, tells_of_death
 from agenthub.upstream.patience import Patience
-from agenthub.upstream.reading import read_any
+from agenthub.upstream.reading import read_any, read_whole
 
 _TAIL_S = 0.05
 
@@ -49,8 +50,17 @@ async def read_stream(
         raise _marked(parser.error, at_end=True)
 
 
-def parse_answer(lane: Lane, data: bytes, response: aiohttp.ClientResponse) -> Batch:
+async def read_answer(
+    lane: Lane, response: aiohttp.ClientResponse, patience: Patience, settings: BackendSettings
+) -> Batch:
     """Return the events of a whole answer; raise UpstreamError."""
+    # Not response.read(): that waits for the upload's end, even when the answer came before it.
+    data = await read_whole(response.content, settings.max_answer_bytes, patience)
+    patience.pause()
+    return await offload(len(data), _parse, lane, data, response)
+
+
+def _parse(lane: Lane, data: bytes, response: aiohttp.ClientResponse) -> Batch:
     try:
         return parse_whole(lane.codec, data, raw=lane.raw, rename=lane.rename)
     except UpstreamError as error:

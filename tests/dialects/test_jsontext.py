@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agenthub.dialects import jsontext
+from agenthub.dialects import jsontext, names
 from tests.dialects import strategies
 
 spaces = st.text(" \t\r\n", max_size=3)
@@ -161,10 +161,10 @@ def test_the_text_of_a_member(data: bytes, value: bytes) -> None:
 )
 def test_twins(data: bytes, twins: bool) -> None:
     """Two members of one name, at any depth, in any case and spelling; what follows the first value is not read."""
-    assert jsontext.has_twins(data) is twins
+    assert names.has_twins(data) is twins
 
 
 def test_names_at_the_top() -> None:
     """In their order, each as often as it is there, without what stands deeper."""
-    assert jsontext.top_level_names(b' { "b" : {"c":1}, "a":[{"d":1}],"\\u0062":null} x') == ["b", "a", "b"]
-    assert jsontext.top_level_names(b"{}") == []
+    assert names.top_level_names(b' { "b" : {"c":1}, "a":[{"d":1}],"\\u0062":null} x') == ["b", "a", "b"]
+    assert names.top_level_names(b"{}") == []

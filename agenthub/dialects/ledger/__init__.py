@@ -9,6 +9,11 @@ from agenthub.dialects.ledger.by_ollama import BY_OLLAMA
 from agenthub.dialects.ledger.noted import Noted
 from agenthub.dialects.ledger.rows import Row, Table, Treatment, When
 from agenthub.dialects.ledger.to_native import TO_NATIVE
-from agenthub.dialects.ledger.to_openai import TO_OPENAI
+from agenthub.dialects.ledger.to_openai import RAW, TO_OPENAI
 
-__all__ = ["BY_OLLAMA", "TO_NATIVE", "TO_OPENAI", "Noted", "Row", "Table", "Treatment", "When"]
+FIELDS = frozenset(
+    row.field.partition(".")[0] for table in (BY_OLLAMA, TO_NATIVE, TO_OPENAI, RAW) for row in table.rows
+)
+"""Every field of a body that some API or the hub itself understands."""
+
+__all__ = ["BY_OLLAMA", "FIELDS", "TO_NATIVE", "TO_OPENAI", "Noted", "Row", "Table", "Treatment", "When"]

@@ -25,7 +25,8 @@ from agenthub.canonical import (
 from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import parse_fields
 from agenthub.dialects.emulation import is_forced, offered_tools
-from agenthub.dialects.ledger import TO_OPENAI, Noted
+from agenthub.dialects.groups import MANY, dump_body, listed
+from agenthub.dialects.ledger import FIELDS, TO_OPENAI, Noted
 from agenthub.dialects.ollama import fields as common
 from agenthub.dialects.ollama.messages import parse_arguments, parse_message, render_answer_calls, render_message
 from agenthub.dialects.toolcalls import make_call_id
@@ -39,13 +40,13 @@ _USUAL = {"model", "messages", "stream", "options"}
 
 def parse_request(body: bytes) -> ChatRequest:
     """Return the canonical request; raises InvalidRequest in Ollama's words."""
-    fields = parse_fields(body, "ChatRequest")
+    fields = parse_fields(body, "ChatRequest", known=FIELDS)
     is_usual = fields.values.keys() <= _USUAL
     shared = common.parse_usual(fields) if is_usual else common.parse_common(fields)
     if not shared["model"]:
         raise InvalidRequest("model is required", param="model")
     noted = Noted(TO_OPENAI)
-    shared["messages"] = tuple([parse_message(message, noted) for message in fields.array("messages", "api.Message")])
+    shared["messages"] = tuple([parse_message(message, noted) for message in fields.stream("messages", "api.Message")])
     shared["unmapped"] = tuple(noted.losses)
     if is_usual:
         return ChatRequest(**shared, source=Source(DIALECT, PATH, body))
@@ -62,12 +63,13 @@ def parse_request(body: bytes) -> ChatRequest:
 def render_request(request: ChatRequest, model: str) -> bytes:
     """Return the body for an Ollama upstream."""
     body = common.render_common(request, model)
-    body["messages"] = [render_message(message) for message in request.messages]
+    rendered = (render_message(message) for message in request.messages)
+    body["messages"] = list(rendered) if len(request.messages) <= MANY else listed(rendered)
     if tools := offered_tools(request):
         body["tools"] = tools
     elif is_forced(request):
         raise InvalidRequest("tool_choice needs a tool, and none of the tools is it", param="tool_choice")
-    return jsontext.dumps(body)
+    return dump_body(body, request.size_bytes)
 
 
 @attrs.define

@@ -9,6 +9,8 @@ import attrs
 from agenthub.canonical import JSON, Answer, Embeddings, EmbedRequest, Event, Finished, Source, Usage
 from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import parse_fields
+from agenthub.dialects.groups import dump_body
+from agenthub.dialects.ledger import FIELDS
 from agenthub.dialects.ollama import fields as common
 from agenthub.dialects.whole import NoFrames
 from agenthub.errors import InvalidRequest, UnknownModel, UpstreamProtocol
@@ -20,7 +22,7 @@ LEGACY_PATH = "/api/embeddings"
 
 def parse_request(body: bytes) -> EmbedRequest:
     """Return the canonical request; raises InvalidRequest or UnknownModel in Ollama's words."""
-    fields = parse_fields(body, "EmbedRequest")
+    fields = parse_fields(body, "EmbedRequest", known=FIELDS)
     model = fields.text("model")
     if not model:
         raise UnknownModel("")
@@ -48,7 +50,7 @@ def parse_inputs(value: JSON) -> tuple[str, ...]:
 
 def parse_legacy_request(body: bytes) -> EmbedRequest:
     """Return the canonical request of /api/embeddings, which embeds one ``prompt`` and does not normalise."""
-    fields = parse_fields(body, "EmbeddingRequest")
+    fields = parse_fields(body, "EmbeddingRequest", known=FIELDS)
     model = fields.text("model")
     if not model:
         raise InvalidRequest("model is required", param="model")
@@ -72,8 +74,9 @@ def render_request(request: EmbedRequest, model: str) -> bytes:
         "options": dict(request.options) or None,
         "keep_alive": request.keep_alive,
     }
-    body = {"model": model, "input": list(request.inputs)}
-    return jsontext.dumps(body | {name: value for name, value in optional.items() if value is not None})
+    body: dict[str, JSON] = {"model": model, "input": list(request.inputs)}
+    body |= {name: value for name, value in optional.items() if value is not None}
+    return dump_body(body, request.size_bytes)
 
 
 def render_legacy_request(request: EmbedRequest, model: str) -> bytes:
@@ -83,7 +86,7 @@ def render_legacy_request(request: EmbedRequest, model: str) -> bytes:
         body["options"] = dict(request.options)
     if request.keep_alive is not None:
         body["keep_alive"] = request.keep_alive
-    return jsontext.dumps(body)
+    return dump_body(body, request.size_bytes)
 
 
 def parse_whole(body: bytes) -> list[Event]:

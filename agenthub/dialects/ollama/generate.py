@@ -23,6 +23,8 @@ from agenthub.canonical import (
 )
 from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import parse_fields
+from agenthub.dialects.groups import dump_body
+from agenthub.dialects.ledger import FIELDS
 from agenthub.dialects.ollama import fields as common
 from agenthub.errors import InvalidRequest, UnknownModel, UpstreamProtocol
 
@@ -32,7 +34,7 @@ PATH = "/api/generate"
 
 def parse_request(body: bytes) -> GenerateRequest:
     """Return the canonical request; raises InvalidRequest or UnknownModel in Ollama's words."""
-    fields = parse_fields(body, "GenerateRequest")
+    fields = parse_fields(body, "GenerateRequest", known=FIELDS)
     shared = common.parse_common(fields)
     if not shared["model"]:
         raise UnknownModel("")
@@ -65,7 +67,8 @@ def render_request(request: GenerateRequest, model: str) -> bytes:
         "raw": request.raw,
         "images": list(request.images),
     }
-    return jsontext.dumps(body | {name: value for name, value in optional.items() if value})
+    body |= {name: value for name, value in optional.items() if value}
+    return dump_body(body, request.size_bytes)
 
 
 @attrs.define

@@ -16,7 +16,8 @@ from agenthub.canonical import (
 )
 from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import Fields, parse_fields
-from agenthub.dialects.ledger import TO_OPENAI, Noted
+from agenthub.dialects.groups import dump_body
+from agenthub.dialects.ledger import FIELDS, TO_OPENAI, Noted
 from agenthub.dialects.openai import fields as common
 from agenthub.dialects.openai.calls import parse_whole_call
 from agenthub.dialects.openai.chat_stream import ChatParser, ChatRenderer, parse_texts
@@ -32,13 +33,12 @@ PATH = "/v1/chat/completions"
 
 def parse_request(body: bytes) -> ChatRequest:
     """Return the canonical request; raises InvalidRequest."""
-    fields = parse_fields(body, "ChatCompletionRequest", package="openai", empty="EOF")
+    fields = parse_fields(body, "ChatCompletionRequest", package="openai", empty="EOF", known=FIELDS)
     shared = common.parse_common(fields)
-    values = fields.array("messages", "openai.Message")
-    if not values:
-        raise InvalidRequest("[] is too short - 'messages'", param="messages")
     parser = MessageParser()
-    messages = tuple([parser.parse(value) for value in values])
+    messages = tuple([parser.parse(value) for value in fields.stream("messages", "openai.Message")])
+    if not messages:
+        raise InvalidRequest("[] is too short - 'messages'", param="messages")
     losses = parser.noted.losses
     losses[:0] = shared.pop("unmapped")
     if fields.values:
@@ -100,7 +100,7 @@ def render_request(request: ChatRequest, model: str, flavour: str = "generic") -
         body |= _render_think(request.think, flavour)
     if request.logprobs:
         body |= {"logprobs": True} | ({"top_logprobs": request.top_logprobs} if request.top_logprobs else {})
-    return jsontext.dumps(body)
+    return dump_body(body, request.size_bytes)
 
 
 def _render_think(think: bool | str, flavour: str) -> dict[str, JSON]:

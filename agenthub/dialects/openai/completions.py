@@ -22,7 +22,8 @@ from agenthub.canonical import (
 )
 from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import Fields, parse_fields
-from agenthub.dialects.ledger import TO_NATIVE, TO_OPENAI
+from agenthub.dialects.groups import dump_body
+from agenthub.dialects.ledger import FIELDS, TO_NATIVE, TO_OPENAI
 from agenthub.dialects.openai import fields as common
 from agenthub.dialects.openai.choices import ChoiceParser, parse_choices
 from agenthub.dialects.openai.logprobs import parse_logprobs, render_legacy_logprobs
@@ -34,7 +35,7 @@ PATH = "/v1/completions"
 
 def parse_request(body: bytes) -> GenerateRequest:
     """Return the canonical request; raises InvalidRequest."""
-    fields = parse_fields(body, "CompletionRequest", package="openai", empty="EOF")
+    fields = parse_fields(body, "CompletionRequest", package="openai", empty="EOF", known=FIELDS)
     shared = common.parse_common(fields)
     prompts, losses = _parse_prompts(fields)
     top = fields.integer("logprobs")
@@ -76,7 +77,7 @@ def render_request(request: GenerateRequest, model: str, flavour: str = "generic
         body["suffix"] = request.suffix
     if request.logprobs:
         body["logprobs"] = request.top_logprobs
-    return jsontext.dumps(body)
+    return dump_body(body, request.size_bytes)
 
 
 def _parse_choice(choice: JSON, events: list[Event]) -> None:

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from agenthub.canonical import JSON, Answer, Embeddings, EmbedRequest, Event, Finished, Loss, Source, Usage
 from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import Fields, parse_fields
-from agenthub.dialects.ledger import TO_NATIVE
+from agenthub.dialects.groups import dump_body
+from agenthub.dialects.ledger import FIELDS, TO_NATIVE
 from agenthub.dialects.ollama.embed import checked_vectors
 from agenthub.dialects.ollama.fields import parse_keep_alive
 from agenthub.dialects.openai import fields as common
@@ -24,7 +25,7 @@ PATH = "/v1/embeddings"
 
 def parse_request(body: bytes) -> EmbedRequest:
     """Return the canonical request; raises InvalidRequest."""
-    fields = parse_fields(body, "EmbedRequest", package="openai", empty="EOF")
+    fields = parse_fields(body, "EmbedRequest", package="openai", empty="EOF", known=FIELDS)
     model = fields.text("model")
     if not model:
         raise InvalidRequest("model is required", param="model")
@@ -65,7 +66,7 @@ def render_request(request: EmbedRequest, model: str, flavour: str = "generic") 
     body: dict[str, JSON] = {"model": model, "input": list(request.inputs), "encoding_format": "float"}
     if request.dimensions is not None:
         body["dimensions"] = request.dimensions
-    return jsontext.dumps(body)
+    return dump_body(body, request.size_bytes)
 
 
 def parse_whole(body: bytes) -> list[Event]:

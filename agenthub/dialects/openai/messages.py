@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -11,6 +11,7 @@ import attrs
 
 from agenthub.canonical import JSON, Loss, Message, ToolCall
 from agenthub.dialects.body import Fields
+from agenthub.dialects.groups import MANY, listed
 from agenthub.dialects.ledger import TO_NATIVE, TO_OPENAI, Noted
 from agenthub.dialects.ollama.messages import parse_plain, parse_tool_call
 from agenthub.dialects.openai.parts import PartParser, render_media
@@ -87,21 +88,27 @@ def _detailed(details: list[JSON]) -> str:
     return "".join([str(detail.get("text") or "") for detail in details if isinstance(detail, dict)])
 
 
-def render_messages(messages: Sequence[Message], flavour: str) -> list[JSON]:
+def render_messages(messages: Sequence[Message], flavour: str) -> JSON:
     """Return the history for an upstream of that flavour; raises RequestError for one that it cannot take.
 
     An image in a tool's message, where this API has no place for one, follows in a message of the user's.
     """
-    renderer, rendered, shown = MessageRenderer(_thinking(flavour)), list[JSON](), list[str]()
+    rendered = _rendered(messages, flavour)
+    return list(rendered) if len(messages) <= MANY else listed(rendered)
+
+
+def _rendered(messages: Sequence[Message], flavour: str) -> Iterator[JSON]:
+    renderer, shown = MessageRenderer(_thinking(flavour)), list[str]()
     for message in messages:
         if shown and message.role != "tool":
-            rendered.append({"role": "user", "content": [render_media(data) for data in shown]})
+            yield {"role": "user", "content": [render_media(data) for data in shown]}
             shown.clear()
         if message.images and message.role == "tool":
             shown += message.images
             message = attrs.evolve(message, images=())
-        rendered.append(renderer.render(message))
-    return [*rendered, {"role": "user", "content": [render_media(data) for data in shown]}] if shown else rendered
+        yield renderer.render(message)
+    if shown:
+        yield {"role": "user", "content": [render_media(data) for data in shown]}
 
 
 @lru_cache

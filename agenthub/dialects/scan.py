@@ -1,0 +1,290 @@
+"""Scan: where the values of a large JSON text end, so that it can be cut into pieces.
+
+A parser in C keeps every other thread from running until it returns. Here a text is cut by a scan whose steps are
+short, and the parser sees at most ``PIECE_BYTES`` and one text or number at a time. The cost is linear: each byte is
+passed over a constant number of times, however the text is nested.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+import attrs
+
+PIECE_BYTES = 2**17
+LARGE_BYTES = 2**18
+"""Above it a text is parsed in pieces, and beside the event loop: below, the worst request takes some 20 ms."""
+MAX_DEPTH = 500
+"""How many lists and objects may stand within each other: within what Python's JSON can render; Go stops at 10,000."""
+_NESTED = 12
+"""How deep a value may be for one pattern to take it."""
+
+_STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_PLAIN = r'[^{}\[\]"]*+'
+
+
+def _nested(levels: int) -> str:
+    """Return the pattern of a list or object with at most so many levels within it."""
+    inner = rf"(?:{_STRING}|{_nested(levels - 1)})" if levels else _STRING
+    return rf"[{{\[]{_PLAIN}(?:{inner}{_PLAIN})*+[}}\]]"
+
+
+def _compiled(pattern: str) -> re.Pattern[bytes]:
+    return re.compile(pattern.encode(), re.DOTALL)
+
+
+_VALUE = rf"(?:{_STRING}|{_nested(_NESTED)})"
+# They hold on to what they took: none tries a second way through the same text, so that each takes linear time.
+_ITEMS = _compiled(rf'(?:[^{{}}\[\]",]*+(?:{_VALUE}[^{{}}\[\]",]*+)*+,)++')
+"""Items of a list or members of an object, each with the comma behind it."""
+_LEVEL = _compiled(rf'(?:[^{{}}\[\]"]++|{_VALUE})++')
+"""Text behind which as many brackets are open as before."""
+_LONG_STRING = _compiled(_STRING)
+_LEVEL_OF_TEXT = re.compile(_LEVEL.pattern.decode(), re.DOTALL)
+_SIMPLE = re.compile(rf'{_STRING}|[^{{}}\[\]",: \t\n\r]++', re.DOTALL)
+_SPACE = _compiled(r"[ \t\n\r]*+")
+_COLON = _compiled(r"[ \t\n\r]*+:[ \t\n\r]*+")
+_WORD = _compiled(r'[^{}\[\]",: \t\n\r]++')
+_CLOSING = {b"{": b"}", b"[": b"]"}
+
+
+@attrs.frozen
+class Opened:
+    """A list or object begins at ``start``; ``key`` is the JSON of its name, empty for an item of a list."""
+
+    key: bytes
+    start: int
+    is_object: bool
+
+
+@attrs.frozen
+class Run:
+    """Whole items of the innermost open list, or members of the object, with the brackets around them.
+
+    ``depth`` counts these brackets and all that are open around them. ``following`` is the sign that stands in ``data``
+    where ``text`` has its last bracket.
+    """
+
+    text: bytes
+    depth: int
+    following: bytes
+
+
+@attrs.frozen
+class Single:
+    """One long text, by itself."""
+
+    key: bytes
+    text: bytes
+
+
+@attrs.frozen
+class Closed:
+    """The innermost list or object ends before ``end``."""
+
+    end: int
+
+
+Part: TypeAlias = Opened | Run | Single | Closed
+
+
+class Broken(ValueError):
+    """The text is no JSON. ``text`` holds the fault, with as much before it as is needed to see that."""
+
+    def __init__(self, text: bytes) -> None:
+        super().__init__("not JSON")
+        self.text = text
+
+
+class TooDeep(ValueError):
+    """More lists and objects stand within each other than any parser takes."""
+
+
+def is_container(data: bytes) -> bool:
+    """Say whether a list or an object begins the text."""
+    return data[skip_space(data, 0) :][:1] in _CLOSING
+
+
+def cut(data: bytes, start: int = 0) -> Iterator[Part]:
+    """Yield the parts of the list or object that begins at ``start``, in their order; raise Broken or TooDeep.
+
+    What follows it is left alone. Whether the parts themselves are JSON is left to the parser.
+    """
+    return Cutter(data, start).parts()
+
+
+@attrs.define
+class Cutter:
+    """Cuts ``data``; ``at`` is where it has come to."""
+
+    data: bytes
+    at: int = 0
+    _open: list[bytes] = attrs.field(factory=list)
+    _start: int = 0  # of what was not yet yielded
+    _comma: int = -1  # where the last one stands, if nothing but space follows it
+    _last_comma: int = 0
+    _unclosed: set[int] = attrs.field(factory=set)
+
+    def parts(self) -> Iterator[Part]:
+        self.at = skip_space(self.data, self.at)
+        yield self._enter(b"")
+        while self._open:
+            if self._take_items():
+                yield from self._flush(self._last_comma)
+                continue
+            self.at = skip_space(self.data, self.at)
+            if self.data[self.at : self.at + 1] == _CLOSING[self._open[-1]]:
+                yield from self._leave()
+            else:
+                yield from self._one()
+
+    def _take_items(self) -> bool:
+        """Take what items one step finds, and say whether they and those before end here and are enough for a piece."""
+        found = _ITEMS.match(self.data, self.at, self._start + PIECE_BYTES)
+        if found is not None:
+            self.at = found.end()
+            self._comma = self._last_comma = self.at - 1
+        return self._comma >= 0 and self.at - self._start > PIECE_BYTES // 2
+
+    def _enter(self, key: bytes) -> Opened:
+        bracket = self.data[self.at : self.at + 1]
+        self._open.append(bracket)
+        if len(self._open) > MAX_DEPTH:
+            raise TooDeep
+        opened = Opened(key, self.at, bracket == b"{")
+        self._unclosed.discard(self.at)
+        self.at = self._start = self.at + 1
+        self._comma = -1
+        return opened
+
+    def _leave(self) -> Iterator[Part]:
+        if self._comma >= 0:
+            self.at = self._comma
+            yield from self._flush(self._comma)
+            raise self._broken_after()
+        yield from self._flush(self.at)
+        self._open.pop()
+        self.at += 1
+        yield Closed(self.at)
+        if self._open:
+            self._go_on(self._broken_after)
+
+    def _flush(self, end: int) -> Iterator[Run]:
+        text, bracket = self.data[self._start : end], self._open[-1]
+        if not text or text.isspace():
+            if self._start <= end and self.data[end : end + 1] == b",":
+                raise self._broken()  # nothing stands before it
+        else:
+            yield Run(bracket + text + _CLOSING[bracket], len(self._open), self.data[end : end + 1])
+        self._start = self.at
+
+    def _one(self) -> Iterator[Part]:
+        """Take the next item or member, whatever it is."""
+        data, before = self.data, self._last_comma if self._comma >= 0 else self.at
+        key = self._key() if self._open[-1] == b"{" else b""
+        first = data[self.at : self.at + 1]
+        if first in _CLOSING:
+            end = self._end_of_value(self.at + PIECE_BYTES)
+            if not end:
+                at, self.at = self.at, self._start
+                yield from self._flush(before)
+                self.at = at
+                yield self._enter(key)
+                return
+        else:
+            found = (_LONG_STRING if first == b'"' else _WORD).match(data, self.at)
+            if found is None:
+                raise self._broken()
+            end = found.end()
+            if end - self.at > PIECE_BYTES:
+                start, self.at = self.at, end
+                yield from self._flush(before)
+                yield Single(key, data[start:end])
+                self._go_on(self._broken_after)
+                return
+        self.at, start = end, self._start
+        self._go_on(self._broken)
+        self._start = start
+
+    def _key(self) -> bytes:
+        found = _LONG_STRING.match(self.data, self.at)
+        colon = _COLON.match(self.data, found.end()) if found is not None else None
+        if found is None or colon is None:
+            raise self._broken()
+        self.at = colon.end()
+        return found[0]
+
+    def _go_on(self, broken: Callable[[], Broken]) -> None:
+        """Pass the comma behind a value, or stop before the bracket."""
+        self.at = skip_space(self.data, self.at)
+        sign = self.data[self.at : self.at + 1]
+        if sign == b",":
+            self._comma = self._last_comma = self.at
+            self.at += 1
+        elif sign == _CLOSING[self._open[-1]]:
+            self._comma = -1
+        else:
+            raise broken()
+        self._start = self.at
+
+    def _end_of_value(self, limit: int) -> int:
+        """Return where the list or object ends that begins here; 0 where that is beyond ``limit``.
+
+        What is found to be still open there is remembered, so that no text is searched once for each level around it.
+        """
+        if self.at in self._unclosed:
+            return 0
+        data, at, opened = self.data, self.at, list[int]()
+        while at < limit:
+            sign = data[at : at + 1]
+            if sign in _CLOSING:
+                opened.append(at)
+                at += 1
+            elif sign == b"]" or sign == b"}":
+                opened.pop()
+                at += 1
+                if not opened:
+                    return at
+            else:
+                found = _LEVEL.match(data, at, limit) or _LONG_STRING.match(data, at)
+                if found is None:  # the end, or a string without one
+                    break
+                at = found.end()
+        self._unclosed.update(opened)
+        return 0
+
+    def _broken(self) -> Broken:
+        return Broken(self._open[-1] + self.data[self._start :])
+
+    def _broken_after(self) -> Broken:
+        """Return the fault behind a value that was yielded: any other will do in its place."""
+        before = b'{"":0' if self._open[-1] == b"{" else b"[0"
+        return Broken(before + self.data[self.at :])
+
+
+def skip_space(data: bytes, at: int) -> int:
+    found = _SPACE.match(data, at)
+    return found.end() if found is not None else at
+
+
+def end_of_value(text: str, start: int) -> int:
+    """Return where the value ends that begins at ``start`` in a text that is JSON; raise ValueError where it is not."""
+    at, depth = start, 0
+    while True:
+        sign = text[at : at + 1]
+        if sign in ("{", "["):
+            depth += 1
+            at += 1
+        elif sign in ("}", "]"):
+            depth -= 1
+            at += 1
+        else:
+            pattern = _LEVEL_OF_TEXT if depth else _SIMPLE
+            found = pattern.match(text, at, at + PIECE_BYTES) or _SIMPLE.match(text, at)
+            if found is None:
+                raise ValueError("not JSON")
+            at = found.end()
+        if depth <= 0:
+            return at
