@@ -223,3 +223,14 @@ async def test_explaining_costs_no_more_than_its_question(hub: RunningHub) -> No
             await send(hub, ("POST", "/hub/explain"), json.dumps(described(n)).encode())
 
         await assert_linear_async(ask, SIZE)
+
+
+@pytest.mark.parametrize("name", ["[]", "{}", "1", "null", '""', "[[[]]]"])
+@pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions"])
+async def test_the_name_of_a_tool_is_any_json(hub: RunningHub, path: str, name: str) -> None:
+    """What is no text is no name: neither the tool nor the choice among them is a crash."""
+    tool = f'{{"type": "function", "function": {{"name": {name}}}}}'
+    for choice in (tool, f'{{"type": "allowed_tools", "allowed_tools": {{"mode": "auto", "tools": [{tool}]}}}}'):
+        asked = '"model": "same", "messages": [{"role": "user", "content": "a"}]'
+        sent = f'{{{asked}, "tools": [{tool}], "tool_choice": {choice}}}'
+        await send(hub, ("POST", path), sent.encode())
