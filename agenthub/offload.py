@@ -25,11 +25,10 @@ import attrs
 
 from agenthub.canonical import BaseRequest, Message
 from agenthub.dialects.groups import MANY
-from agenthub.dialects.scan import LARGE_BYTES
+from agenthub.dialects.scan import HUGE_BYTES, LARGE_BYTES
 
 P = ParamSpec("P")
 T = TypeVar("T")
-_HUGE_BYTES = 2**22
 _MOST_LOOKED_AT = 1_000_000
 _CONTAINERS = (list, tuple, dict)
 
@@ -50,7 +49,7 @@ async def offload(size_bytes: int, function: Callable[P, T], *args: P.args, **kw
     """
     if size_bytes <= LARGE_BYTES:
         return function(*args, **kwargs)
-    thread = _LARGE if size_bytes <= _HUGE_BYTES else _HUGE
+    thread = _LARGE if size_bytes <= HUGE_BYTES else _HUGE
     job = partial(copy_context().run, _work, function, args, kwargs)
     return await asyncio.get_running_loop().run_in_executor(thread, job)
 

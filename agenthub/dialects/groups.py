@@ -8,7 +8,7 @@ from typing import Any
 
 from agenthub.dialects import jsontext
 from agenthub.dialects.jsontext import Fragment
-from agenthub.dialects.scan import LARGE_BYTES
+from agenthub.dialects.scan import HUGE_BYTES
 
 MANY = 1000
 """So many items are few enough to be rendered, or freed, at once."""
@@ -16,8 +16,8 @@ _LEVELS = 6
 
 
 def dump_body(body: dict[str, Any], size_bytes: int) -> bytes:
-    """Render a request that was parsed from ``size_bytes``; that of a large one is rendered in groups."""
-    return jsontext.dumps(body if size_bytes <= LARGE_BYTES else grouped(body))
+    """Render a request that was parsed from ``size_bytes``; that of a huge one is rendered in groups."""
+    return jsontext.dumps(body if size_bytes <= HUGE_BYTES else grouped(body))
 
 
 def grouped(value: Any, levels: int = _LEVELS) -> Any:

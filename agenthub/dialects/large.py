@@ -55,8 +55,8 @@ def read_members(body: bytes, slow: Callable[[bytes], JSON], known: Collection[s
 
     Where the ``known`` names are given, large members of other names are checked, but stay text (``Passage``); and of
     more than 1,024 such members the rest are one member, the whole body. So what some upstream may understand, but
-    nobody here, takes little memory, and little time to free. Large members that are ``STREAMED`` or
-    ``UNREAD`` are checked and stay text too.
+    nobody here, takes little memory, and little time to free. Large members that are
+    ``UNREAD`` are checked and stay text too, and so are those that are ``STREAMED`` in a huge body.
     """
     parser = PieceParser(slow, b"tool_calls" in body)
     try:
@@ -106,7 +106,8 @@ class _Members:
 
     def _read_large(self, opened: scan.Opened, parts: Iterator[scan.Part]) -> None:
         name = self.parser.single(opened.key)
-        if self.known is None or (name.lower() in self.known and name.lower() not in STREAMED | UNREAD):
+        is_text = name.lower() in UNREAD or (name.lower() in STREAMED and len(self.body) > scan.HUGE_BYTES)
+        if self.known is None or (name.casefold() in self.known and not is_text):
             self.found[name] = pieces.build(parts, self.parser, opened)
             return
         passage = Passage(self.body, opened.start, pieces.check(parts, self.parser))
@@ -114,7 +115,8 @@ class _Members:
             self.found[name] = passage
 
     def _is_kept(self, name: str) -> bool:
-        if self.known is None or name in self.found or name.lower() in self.known:
+        # Some readers take a long s for an s in a name, so that others look for that among the extras.
+        if self.known is None or name in self.found or name.casefold() in self.known:
             return True
         self._unknown += 1
         if self._unknown > _MOST_UNKNOWN:

@@ -16,7 +16,7 @@ from agenthub.dialects import jsontext
 from agenthub.dialects.groups import MANY, grouped, groups
 from agenthub.dialects.jsontext import Passage
 from agenthub.dialects.names import has_twins
-from agenthub.dialects.scan import LARGE_BYTES
+from agenthub.dialects.scan import HUGE_BYTES, LARGE_BYTES
 
 _LONGEST_BYTES, _MOST = 8192, 256
 
@@ -64,7 +64,7 @@ def _make_key(request: Request, upstream_model: str, scope: str) -> str:
         # one name that upstream may take the other: what it answers then is no answer for anybody else.
         body = request.source.body
         parts.append(_digest([body]) if len(body) > LARGE_BYTES else body.decode("utf-8", "surrogateescape"))
-    if request.size_bytes > LARGE_BYTES:
+    if request.size_bytes > HUGE_BYTES:
         parts = grouped(parts)
     return hashlib.blake2b(jsontext.dumps(parts, sort_keys=True), digest_size=24).hexdigest()
 

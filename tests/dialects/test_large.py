@@ -17,6 +17,7 @@ from agenthub.dialects.body import _first_value, _parse
 from agenthub.dialects.groups import MANY, grouped
 from agenthub.dialects.large import read_members
 from agenthub.dialects.ledger import FIELDS
+from agenthub.dialects.nameless import nameless_tools
 from agenthub.errors import InvalidRequest
 
 PARSERS: dict[str, Callable[[bytes], Request]] = {
@@ -104,12 +105,21 @@ def test_faults_at_the_seams(text: str) -> None:
     assert outcome(lambda: read_members(body, _first_value, None)) == outcome(lambda: _parse(body))
 
 
-def test_bytes_that_are_no_text() -> None:
-    """Are named, before any other fault and behind the value too."""
-    for body in (b'{"a":["' + b"x" * 100 + b'\xff"],,}', b'{"a":[' + b"1," * 50 + b'1],,"b":"\xe9t\xe9"}'):
-        assert outcome(lambda body=body: read_members(body, _first_value, None)) == outcome(
-            lambda body=body: _parse(body)
-        )
+@pytest.mark.parametrize(
+    "body", [b'{"a":["' + b"x" * 100 + b'\xff"],,}', b'{"a":[' + b"1," * 50 + b'1],,"b":"\xe9t\xe9"}']
+)
+def test_bytes_that_are_no_text(body: bytes) -> None:
+    """Are named, before any other fault."""
+    assert outcome(lambda: read_members(body, _first_value, None)) == outcome(lambda: _parse(body))
+
+
+@pytest.mark.parametrize("name", ["tool\u017f", "TOOLS", "Tool\u017f"])
+def test_a_name_in_another_spelling_hides_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large tools without a name are found, and stay found behind thousands of fields that nobody knows."""
+    monkeypatch.setattr(bodies, "LARGE_BYTES", 0)
+    unknown = {f"x{number}": 1 for number in range(2000)}
+    text = json.dumps({"model": "m", **unknown, name: [{"type": "custom"}] * 99, "messages": [MESSAGE]})
+    assert nameless_tools(ollama.chat.parse_request(text.encode()))
 
 
 @given(VALUES)
@@ -146,8 +156,9 @@ def test_names_and_twins(value: Any, is_twin: bool) -> None:
     assert found == names.has_twins(body)
 
 
+@pytest.mark.parametrize("huge_bytes", [0, 2**22], ids=["huge", "large"])
 @pytest.mark.parametrize("endpoint", PARSERS)
-def test_a_large_request_is_the_same_request(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_request_is_the_same_request(endpoint: str, huge_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a short one, but for members that nobody here reads: these stay text."""
     body: dict[str, Any] = {
         "model": "m",
@@ -166,6 +177,7 @@ def test_a_large_request_is_the_same_request(endpoint: str, monkeypatch: pytest.
     parse = PARSERS[endpoint]
     expected = parse(text)
     monkeypatch.setattr(bodies, "LARGE_BYTES", 0)
+    monkeypatch.setattr(scan, "HUGE_BYTES", huge_bytes)
     found = parse(text)
     unread = {name: value for name, value in found.extras.items() if isinstance(value, jsontext.Passage)}
     assert {name: json.loads(value.json) for name, value in unread.items()} == {

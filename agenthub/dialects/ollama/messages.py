@@ -9,6 +9,7 @@ import attrs
 from agenthub.canonical import JSON, Message, ToolCall
 from agenthub.dialects import jsontext
 from agenthub.dialects.body import Fields, kind
+from agenthub.dialects.groups import MANY, grouped
 from agenthub.dialects.ledger import Noted
 from agenthub.errors import InvalidRequest, UpstreamProtocol
 
@@ -66,7 +67,8 @@ def parse_arguments(value: JSON) -> str:
     if value is None or value == "":
         return "{}"
     if isinstance(value, Mapping):
-        return jsontext.dumps(value).decode()
+        is_long = any(type(item) in (list, dict) and len(item) > MANY for item in value.values())
+        return jsontext.dumps(grouped(value) if is_long else value).decode()
     if isinstance(value, str) and _is_object(value):
         return value
     raise InvalidRequest("invalid tool call arguments", param="messages.tool_calls")
