@@ -117,9 +117,10 @@ def offered_tools(request: ChatRequest) -> list[JSON]:
     return [_unstrict(tool) for tool in tools]
 
 
-def _name(tool: JSON) -> JSON:
+def _name(tool: JSON) -> str | None:
     function = tool.get("function") if isinstance(tool, dict) else None
-    return function.get("name") if isinstance(function, dict) else None
+    name = function.get("name") if isinstance(function, dict) else None
+    return name if isinstance(name, str) else None
 
 
 def _unstrict(tool: JSON) -> JSON:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import attrs
@@ -183,15 +183,19 @@ def replace_top_level(data: bytes, key: str, value: Any) -> bytes:
     Everything else keeps its bytes: order, spacing, spelling of numbers. Raises ValueError if ``data`` is no object,
     Repeated if it has the key more than ``MOST_REPEATED`` times.
     """
-    text = data.decode("utf-8")
-    return "".join(_replaced(text, _members(text), {key: dumps(value).decode("utf-8")})).encode("utf-8")
+    return _changed(data, {key: value})
 
 
 def get_top_level(data: bytes, key: str) -> bytes:
-    """Return the text of the top-level ``key`` (any case, the last wins) of a JSON object, empty where it is absent."""
-    text = data.decode("utf-8")
-    spans = [span for name, span in _members(text) if name.lower() == key]
-    return text[slice(*spans[-1])].encode("utf-8") if spans else b""
+    """Return the text of the top-level ``key`` (any case, the last wins) of a JSON object, empty where it is absent.
+
+    Raises as ``replace_top_level``.
+    """
+    text, count, found = data.decode("utf-8"), 0, ""
+    for name, (start, end) in _each_member(text):
+        if name.lower() == key:
+            count, found = _counted(key, count), text[start:end]
+    return found.encode("utf-8")
 
 
 def set_top_level(data: bytes, values: Mapping[str, Any]) -> bytes:
@@ -199,42 +203,30 @@ def set_top_level(data: bytes, values: Mapping[str, Any]) -> bytes:
 
     Raises as ``replace_top_level``.
     """
-    text = data.decode("utf-8")
+    return _changed(data, values, adds=True)
+
+
+def _changed(data: bytes, values: Mapping[str, Any], *, adds: bool = False) -> bytes:
+    text, pieces, done, end = data.decode("utf-8"), list[str](), 0, 0
     rendered = {key: dumps(value).decode("utf-8") for key, value in values.items()}
-    found, end = list[tuple[str, Span]](), 0
-    for name, span in _members(text):  # of which there may be millions
-        end = span[1]
-        if name.lower() in values:
-            found.append((name, span))
-    names = {name.lower() for name, _ in found}
-    added = [f"{dump_text(key).decode()}:{value}" for key, value in rendered.items() if key not in names]
-    if not added:
-        return "".join(_replaced(text, found, rendered)).encode("utf-8")
-    has_members, end = end > 0, end or text.index("{") + 1
-    return "".join(
-        (
-            "".join(_replaced(text[:end], found, rendered)),
-            "," if has_members else "",
-            ",".join(added),
-            text[end:],
-        )
-    ).encode("utf-8")
-
-
-def _replaced(text: str, found: Iterable[tuple[str, Span]], values: Mapping[str, str]) -> Iterator[str]:
-    """Yield the pieces of ``text`` with the values of ``found`` replaced, so that it is copied once and no more."""
     counts = dict.fromkeys(values, 0)
-    done = 0
-    for name, (start, end) in found:
-        key = name.lower()
-        if key in counts:
-            counts[key] += 1
-            if counts[key] > MOST_REPEATED:
-                raise Repeated(key)
-            yield text[done:start]
-            yield values[key]
+    for name, (start, end) in _each_member(text):
+        if (key := name.lower()) in counts:
+            counts[key] = _counted(key, counts[key])
+            pieces += (text[done:start], rendered[key])
             done = end
-    yield text[done:]
+    missing = [f"{dump_text(key).decode()}:{rendered[key]}" for key, count in counts.items() if adds and not count]
+    if missing:
+        place = end or text.index("{") + 1
+        pieces += (text[done:place], "," if end else "", ",".join(missing))
+        done = place
+    return "".join((*pieces, text[done:])).encode("utf-8")
+
+
+def _counted(key: str, count: int) -> int:
+    if count == MOST_REPEATED:
+        raise Repeated(key)
+    return count + 1
 
 
 Span: TypeAlias = tuple[int, int]
@@ -243,10 +235,10 @@ Span: TypeAlias = tuple[int, int]
 
 def members(text: str, start: int = 0) -> list[tuple[str, Span]]:
     """Return the members of the JSON object at ``start``, in their order; raise ValueError if there is none."""
-    return list(_members(text, start))
+    return list(_each_member(text, start))
 
 
-def _members(text: str, start: int = 0) -> Iterator[tuple[str, Span]]:
+def _each_member(text: str, start: int = 0) -> Iterator[tuple[str, Span]]:
     position = _skip(text, start)
     if text[position : position + 1] != "{":
         raise ValueError("not a JSON object")

@@ -38,8 +38,8 @@ def make_lane(request: Request, codecs: Mapping[str, Codec], default: Codec) -> 
     if source is None or codec is None:
         return Lane(default, default.render_request(request, request.target), is_whole=not request.wants_stream)
     rename = request.model if request.upstream_model else None
-    changes = _changes(request, source, codec)
     try:
+        changes = _changes(request, source, codec)
         body = jsontext.set_top_level(source.body, changes) if changes else source.body
     except jsontext.Repeated as error:
         raise InvalidRequest(str(error), param=error.key) from None

@@ -6,8 +6,8 @@ import asyncio
 import io
 import os
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -16,25 +16,24 @@ import aiohttp
 import attrs
 from yarl import URL
 
-from agenthub.canonical import Batch, Finished, RawFrames, Started
-from agenthub.dialects import StreamParser, parse_whole
+from agenthub.canonical import Batch, Finished
+from agenthub.dialects import StreamParser
 from agenthub.dialects.lane import Lane
 from agenthub.errors import AgentHubError, InvalidRequest, UpstreamError, UpstreamProtocol, UpstreamTimeout
 from agenthub.hops import HOPS, HUB_ID, LOOPS, via_of
-from agenthub.offload import offload
 from agenthub.settings import BackendSettings
+from agenthub.upstream.answer import complete, drain, make_started, read_answer, read_stream
 from agenthub.upstream.circle import Circle
 from agenthub.upstream.connecting import ReusedConnectionClosed, make_connector
-from agenthub.upstream.errors import kept_headers, make_status_error, tells_of_death
+from agenthub.upstream.errors import make_status_error
 from agenthub.upstream.hiding import Hiding
 from agenthub.upstream.patience import Patience
-from agenthub.upstream.reading import read_any, read_start, read_whole
+from agenthub.upstream.reading import read_start, read_whole
 from agenthub.upstream.rehearsal import STAGE, Rehearsed
 from agenthub.upstream.upload import Upload
 
 # llama.cpp's server closes idle connections after 5 s, so a pooled one must not be older than that.
 _KEEPALIVE_S = 4.0
-_TAIL_S = 0.05
 _LARGE_BYTES = 2**18
 _ERROR_BYTES = 2**16
 
@@ -132,39 +131,33 @@ class HttpUpstream:
         try:
             # Only our own waiting counts: while a batch is with the client, the upstream is not waited for.
             with Patience(0.0 if codec.is_patient else self.settings.first_event_timeout_s, self._loop) as patience:
-                url = self._make_url(lane.path) if lane.path else self._url(codec.path)
-                async with await self._send(codec.method, url, body, authorization, codec.is_verb) as response:
+                async with await self._send(
+                    codec.method, self._url_of(lane), body, authorization, codec.is_verb
+                ) as response:
                     if response.status >= 300:
                         raise await self._status_error(response, is_verb=codec.is_verb)
-                    started = _started(lane, response)
+                    started = make_started(lane, response)
                     if started.streamed:
                         parser = StreamParser(codec, lane.raw, lane.rename, self.settings.max_frame_bytes)
-                        idle_s = 0.0 if codec.is_patient else self.settings.idle_timeout_s
-                        opening = (started,)
-                        pieces = read_any(response.content, self.settings.max_answer_bytes if lane.is_whole else 0)
-                        async with aclosing(_batches(parser, pieces, patience, idle_s)) as batches:
+                        opening, content = (started,), response.content
+                        async with aclosing(read_stream(lane, parser, content, patience, self.settings)) as batches:
                             async for batch in batches:
                                 if type(batch[-1]) is Finished:
                                     last = opening + batch
-                                    await _drain(response.content)
+                                    await drain(content)
                                     break
                                 yield opening + batch
                                 opening = ()
                     else:
-                        # Not response.read(): that waits for the upload's end, even when the answer came before it.
-                        data = await read_whole(response.content, self.settings.max_answer_bytes, patience)
-                        patience.pause()
-                        last = (started, *(await offload(len(data), _parsed, lane, data, response)))
+                        last = (started, *(await read_answer(lane, response, patience, self.settings)))
         except Rehearsed as stopped:
             last = stopped.answer(is_verb=codec.is_verb)
         except UpstreamError as error:
             self._hiding.hide(error)
             raise
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            rest = parser.break_off() if parser is not None else ()
-            if not rest:
+            if not (last := complete(opening, parser)):
                 raise _broken_off(body) or self._failure(error) from error
-            last = opening + rest
         finally:
             if isinstance(body, Upload):
                 body.leave()
@@ -199,6 +192,9 @@ class HttpUpstream:
         response = await request(method, url, data=body, headers=headers, allow_redirects=False)
         body.answered(response)
         return response
+
+    def _url_of(self, lane: Lane) -> URL:
+        return self._make_url(lane.path) if lane.path else self._url(lane.codec.path)
 
     def _url(self, path: str) -> URL:
         url = self._urls.get(path)
@@ -236,44 +232,6 @@ def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
     return io.BytesIO(body) if body is not None and len(body) > _LARGE_BYTES else body
 
 
-def _broken(error: UpstreamError, *, at_end: bool = False) -> UpstreamError:
-    """Return the error of an answer, with a note whether it is wrong or broke off."""
-    error.broke_off = tells_of_death(error) or (at_end and isinstance(error, UpstreamProtocol))
-    return error
-
-
-async def _batches(
-    parser: StreamParser, pieces: AsyncIterator[bytes], patience: Patience, idle_s: float
-) -> AsyncGenerator[Batch, None]:
-    limit_s = patience.limit_s
-    async for data in pieces:
-        if batch := parser.feed(data):
-            if type(batch[-1]) is not RawFrames:
-                limit_s = idle_s
-            patience.pause()
-            yield batch
-        if parser.error is not None:
-            raise _broken(parser.error)
-        # Whatever it was, the upstream lives: a comment, a blank line, a part of a frame.
-        patience.resume(limit_s)
-    patience.pause()
-    if batch := parser.close():
-        yield batch
-    if parser.error is not None:
-        raise _broken(parser.error, at_end=True)
-
-
-def _parsed(lane: Lane, data: bytes, response: aiohttp.ClientResponse) -> Batch:
-    """Return the events of a whole answer; raise UpstreamError."""
-    try:
-        return parse_whole(lane.codec, data, raw=lane.raw, rename=lane.rename)
-    except UpstreamError as error:
-        # A body without a length ends where the connection does, be that its end or not.
-        is_framed = "Content-Length" in response.headers or "Transfer-Encoding" in response.headers
-        _broken(error, at_end=not data or not is_framed)
-        raise
-
-
 def _broken_off(body: bytes | Upload) -> AgentHubError | None:
     """Return the client's own failure in an upload, if that is why the upstream was not asked to the end."""
     error = body.error if isinstance(body, Upload) else None
@@ -287,19 +245,3 @@ def _reason(error: aiohttp.ClientConnectorError) -> str:
     failure = error.os_error
     number = failure.errno or next(map(int, re.findall(r"\[Errno (\d+)\]", str(failure))), None)
     return os.strerror(number) if number else str(failure) or type(failure).__name__
-
-
-def _started(lane: Lane, response: aiohttp.ClientResponse) -> Started:
-    streamed = response.content_type == lane.codec.stream_type
-    status = 201 if response.status == 201 else 200  # of other words for yes no client of these APIs knows
-    return Started(streamed, lane.codec.path if lane.raw else "", kept_headers(response.headers), status)
-
-
-async def _drain(content: aiohttp.StreamReader) -> None:
-    """Take the end of a body, so that the connection can serve again; one that is late is not waited for."""
-    if content.at_eof():
-        return
-    with suppress(aiohttp.ClientError, TimeoutError, OSError):
-        async with asyncio.timeout(_TAIL_S):
-            while await content.readany():
-                pass

@@ -224,6 +224,9 @@ async def test_bad_toml() -> None:
          "Correct config/agenthub.toml:1"),
         ("", {"AGENTHUB_PROT": "1"}, "environment: AGENTHUB_PROT: prot: unknown key: did you mean AGENTHUB_PORT?",
          "unset AGENTHUB_PROT, or give it another value"),
+        ("", {"AGENTHUB_CLIENTS__E__API_KEY": ""}, "environment: AGENTHUB_CLIENTS__E__API_KEY: clients.e.api_key: "
+         "the key is empty: use a key, or leave the setting out",
+         "unset AGENTHUB_CLIENTS__E__API_KEY, or give it another value"),
         ("", {"AGENTHUB_CONFIG": "gone.toml"}, "gone.toml: cannot be read: No such file or directory",
          "Write it, or take back what names it: environment AGENTHUB_CONFIG"),
     ],

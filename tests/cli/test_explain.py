@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from agenthub.cli import main
+from agenthub.hops import HUB_ID
 from agenthub.standin import Standin, running
 from tests.cli.support import invoke
 
@@ -49,6 +50,7 @@ async def test_it_tells_in_words(body: str) -> None:
         "                User-Agent: agenthub",
         "                Accept-Encoding: identity",
         "                Content-Type: application/json",
+        f"                Via: 1.1 {HUB_ID.get()}",
         "                Accept: */*",
         f"                Content-Length: {len(SENT)}",
         f"                {SENT}",

@@ -89,6 +89,10 @@ async def test_a_bad_file_changes_nothing(tmp_path: Path) -> None:
                 "drain_s = 'soon'\n" + good: 'drain_s: "soon" is not allowed: use a number of seconds, 0 or more',
                 "middleware = ['nothing']\n" + good: "middleware: 'nothing' is not brought by any plugin",
                 "api_mode = 'other'\n" + good: "api_mode: 'other' is no installed adapter",
+                "[clients.e]\napi_key = ''\n" + good: "clients.e.api_key: the key is empty",
+                "[clients.e]\napi_key = 'sha256:12'\n" + good: "clients.e.api_key: the digest (not shown) is not one",
+                "[clients.e]\napi_key_file = 'hub.toml'\n"
+                + good: "clients.e.api_key_file: the file holds more than a key",
                 "not toml": "hub.toml",
             }.items():
                 put(config, text)

@@ -110,6 +110,18 @@ async def test_wrong_settings() -> None:
     assert await finished("serve", environ=environ) == (2, "", line)
 
 
+@pytest.mark.parametrize("command", ["serve", "check", "models"])
+async def test_a_key_that_is_none(command: str) -> None:
+    """It would leave the hub open, or be one in clear, in silence: no command goes on with it, and none shows it."""
+    variable = "AGENTHUB_CLIENTS__E__API_KEY"
+    lead = f"agenthub: environment: {variable}: clients.e.api_key: the"
+    for text, problem in {
+        "": "key is empty: use a key, or leave the setting out",
+        "sha256:1234": "digest (not shown) is not one: use sha256: and 64 hexadecimal digits",
+    }.items():
+        assert await finished(command, environ=clean_environ(**{variable: text})) == (2, "", f"{lead} {problem}\n")
+
+
 async def test_many_files_may_be_open() -> None:
     """A shell's low limit on open files, which is on connections too, is raised as far as the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

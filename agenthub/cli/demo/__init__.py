@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from pathlib import Path
 
 import click
@@ -17,6 +16,7 @@ from agenthub.cli.server import Server
 from agenthub.cli.serving import run
 from agenthub.cli.signals import on_signals
 from agenthub.log import configure_logging
+from agenthub.log_streams import own_stderr
 from agenthub.settings import BackendSettings, LogSettings, Settings
 
 _SPARE_PORTS = 20
@@ -37,7 +37,7 @@ def command(ctx: click.Context, port: int, model: str | None, stand_in: bool, ex
     through each dialect and each adapter, shows a cached answer, then serves on
     until Ctrl-C. Settings files are not read, but for OLLAMA_HOST in .env.
     """
-    gate = Gate(sys.stderr)
+    gate = Gate(own_stderr())
     configure_logging(LogSettings(), gate.as_text_io())
     url = "" if stand_in else ollama_url(os.environ, Path.cwd())
     if not run(_demo(url, port, model, gate, exit_after=exit_after)):
