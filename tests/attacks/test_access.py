@@ -277,7 +277,9 @@ async def test_a_model_under_a_second_name(keyed: RunningHub, standin: Standin, 
 async def test_other_spellings_of_a_path(keyed: RunningHub, standin: Standin, path: str) -> None:
     """None of them leads past the key, nor past the rights."""
     assert (await send(keyed.url, raw(CHAT, path=path))).status == 401
-    assert (await send(keyed.url, raw(CHAT | {"model": "secret"}, bearer(), path=path))).status in (403, 404, 405)
+    answer = await send(keyed.url, raw(CHAT | {"model": "secret"}, bearer(), path=path))
+    # A redirect leads to the one spelling that there is, and to no other host.
+    assert answer.status in (403, 404, 405) or (answer.status, answer.header("Location")) == (307, "/api/chat")
     assert asked(standin) == []
 
 
