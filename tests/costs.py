@@ -12,7 +12,7 @@ T = TypeVar("T")
 TIMES = 4
 """How much larger the larger input is: what is linear costs 4 times as much, what is quadratic 16 times."""
 MOST = 9.0
-_ROUNDS = 8
+_ROUNDS = 20
 _SLACK_S = 0.0005
 
 
