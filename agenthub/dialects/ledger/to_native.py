@@ -34,7 +34,7 @@ _NOT_EMPTY = When("not empty", bool)
 _FALSE = When("false", lambda value: value is False)
 _TRUE = When("true", lambda value: value is True)
 _REMOTE_IMAGE = "image URLs are not currently supported, please use base64 encoded data instead"
-_IS_REMOTE = When("http(s)", lambda url: str(url).startswith(("http://", "https://")))
+_IS_REMOTE = When("http(s)", lambda url: str(url)[:8].lower().startswith(("http://", "https://")))
 _IS_TOKENS = When("token arrays", lambda value: isinstance(value, list) and not isinstance(value[0], str))
 
 _ASKED = (

@@ -28,6 +28,7 @@ from agenthub.dialects.emulation import is_forced, offered_tools
 from agenthub.dialects.ledger import TO_OPENAI, Noted
 from agenthub.dialects.ollama import fields as common
 from agenthub.dialects.ollama.messages import parse_arguments, parse_message, render_answer_calls, render_message
+from agenthub.dialects.tool_results import in_order
 from agenthub.dialects.toolcalls import make_call_id
 from agenthub.errors import InvalidRequest, UpstreamProtocol
 
@@ -62,7 +63,7 @@ def parse_request(body: bytes) -> ChatRequest:
 def render_request(request: ChatRequest, model: str) -> bytes:
     """Return the body for an Ollama upstream."""
     body = common.render_common(request, model)
-    body["messages"] = [render_message(message) for message in request.messages]
+    body["messages"] = [render_message(message) for message in in_order(request.messages)]
     if tools := offered_tools(request):
         body["tools"] = tools
     elif is_forced(request):

@@ -24,6 +24,7 @@ from agenthub.dialects.openai.choices import parse_choices
 from agenthub.dialects.openai.logprobs import parse_logprobs, render_logprobs
 from agenthub.dialects.openai.messages import MessageParser, render_messages, render_tool_call
 from agenthub.dialects.openai.tools import parse_tools, render_tools
+from agenthub.dialects.tool_results import with_names
 from agenthub.errors import InvalidRequest
 
 DIALECT = "openai"
@@ -38,7 +39,7 @@ def parse_request(body: bytes) -> ChatRequest:
     if not values:
         raise InvalidRequest("[] is too short - 'messages'", param="messages")
     parser = MessageParser()
-    messages = tuple([parser.parse(value) for value in values])
+    messages = with_names([parser.parse(value) for value in values])
     losses = parser.noted.losses
     losses[:0] = shared.pop("unmapped")
     if fields.values:

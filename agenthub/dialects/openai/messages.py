@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Self
 
 import attrs
 
@@ -13,6 +13,7 @@ from agenthub.dialects.body import Fields
 from agenthub.dialects.ledger import TO_NATIVE, TO_OPENAI, Noted
 from agenthub.dialects.ollama.messages import parse_plain, parse_tool_call
 from agenthub.dialects.openai.parts import PartParser, render_media
+from agenthub.dialects.tool_results import Place, in_one_message, make_ids, pair_results
 from agenthub.errors import InvalidRequest, Unsupported
 
 _PLAIN_ROLES = frozenset({"system", "user", "assistant"})
@@ -21,10 +22,9 @@ _ROLES = {"developer": "system", "function": "tool"}
 
 @attrs.define
 class MessageParser:
-    """Parses a history in order: a tool's answer needs to know whose call it answers."""
+    """Parses the messages of a history, and notes what no other API could be told."""
 
     noted: Noted = attrs.field(factory=lambda: Noted(TO_NATIVE))
-    _names: dict[str, str] = attrs.field(factory=dict)
 
     def parse(self, value: JSON) -> Message:
         plain = parse_plain(value)
@@ -36,7 +36,6 @@ class MessageParser:
         role = fields.text("role").lower()
         content, images, images_first = self._content(fields.take("content"))
         calls = tuple([parse_tool_call(call, self.noted) for call in _calls(fields)])
-        self._names |= {call.id: call.name for call in calls if call.id}
         call_id, name = fields.text("tool_call_id"), fields.text("name")
         answers = _ROLES.get(role, role) == "tool"
         if name and not answers:
@@ -48,7 +47,7 @@ class MessageParser:
             reasoning=self._reasoning(fields),
             tool_calls=calls,
             tool_call_id=call_id,
-            tool_name=(name or self._names.get(call_id, "")) if answers else "",
+            tool_name=name if answers else "",
             images_first=images_first,
         )
         self.noted.note_members("messages", fields.values)
@@ -91,15 +90,16 @@ def render_messages(messages: Sequence[Message], flavour: str) -> list[JSON]:
 
     An image in a tool's message, where this API has no place for one, follows in a message of the user's.
     """
-    renderer, rendered, shown = MessageRenderer(_thinking(flavour)), list[JSON](), list[str]()
-    for message in messages:
+    messages = in_one_message(messages) if flavour == "openai" else messages
+    renderer, rendered, shown = MessageRenderer.of(messages, _thinking(flavour)), list[JSON](), list[str]()
+    for number, message in enumerate(messages):
         if shown and message.role != "tool":
             rendered.append({"role": "user", "content": [render_media(data) for data in shown]})
             shown.clear()
         if message.images and message.role == "tool":
             shown += message.images
             message = attrs.evolve(message, images=())
-        rendered.append(renderer.render(message))
+        rendered.append(renderer.render(number, message))
     return [*rendered, {"role": "user", "content": [render_media(data) for data in shown]}] if shown else rendered
 
 
@@ -108,26 +108,34 @@ def _thinking(flavour: str) -> str:
     return TO_OPENAI.home("chat", "messages.thinking", True, flavour).removeprefix("messages.")
 
 
-@attrs.define
+@attrs.frozen
 class MessageRenderer:
-    """Renders a history in order; calls without an id, as native clients leave them, get one for their answers.
+    """Renders the messages of a history; calls without an id, as native clients leave them, get one for their results.
 
-    ``thinking`` is the upstream's field for what the model thought aloud, empty where it takes none.
+    ``thinking`` is the upstream's field for what the model thought aloud, empty where it takes none. ``pairs`` are the
+    calls that tool messages answer, ``ids`` the calls' ids.
     """
 
     thinking: str = "reasoning"
-    _unanswered: list[ToolCall] = attrs.field(factory=list)
-    _given: int = 0
+    pairs: Mapping[int, Place] = attrs.field(factory=dict)
+    ids: Mapping[Place, str] = attrs.field(factory=dict)
 
-    def render(self, message: Message) -> dict[str, JSON]:
+    @classmethod
+    def of(cls, messages: Sequence[Message], thinking: str) -> Self:
+        """Return the renderer of a history."""
+        pairs = pair_results(messages)
+        return cls(thinking, pairs, make_ids(messages, pairs))
+
+    def render(self, number: int, message: Message) -> dict[str, JSON]:
+        """Return the message with that number in the history; raises Unsupported for a result of no call."""
         rendered: dict[str, JSON] = {"role": message.role, "content": self._content(message)}
         if message.reasoning and self.thinking:
             rendered[self.thinking] = message.reasoning
         if message.tool_calls:
-            self._unanswered = [self._with_id(call) for call in message.tool_calls]
-            rendered["tool_calls"] = [render_tool_call(call) for call in self._unanswered]
+            calls = [attrs.evolve(call, id=self.ids[number, i]) for i, call in enumerate(message.tool_calls)]
+            rendered["tool_calls"] = [render_tool_call(call) for call in calls]
         if message.role == "tool":
-            rendered["tool_call_id"] = self._answered(message)
+            rendered["tool_call_id"] = self._answered(number, message)
         return rendered
 
     def _content(self, message: Message) -> JSON:
@@ -136,20 +144,14 @@ class MessageRenderer:
             return parts + [render_media(data) for data in message.images]
         return None if message.tool_calls and not message.content else message.content
 
-    def _with_id(self, call: ToolCall) -> ToolCall:
-        self._given += 1
-        return call if call.id else attrs.evolve(call, id=f"call_{self._given:08d}")
-
-    def _answered(self, message: Message) -> str:
+    def _answered(self, number: int, message: Message) -> str:
+        if (place := self.pairs.get(number)) is not None:
+            return self.ids[place]
         if message.tool_call_id:
-            self._unanswered = [call for call in self._unanswered if call.id != message.tool_call_id]
+            # The server may know of a call that the history does not show, or says what is wrong.
             return message.tool_call_id
-        named = [call for call in self._unanswered if call.name == message.tool_name]
-        call = next(iter(named or self._unanswered), None)
-        if call is None:
-            raise Unsupported("a tool message answers no call of the assistant", param="messages.tool_call_id")
-        self._unanswered.remove(call)
-        return call.id
+        text = f"messages[{number}]: a tool message answers no call of the assistant that stands before it"
+        raise Unsupported(text, param="messages.tool_call_id")
 
 
 def render_tool_call(call: ToolCall) -> dict[str, Any]:
