@@ -72,6 +72,8 @@ async def _whole(
     body: bytes | None = None
     status = 200
     async for batch in batches:
+        if not events:
+            dispatch.began(batch)
         events += batch
         if type(batch[-1]) is Finished:
             status, body = _render_whole(codec, dispatch, events)
@@ -109,6 +111,7 @@ async def _stream(
     with suppress(ConnectionResetError), Stream(http_request, dispatch, codec.stream_type, ping_s) as stream:
         try:
             first = await anext(batches)
+            dispatch.began(first)
             render = _renderer(codec, dispatch, first[0])
             opening = render(first)
             await stream.open(first[0])

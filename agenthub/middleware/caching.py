@@ -180,7 +180,7 @@ def _alike(key: str, dispatch: Dispatch) -> Iterator[Hashable]:
     answer with token counts is good for a client that wants none.
     """
     request = dispatch.request
-    alike = (key, dispatch.api_mode, dispatch.caller.strict)
+    alike = (key, dispatch.api_mode, request.strict)
     yield (*alike, request.wants_stream, request.wants_usage)
     yield (*alike, True, True)
 

@@ -24,10 +24,10 @@ from agenthub.canonical import (
 )
 from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import parse_fields
-from agenthub.dialects.emulation import is_forced, offered_tools
 from agenthub.dialects.ledger import TO_OPENAI, Noted
 from agenthub.dialects.ollama import fields as common
 from agenthub.dialects.ollama.messages import parse_arguments, parse_message, render_answer_calls, render_message
+from agenthub.dialects.tool_choice import is_forced, offered_tools
 from agenthub.dialects.tool_results import in_order
 from agenthub.dialects.toolcalls import make_call_id
 from agenthub.errors import InvalidRequest, UpstreamProtocol
