@@ -42,7 +42,8 @@ class Hub:
     def __attrs_post_init__(self) -> None:
         self.access = Access.of(self.settings)
         self.forwards_authorization = any(backend.forward_authorization for backend in self.settings.backends.values())
-        self.enhancer = Enhancer(self.dispatcher, self.plugins, self.settings.enhancement.rules)
+        enhancement = self.settings.enhancement
+        self.enhancer = Enhancer(self.dispatcher, self.plugins, enhancement.rules, enhancement.model)
         clients = self.settings.clients.items()
         self.auto_enhanced = frozenset([name for name, client in clients if client.auto_enhance])
 

@@ -13,6 +13,7 @@ from agenthub.api.access import REMEDIES, exposure
 from agenthub.cli.diagnosis import OLLAMA_PORT, Trouble, diagnose, one_line
 from agenthub.cli.findings import Finding, Level
 from agenthub.cli.opening import open_hub
+from agenthub.cli.rule_models import examine_rules
 from agenthub.errors import AgentHubError, UnknownModel, UpstreamError
 from agenthub.middleware import Backend
 from agenthub.middleware.cache_key import model_key
@@ -68,7 +69,7 @@ class Probes:
 
 
 async def examine(settings: Settings, model: str | None) -> AsyncIterator[Finding]:
-    """Yield what is found about the settings, each backend, each alias, and ``model``; raises ConfigError."""
+    """Yield what is found about the settings, each backend, alias and rule, and ``model``; raises ConfigError."""
     async with open_hub(settings) as hub:
         sources = ", ".join(dict.fromkeys(settings.sources.values())) or "defaults only"
         yield Finding("settings.loaded", Level.OK, f"settings: {sources}")
@@ -85,6 +86,8 @@ async def examine(settings: Settings, model: str | None) -> AsyncIterator[Findin
             yield examine_model(hub.router, alias, listed)
         if model is not None and model not in settings.models:
             yield examine_model(hub.router, model, listed)
+        for finding in examine_rules(settings.enhancement, lambda name: examine_model(hub.router, name, listed)):
+            yield finding
 
 
 def examine_exposure(settings: Settings) -> Iterator[Finding]:
