@@ -82,6 +82,8 @@ class Dispatcher:
             caller.rights.check(dispatch.request)
         route = self.route(dispatch)
         request = dispatch.request = apply_alias(dispatch.request, route)
+        if self.is_strict(caller):
+            request = dispatch.request = attrs.evolve(request, strict=True)
         if self.router.settings.sidecar:
             request = dispatch.request = attrs.evolve(request, sidecar=True)
         dispatch.upstream_model, dispatch.cache_scope = route.upstream_model, route.cache_scope
@@ -124,7 +126,7 @@ class Dispatcher:
             raise Unsupported(text, status=501)
         dispatch.losses = adapter.losses(request) if losses is None else losses
         if dispatch.losses:
-            refuse_losses(dispatch.losses, dispatch.api_mode, strict=self.is_strict(caller))
+            refuse_losses(dispatch.losses, dispatch.api_mode, strict=request.strict)
         if isinstance(request, TextRequest):
             self._weigh_model(dispatch, backend, route, request)
 

@@ -24,7 +24,7 @@
             ├── UpstreamProtocol     the upstream broke its own wire format, or ended early
             ├── UpstreamStatus       the upstream's own status and words
             │   └── UpstreamReport 500   a verb failed, as the upstream said in a line of its stream
-            ├── ToolCallMissing      the model called no tool, though the request's tool_choice says it must
+            ├── ToolCallMissing      the model called no tool, though a strict client's tool_choice says it must
             └── UpstreamTimeout 504
 
 ``status`` is the HTTP status of the answer; ``agenthub.api.errors`` turns the rest into the asking dialect's body.
@@ -263,7 +263,7 @@ class UpstreamStatus(UpstreamError):
 
 
 class ToolCallMissing(UpstreamError):
-    """The model called no tool, though ``tool_choice`` says it must; the backend is not to blame."""
+    """The model called no tool, though ``tool_choice`` of a strict client says it must; the backend is not to blame."""
 
     counted = False
     is_final = True

@@ -93,7 +93,7 @@ def test_durations(made: str, parse: Callable[[str], object]) -> None:
 def test_the_published_pattern_of_durations(made: str) -> None:
     """What clients may check by means the same, and is as quick to refuse."""
     pattern = re.compile(next(kind["pattern"] for kind in KEEP_ALIVE["anyOf"] if "pattern" in kind))
-    # Short texts: of long ones the memory for the groups, which the system gives page by page, costs more than the rest.
+    # Short texts: of long ones the memory for the groups, given page by page, costs more than the rest.
     assert_linear(DURATIONS[made], pattern.search, 2_000)
 
 

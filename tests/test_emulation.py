@@ -131,24 +131,23 @@ async def test_choices_without_sense(choices: Any) -> None:
 )
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
 async def test_tool_choice(choice: Any, offered: list[str], streamed: bool) -> None:
-    """Only the tools in question are sent; where the model must call one and does not, the answer is an error."""
+    """Only the tools in question are sent; where a strict client's model must call one and does not, it is an error."""
     body = {"model": "m", "messages": HI, "tools": [tool("f"), tool("g")], "tool_choice": choice, "stream": streamed}
     must = choice == "required" or (isinstance(choice, dict) and choice.get("allowed_tools", {}).get("mode") != "auto")
     async with serving(callers()) as upstream, running_hub(upstream.url) as hub:
-        answer = await hub.post(CHAT, body)
+        answer = await hub.post(CHAT, body, X_AgentHub_Strict="true")
         assert [one["function"]["name"] for one in upstream.asked[0].get("tools", [])] == offered
-        if not must:
-            assert answer.status == 200
-        elif streamed:
-            assert "called no tool" in answer.frames()[-1]["error"]["message"]
-        else:
+        if must:
             assert (answer.status, "called no tool" in answer.text) == (502, True)
             assert answer.headers["x-should-retry"] == "false"
+        else:
+            assert (answer.status, len(upstream.asked)) == (200, 1)
         for _ in range(4):
             # The backend is not to blame: its breaker stays closed.
-            assert (await hub.post(CHAT, body)).status == answer.status
+            assert (await hub.post(CHAT, body, X_AgentHub_Strict="true")).status == answer.status
     async with serving(callers("g")) as upstream, running_hub(upstream.url) as hub:
         assert (await hub.post(CHAT, body)).status == 200
+        assert len(upstream.asked) == 1
 
 
 async def test_a_tool_that_is_not_there() -> None:

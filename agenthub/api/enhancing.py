@@ -21,7 +21,7 @@ from agenthub.dialects.body import Fields, parse_fields
 from agenthub.dialects.ollama import fields as ollama_fields
 from agenthub.dialects.prompts import NoPrompt, Prompt, find_prompt
 from agenthub.enhancement.result import Enhancement
-from agenthub.enhancement.rules import Rule
+from agenthub.enhancement.rules import BUILT_IN, Rule
 from agenthub.errors import Forbidden, InvalidRequest
 from agenthub.middleware import Caller
 from agenthub.modes import AUTO
@@ -172,11 +172,14 @@ async def rules(http_request: web.Request, caller: Caller) -> web.StreamResponse
     found, seen = hub.settings.enhancement.rules, hub.auto_enhanced
     clients = found.clients
     shown: dict[str, Any] = {"file": found.file or None, "default": _rule(found.default)}
+    if found.default == BUILT_IN:
+        shown["built_in"] = True
     if hub.access.clients.keys and not GROUPS["manage"] <= caller.rights.operations:
         clients = {name: rule for name, rule in clients.items() if name == caller.client}
         seen = seen & {caller.client}
         if clients:
             del shown["default"]
+            shown.pop("built_in", None)
     shown |= {"clients": {name: _rule(rule) for name, rule in clients.items()}, "auto_enhance": sorted(seen)}
     return _json(shown)
 

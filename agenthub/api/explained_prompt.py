@@ -23,7 +23,7 @@ _ABOUT = "what follows is of the prompt as it is: how the model would put it is 
 async def explain_prompt(hub: Hub, described: Described, caller: Caller, path: str, request: Request) -> JSON:
     """Return what in-line enhancement has to do with a request to the endpoint at ``path``."""
     rule = hub.enhancer.rules.of(caller.client)
-    models = rule.models(request.model)
+    models = hub.enhancer.models(rule, instead=request.model)
     told = _start(rule, models)
     if not wants_enhancement(hub, described, caller):
         why_not = "neither X-Enhance: true nor auto_enhance of the client asks for it"
@@ -32,7 +32,7 @@ async def explain_prompt(hub: Hub, described: Described, caller: Caller, path: s
         prompt = find_prompt(path, described.body)
     except NoPrompt as none:
         return told | {"why_not": str(none)}
-    if why_not := rule.reason_to_skip(prompt.text) or ("" if models else f"the rule {rule.name} names no model"):
+    if why_not := rule.reason_to_skip(prompt.text) or ("" if models else rule.without_model):
         return told | {"why_not": why_not}
     question = Question(prompt.text, rule, make_errand(caller), authorization_of(hub, described, caller))
     return told | await _ask(hub, question, question.to_request(models[0], stream=False)) | {"about": _ABOUT}
@@ -55,9 +55,9 @@ async def explain_enhance(hub: Hub, described: Described, caller: Caller) -> JSO
     check_body(described.headers, len(described.body), hub.settings.max_body_bytes)
     asked = take_asked(hub, caller, described.body)
     rule = hub.enhancer.rules.of(caller.client)
-    models = (asked.model,) if asked.model else rule.models("")
+    models = hub.enhancer.models(rule, asked.model)
     told = _start(rule, models)
-    if why_not := rule.reason_to_skip(asked.prompt) or ("" if models else f"the rule {rule.name} names no model"):
+    if why_not := rule.reason_to_skip(asked.prompt) or ("" if models else rule.without_model):
         return told | {"why_not": why_not}
     question = Question(asked.prompt, rule, caller, authorization_of(hub, described, caller))
     return told | await _ask(hub, question, question.to_request(models[0], stream=asked.stream))

@@ -47,7 +47,8 @@ class Hub:
         protection = self.settings.protection
         self.body_budget = self.kept.keep("body budget", None, lambda: BodyBudget(protection))
         self.forwards_authorization = any(backend.forward_authorization for backend in self.settings.backends.values())
-        self.enhancer = Enhancer(self.dispatcher, self.plugins, self.settings.enhancement.rules)
+        enhancement = self.settings.enhancement
+        self.enhancer = Enhancer(self.dispatcher, self.plugins, enhancement.rules, enhancement.model)
         clients = self.settings.clients.items()
         self.auto_enhanced = frozenset([name for name, client in clients if client.auto_enhance])
 

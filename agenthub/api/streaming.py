@@ -75,6 +75,8 @@ async def _whole(
     body: bytes | None = None
     status = 200
     async for batch in batches:
+        if not events:
+            dispatch.began(batch)
         events += batch
         if type(batch[-1]) is Finished:
             size_bytes = _FLOAT_BYTES * sum([event.count for event in events if type(event) is Embeddings])
@@ -114,6 +116,7 @@ async def _stream(
         try:
             first = await anext(batches)
             give_back(http_request)
+            dispatch.began(first)
             render = _renderer(codec, dispatch, first[0])
             opening = render(first)
             await stream.open(first[0])

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import attrs
 
-from agenthub.canonical.requests import JSON, ToolCall
+from agenthub.canonical.requests import JSON, Loss, ToolCall
 
 
 @attrs.frozen
@@ -16,13 +16,15 @@ class Started:
 
     ``streamed`` says how the upstream answers, whatever was asked for. ``raw_path`` is the endpoint whose raw frames
     follow, empty when there are none. ``headers`` may be shown to the client. ``status`` is the upstream's own, which a
-    whole answer of raw frames keeps.
+    whole answer of raw frames keeps. ``losses`` are those that only the asking showed; with any, the answer is not kept
+    for others.
     """
 
     streamed: bool = False
     raw_path: str = ""
     headers: Mapping[str, str] = attrs.field(factory=dict)
     status: int = 200
+    losses: tuple[Loss, ...] = ()
 
 
 # The events that streams are full of are not frozen, though nobody may change them: freezing doubles the cost of each.

@@ -75,6 +75,7 @@ class BaseRequest:
     ``unmapped`` are the losses found in parsing: they count as soon as the request leaves its own dialect.
     ``upstream_model`` is the upstream's name where an alias was used, else empty; ``defaults`` are the options that the
     alias added to ``options``. ``authorization`` is the client's header, where a backend is to see it.
+    ``strict`` refuses what would be lost, where only the asking shows it too.
     With ``sidecar`` the answer shall carry, in a field of its own, what the client's dialect has no place for.
     """
 
@@ -86,6 +87,7 @@ class BaseRequest:
     extras: Mapping[str, JSON] = attrs.field(factory=dict)
     unmapped: tuple[Loss, ...] = ()
     defaults: Mapping[str, JSON] = attrs.field(factory=dict, eq=False)
+    strict: bool = attrs.field(default=False, eq=False)
     sidecar: bool = attrs.field(default=False, eq=False)
     authorization: str = attrs.field(default="", eq=False, repr=False)
     source: Source | None = attrs.field(default=None, eq=False, repr=False)

@@ -23,7 +23,7 @@ def command(ctx: click.Context, config: str | None, assignments: tuple[str, ...]
 
     The short yes or no: reads the settings, asks each backend for an answer and
     for its models the way a request would, and looks for the target of each
-    alias. Ends with 0 when all is well, else with 1. For the reasons (where each
+    alias and the models of enhancement rules. Ends with 0 when all is well, else with 1. For the reasons (where each
     setting comes from, every adapter, plugins, the port, this machine), and when
     the settings do not even load, there is agenthub doctor.
     """

@@ -14,6 +14,7 @@ from agenthub.cli.addresses import explain_itself, leads_to
 from agenthub.cli.diagnosis import OLLAMA_PORT, Trouble, diagnose, one_line
 from agenthub.cli.findings import Finding, Level
 from agenthub.cli.opening import open_hub
+from agenthub.cli.rule_models import examine_rules
 from agenthub.errors import AgentHubError, BackendUnavailable, UnknownModel, UpstreamError, UpstreamStatus
 from agenthub.hops import HOPS, Hops, make_hub_id
 from agenthub.middleware import Backend
@@ -70,7 +71,7 @@ class Probes:
 
 
 async def examine(settings: Settings, model: str | None) -> AsyncGenerator[Finding, None]:
-    """Yield what is found about the settings, each backend, each alias, and ``model``; raises ConfigError."""
+    """Yield what is found about the settings, each backend, alias and rule, and ``model``; raises ConfigError."""
     async with open_hub(settings) as hub:
         sources = ", ".join(dict.fromkeys(settings.sources.values())) or "defaults only"
         yield Finding("settings.loaded", Level.OK, f"settings: {sources}")
@@ -87,6 +88,8 @@ async def examine(settings: Settings, model: str | None) -> AsyncGenerator[Findi
             yield examine_model(hub.router, alias, listed)
         if model is not None and model not in settings.models:
             yield examine_model(hub.router, model, listed)
+        for finding in examine_rules(settings.enhancement, lambda name: examine_model(hub.router, name, listed)):
+            yield finding
 
 
 def examine_exposure(settings: Settings) -> Iterator[Finding]:

@@ -9,31 +9,44 @@ from typing import TypeVar
 import attrs
 
 from agenthub.canonical import (
-    JSON,
     Batch,
     ChatRequest,
     ChoiceStarted,
+    Event,
     Finished,
     GenerateRequest,
+    Loss,
+    ReasoningDelta,
     Started,
     Timings,
     ToolCallDelta,
     Usage,
+    assemble,
 )
-from agenthub.errors import InvalidRequest, ToolCallMissing
+from agenthub.dialects.tool_choice import is_forced, parse_call, render_call_request
+from agenthub.errors import AgentHubError, InvalidRequest, ToolCallMissing
 from agenthub.offload import offload
 
 Asked = TypeVar("Asked", bound=ChatRequest | GenerateRequest)
 MOST_ANSWERS = 512
+MISSING = "the model called no tool, though tool_choice says that it must"
 Ask = Callable[[Asked], AsyncGenerator[Batch, None]]
 
 
 def emulated(request: Asked, ask: Ask[Asked]) -> AsyncGenerator[Batch, None]:
-    """Return the answer to ``request`` from an upstream that gives one choice a time and chooses tools as it likes."""
+    """Return the answer to ``request`` from an upstream that gives one choice a time."""
     parts = split(request)
-    if isinstance(request, ChatRequest) and (request.one_call or is_forced(request)):
-        return joined(parts, lambda part: _kept(request, ask(part)))
     return joined(parts, ask) if len(parts) > 1 else ask(request)
+
+
+def emulated_chat(request: ChatRequest, ask: Ask[ChatRequest]) -> AsyncGenerator[Batch, None]:
+    """Return the answer to ``request`` from an upstream that besides calls tools as it likes."""
+    if is_forced(request):
+        parts = split(request)
+        answer = _forced_choices(parts, ask) if len(parts) > 1 else _forced(parts[0], ask)
+    else:
+        answer = emulated(request, ask)
+    return _first_call(answer) if request.one_call else answer
 
 
 def split(request: Asked) -> list[Asked]:
@@ -95,49 +108,90 @@ def _sum(ends: Sequence[Finished]) -> Finished:
     )
 
 
-def is_forced(request: ChatRequest) -> bool:
-    """Say whether the model must call a tool."""
-    choice = request.tool_choice
-    if isinstance(choice, dict) and isinstance(choice.get("allowed_tools"), dict):
-        choice = choice["allowed_tools"].get("mode")
-    return choice not in (None, "auto", "none")
+async def _forced(request: ChatRequest, ask: Ask[ChatRequest]) -> AsyncGenerator[Batch, None]:
+    """Yield the answer to a request for which the model must call a tool.
+
+    What comes before a call is held back. Where there is none, the model is asked for nothing but a call; the counts of
+    both are added up. Where that fails too, the text is the answer and ``tool_choice`` a loss, for a strict client an
+    error: others ask again by themselves, and are told in which words the model refused.
+    """
+    held: list[Event] = []
+    is_called = False
+    async with aclosing(ask(request)) as batches:
+        async for batch in batches:
+            if not is_called and not any(isinstance(event, ToolCallDelta) for event in batch):
+                held += batch
+                continue
+            is_called = True
+            yield (*held, *batch)
+            held.clear()
+    if not is_called and held:
+        yield await _called(request, ask, held)
 
 
-def offered_tools(request: ChatRequest) -> list[JSON]:
-    """Return the tools that the model may choose from, in their own words but for ``strict``."""
-    choice = request.tool_choice
-    if choice == "none":
-        return []
-    tools = request.tools
-    if isinstance(choice, dict):
-        allowed = choice.get("allowed_tools")
-        named = allowed.get("tools") if isinstance(allowed, dict) else [choice]
-        names = {_name(tool) for tool in named} if isinstance(named, list) else set()
-        tools = tuple([tool for tool in tools if _name(tool) in names])
-    return [_unstrict(tool) for tool in tools]
+async def _called(request: ChatRequest, ask: Ask[ChatRequest], held: Sequence[Event]) -> Batch:
+    """Return an answer without a call as one with a call, where the model makes one when it is asked for nothing else.
+
+    Raises ToolCallMissing, for a strict client, where it does not.
+    """
+    end = held[-1]
+    if not isinstance(end, Finished):
+        return tuple(held)
+    call, more, problem = await _ask_for_call(request, ask)
+    total = _sum([end, more]) if more is not None else end
+    if call is not None:
+        kept = [event for event in held[:-1] if isinstance(event, Started | ReasoningDelta)]
+        return (*kept, call, attrs.evolve(end, reason="stop", usage=total.usage, timings=total.timings))
+    reason = f"{MISSING}: {problem}"
+    if request.strict:
+        raise ToolCallMissing(reason)
+    lost = (Loss("tool_choice", reason=reason),)
+    text = [attrs.evolve(event, losses=lost) if isinstance(event, Started) else event for event in held[:-1]]
+    return (*text, attrs.evolve(end, usage=total.usage, timings=total.timings))
 
 
-def _name(tool: JSON) -> str | None:
-    function = tool.get("function") if isinstance(tool, dict) else None
-    name = function.get("name") if isinstance(function, dict) else None
-    return name if isinstance(name, str) else None
+async def _ask_for_call(
+    request: ChatRequest, ask: Ask[ChatRequest]
+) -> tuple[ToolCallDelta | None, Finished | None, str]:
+    """Return the call, the end of the answer, and why there is no call."""
+    events: list[Event] = []
+    try:
+        async with aclosing(ask(render_call_request(request))) as batches:
+            async for batch in batches:
+                events += batch
+    except AgentHubError as error:
+        # The first answer is good, whatever became of the second question.
+        return None, None, str(error)
+    answer = assemble(events)
+    # Some servers take the whole of an answer for a thought.
+    call = parse_call(request, answer.text or answer.reasoning)
+    return call, answer.finished, "it answered with a text to the question for a call too"
 
 
-def _unstrict(tool: JSON) -> JSON:
-    function = tool.get("function")
-    if not isinstance(function, dict) or "strict" not in function:
-        return tool
-    return {**tool, "function": {name: value for name, value in function.items() if name != "strict"}}
+async def _forced_choices(parts: Sequence[ChatRequest], ask: Ask[ChatRequest]) -> AsyncGenerator[Batch, None]:
+    """Yield several such answers as choices; each is whole before the first begins, which tells what was lost."""
+    answers: list[list[Batch]] = []
+    for part in parts:
+        async with aclosing(_forced(part, ask)) as batches:
+            answers.append([batch async for batch in batches])
+    openings = [batches[0][0] for batches in answers if batches]
+    lost = [loss for event in openings if isinstance(event, Started) for loss in event.losses][:1]
+    coming = iter(answers)
+    async with aclosing(joined(parts, lambda part: _given(next(coming)))) as batches:
+        async for batch in batches:
+            first = batch[0]
+            yield (attrs.evolve(first, losses=tuple(lost)), *batch[1:]) if isinstance(first, Started) else batch
 
 
-async def _kept(request: ChatRequest, answer: AsyncGenerator[Batch, None]) -> AsyncGenerator[Batch, None]:
-    called = False
+async def _given(batches: Sequence[Batch]) -> AsyncGenerator[Batch, None]:
+    for batch in batches:
+        yield batch
+
+
+async def _first_call(answer: AsyncGenerator[Batch, None]) -> AsyncGenerator[Batch, None]:
+    """Yield an answer without the calls after the first of each choice."""
     async with aclosing(answer) as batches:
         async for batch in batches:
-            if request.one_call:
-                batch = tuple([event for event in batch if not isinstance(event, ToolCallDelta) or not event.index])
-            called = called or any(isinstance(event, ToolCallDelta) for event in batch)
-            if batch and type(batch[-1]) is Finished and is_forced(request) and not called:
-                raise ToolCallMissing("the model called no tool, though tool_choice says that it must")
-            if batch:
-                yield batch
+            kept = tuple([event for event in batch if not isinstance(event, ToolCallDelta) or not event.index])
+            if kept:
+                yield kept

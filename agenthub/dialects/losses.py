@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import orjson
 
-from agenthub.canonical import JSON, ChatRequest, EmbedRequest, GenerateRequest, Loss, Request, TextRequest
+from agenthub.canonical import JSON, ChatRequest, EmbedRequest, GenerateRequest, Loss, Message, Request, TextRequest
 from agenthub.dialects import jsontext
 from agenthub.dialects.large import read_members
 from agenthub.dialects.ledger import BY_OLLAMA, FIELDS, TO_NATIVE, TO_OPENAI, Table
@@ -14,6 +14,7 @@ from agenthub.dialects.ledger.rows import loss_of
 from agenthub.dialects.ledger.to_openai import RAW
 from agenthub.dialects.nameless import nameless_tools
 from agenthub.dialects.sizes import LARGE_BYTES
+from agenthub.dialects.tool_results import pair_results
 
 _ANSWERS = ("tool_call_id", "tool_name")
 """What says which call a message answers."""
@@ -126,4 +127,14 @@ def _of_messages(request: ChatRequest) -> list[tuple[str, JSON]]:
             asked["messages.images"] = True
         if (message.tool_call_id or message.tool_name) and message.role != "tool":
             asked |= {f"messages.{name}": False for name in _ANSWERS if getattr(message, name)}
-    return list(asked.items())
+    found = list(asked.items())
+    return [*found, ("messages.tool_name", None)] if _has_odd_names(request.messages) else found
+
+
+def _has_odd_names(messages: Sequence[Message]) -> bool:
+    """Say whether a result is taken for that of a call with another name, since it tells nothing else."""
+    names = [
+        (messages[number], messages[calling].tool_calls[index].name)
+        for number, (calling, index) in pair_results(messages).items()
+    ]
+    return any(one.tool_name and not one.tool_call_id and one.tool_name != name for one, name in names)

@@ -13,7 +13,7 @@ import structlog
 from agenthub.dispatch import Dispatcher
 from agenthub.enhancement.asking import Question, Rewritten, Tell, Unfit, ask_model
 from agenthub.enhancement.result import Enhancement
-from agenthub.enhancement.rules import Rules
+from agenthub.enhancement.rules import Rule, Rules
 from agenthub.errors import AgentHubError, DispatchError, Forbidden, RateLimited
 from agenthub.middleware import Caller
 from agenthub.plugins import Plugins
@@ -24,11 +24,15 @@ _log = structlog.get_logger("agenthub")
 
 @attrs.define
 class Enhancer:
-    """Asks the plugins, then the models of the rule, by the hub's own dispatcher. ``clock`` gives monotonic seconds."""
+    """Asks the plugins, then the models of the rule, by the hub's own dispatcher.
+
+    ``model`` is asked where nothing else names one. ``clock`` gives monotonic seconds.
+    """
 
     dispatcher: Dispatcher
     plugins: Plugins
     rules: Rules
+    model: str = ""
     clock: Callable[[], float] = time.monotonic
 
     async def enhance(
@@ -50,7 +54,7 @@ class Enhancer:
         found = Enhancement(original=prompt, enhanced=prompt, rule=rule)
         if reason := rule.reason_to_skip(prompt):
             return attrs.evolve(found, error=reason)
-        models = (model,) if model else rule.models(instead)
+        models = self.models(rule, model, instead)
         run = _Run(self, Question(prompt, rule, caller, authorization), models, tell)
         try:
             async with asyncio.timeout(rule.timeout_s or None):
@@ -65,6 +69,10 @@ class Enhancer:
             _log.error("agenthub.enhancement_crashed", request_id=caller.request_id, exc_info=error)
             found = attrs.evolve(found, error="internal error")
         return attrs.evolve(found, elapsed_s=self.clock() - started_at)
+
+    def models(self, rule: Rule, model: str = "", instead: str = "") -> tuple[str, ...]:
+        """Return the models that are asked, one after the other: ``model`` alone, else those of the rule."""
+        return (model,) if model else rule.models(instead or self.model)
 
 
 def _enhanced(found: Enhancement, made: Rewritten) -> Enhancement:
@@ -104,7 +112,7 @@ class _Run:
                 self.failures.append((model, str(error)))
                 if self.has_told or isinstance(error, RateLimited) or number == len(self.models):
                     raise
-        raise DispatchError(f"the rule {self.question.rule.name} names no model")
+        raise DispatchError(self.question.rule.without_model)
 
     def explain(self, late: str = "") -> str:
         """Return what became of each model that was asked, and that it was too ``late``; empty where none was."""

@@ -28,10 +28,11 @@ _ROOT = Table(_File)
 
 
 def load_rules(named: str, directory: Path) -> Rules:
-    """Return the rules of the file ``named`` in ``directory``, else of ``FILE`` there, else none: enhancement is off.
+    """Return the rules of the file ``named`` in ``directory``, else of ``FILE`` there, else the built-in one.
 
-    A client's rule has what ``default`` says wherever it says nothing itself. Raises ConfigError, whose one line says
-    the file, the key path and what is allowed; Wrong where ``named`` can be no file's name.
+    In a file without ``default`` that is off. A client's rule has what ``default`` says wherever it says nothing
+    itself. Raises ConfigError, whose one line says the file, the key path and what is allowed; Wrong where ``named``
+    can be no file's name.
     """
     if not named.isprintable():
         raise Wrong("this can be no file's name", ("enhancement", "file"))
@@ -46,4 +47,4 @@ def load_rules(named: str, directory: Path) -> Rules:
     for table, name, *field_name in (found for found in layers.values if found[0] == "clients"):
         own.setdefault(name, {}).update({key: layers.values[(table, name, key)] for key in field_name})
     clients = {name: Rule(**(inherited | given), name=name) for name, given in own.items()}
-    return Rules(Rule(**inherited) if DEFAULT in tree else Rules().default, MappingProxyType(clients), shown)
+    return Rules(Rule(**inherited) if DEFAULT in tree else Rule(enabled=False), MappingProxyType(clients), shown)

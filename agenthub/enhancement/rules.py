@@ -63,6 +63,11 @@ class Rule:
         """Return the models that are asked, one after the other; ``instead`` where the rule names none."""
         return tuple(filter(None, (self.model or instead, *self.fallback_models)))
 
+    @property
+    def without_model(self) -> str:
+        """The error where nothing names a model, and what helps."""
+        return f"the rule {self.name} names no model: name one in the request (model), or set enhancement.model"
+
     def reason_to_skip(self, prompt: str) -> str:
         """Return why the prompt stays as it is; empty where nothing speaks against asking a model."""
         if not self.enabled:
@@ -77,11 +82,15 @@ class Rule:
         return ""
 
 
+BUILT_IN = Rule(version="built-in")
+"""The default rule where there is no file of rules: what asks for a better prompt gets one."""
+
+
 @frozen
 class Rules:
     """The rules in force: ``default``, and those of clients by name. ``file`` is where they stand, if anywhere."""
 
-    default: Rule = Rule(enabled=False)
+    default: Rule = BUILT_IN
     clients: Mapping[str, Rule] = _NO_RULES
     file: str = field(default="", eq=False)
 

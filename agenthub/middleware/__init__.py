@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
-from agenthub.canonical import Answer, Batch, Finished, Loss, Request, Usage
+from agenthub.canonical import Answer, Batch, Finished, Loss, Request, Started, Usage
 from agenthub.errors import AgentHubError
 from agenthub.kept import Kept
 from agenthub.middleware.slots import Slots
@@ -123,6 +123,12 @@ class Dispatch:
         """Give it to another of the ``candidates``; raises AgentHubError where that one cannot take it."""
         assert self.assigner is not None, "it was refused"
         self.assigner(self, backend)
+
+    def began(self, batch: Batch) -> None:
+        """Take up what the asking showed to be lost; to be called with the first batch, before headers are made."""
+        started = batch[0]
+        if type(started) is Started and started.losses:
+            self.losses = (*self.losses, *started.losses)
 
     def sent(self, batch: Batch, size_bytes: int) -> None:
         """The consumer passed a batch on, as ``size_bytes`` on the wire; to be called before it pulls the next."""

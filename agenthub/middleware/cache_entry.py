@@ -17,6 +17,7 @@ from agenthub.canonical import (
     Event,
     Finished,
     LogprobsDelta,
+    Loss,
     RawFrames,
     ReasoningDelta,
     Started,
@@ -74,7 +75,8 @@ class Recording:
     """One answer so far, as it will be kept; ``clock`` gives monotonic seconds.
 
     It is given up as soon as it is larger than ``max_bytes``, or than ``PENDING_BYTES`` while its end has not come, or
-    when the ``room`` for all is used up. ``release`` it in the end, when nobody needs it any more.
+    when the ``room`` for all is used up, or where a part of the request turned out to be lost. ``release`` it in the
+    end, when nobody needs it any more.
     """
 
     max_bytes: int
@@ -88,9 +90,11 @@ class Recording:
     def add(self, batch: Batch) -> tuple[Batch, int]:
         """Take in a batch; return what is kept of it, which may be nothing, and its size in bytes."""
         kept = tuple([event for event in batch if type(event) is not RawFrames and type(event) is not Started])
+        losses: tuple[Loss, ...] = ()
         if not self.size_bytes:
             # In the place of the one that belongs to a connection.
-            kept = (Started(), *kept)
+            losses = batch[0].losses if isinstance(batch[0], Started) else ()
+            kept = (Started(losses=losses), *kept)
         size_bytes = size_of(kept)
         if self.is_given_up:
             return kept, size_bytes
@@ -98,7 +102,7 @@ class Recording:
         self.room.used_bytes += size_bytes
         is_end = bool(kept) and type(kept[-1]) is Finished
         max_bytes = self.max_bytes if is_end else min(self.max_bytes, PENDING_BYTES)
-        if self.size_bytes > max_bytes or self.room.used_bytes > self.room.max_bytes:
+        if losses or self.size_bytes > max_bytes or self.room.used_bytes > self.room.max_bytes:
             self.release()
         elif kept:
             self.batches.append(kept)

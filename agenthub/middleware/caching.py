@@ -187,7 +187,7 @@ def _alike(key: str, dispatch: Dispatch) -> Iterator[Hashable]:
     same way: two hubs in a ring would else wait for each other's answer.
     """
     request = dispatch.request
-    alike = (key, dispatch.api_mode, dispatch.caller.strict, dispatch.caller.hubs)
+    alike = (key, dispatch.api_mode, request.strict, dispatch.caller.hubs)
     yield (*alike, request.wants_stream, request.wants_usage)
     yield (*alike, True, True)
 

@@ -14,6 +14,12 @@ class EnhancementSettings:
 
     file: str = field(
         default="",
-        validator=Text("The TOML file with the rules for prompts; empty: config/enhancement.toml, if it is there."),
+        validator=Text(
+            "The TOML file with the rules for prompts; empty: config/enhancement.toml, without it a built-in rule."
+        ),
+    )
+    model: str = field(
+        default="",
+        validator=Text("The model that rewrites where neither the request nor the rule names one; empty: none."),
     )
     rules: Rules = field(factory=Rules)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from pathlib import Path
 from unittest.mock import Mock
 
 import aiohttp
@@ -215,6 +217,37 @@ async def test_the_targets_of_aliases(monkeypatch: pytest.MonkeyPatch) -> None:
         "  ->  Did you mean llama3:1b?",
         "  ->  There are: llama3:1b, llama:latest",
         f"  ->  Get it: OLLAMA_HOST={url.removeprefix('http://')} ollama pull llama3:3b",
+    ]
+
+
+async def test_the_models_of_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rules with the same models are one line; a model that nobody has is a warning, for prompts only stay."""
+    (tmp_path / "rules.toml").write_text(
+        '[default]\nmodel = "llama"\n[clients.a]\n[clients.b]\nmodel = "gone"\nfallback_models = ["llama"]\n'
+        '[clients.c]\nmodel = "gone"\nfallback_models = ["gone2"]\n[clients.d]\nmodel = "gone"\nenabled = false\n'
+        '[clients.e]\nmodel = ""\n'
+    )
+    rules = ("--set", f"enhancement.file={tmp_path / 'rules.toml'}")
+    async with running(Standin(models=("llama",))) as url:
+        monkeypatch.setenv("OLLAMA_HOST", url)
+        result = await invoke("check", *rules)
+        settled = await invoke("check", "--set", "enhancement.model=gone")
+        doctor = json.loads((await invoke("doctor", "--json", *rules)).stdout)
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()[3:]
+    assert [line for line in lines if not line.startswith("  ->")] == [
+        "ok    enhancement rules default, a: model llama: on ollama",
+        "note  enhancement rule b: model gone: backend ollama does not have gone; llama is asked instead",
+        "warn  enhancement rule c: model gone: backend ollama does not have gone; model gone2: backend ollama does not "
+        "have gone2; prompts stay as they are",
+    ]
+    assert sum("ollama pull gone" in line for line in lines) == 2
+    assert "warn  enhancement rule default: model gone: backend ollama does not have gone" in settled.stdout
+    found = [(one["id"], one["level"]) for one in doctor["findings"] if one["id"].startswith("enhancement.")]
+    assert found == [
+        ("enhancement.found", "ok"),
+        ("enhancement.fallback", "info"),
+        ("enhancement.missing", "warning"),
     ]
 
 

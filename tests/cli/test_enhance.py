@@ -44,6 +44,17 @@ async def test_without_a_running_hub(options: list[str]) -> None:
     ]
 
 
+async def test_without_a_file_of_rules() -> None:
+    """By the built-in rule, with the model of the option or of the setting; without either it is said what to set."""
+    async with running(Standin(text=BETTER)) as url:
+        for model in (["--model", "standin"], ["--set", "enhancement.model=standin"]):
+            result = await invoke("enhance", "make it better", *model, "--set", f"backends.a.url={url}")
+            assert (result.exit_code, result.stdout, result.stderr) == (0, f"{BETTER}\n", "")
+        bare = await invoke("enhance", "make it better", "--set", f"backends.a.url={url}")
+    assert (bare.exit_code, bare.stdout) == (1, "make it better\n")
+    assert "names no model: name one in the request (model), or set enhancement.model" in bare.stderr
+
+
 async def test_a_prompt_that_stays(options: list[str]) -> None:
     """It is printed as it was, with the reason on stderr and status 1."""
     async with running(Standin()) as url:

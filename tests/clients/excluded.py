@@ -7,15 +7,10 @@ import pytest
 COLLECTED = pytest.StashKey[set[str]]()
 """The names of all tests that were collected, those that were deselected too."""
 
-_NO_FORCE = (
-    "tool_choice is forced on a prompt that calls for no tool: nothing in Ollama's API can force the model, and the hub"
-    " says so rather than pass on an answer without a call"
-)
 _NO_TOOLS = "it asks a named tool for the structure, and the real tiny model has no tools"
 _NO_WORD = "OpenAI's API has no word for think: true, so the hub drops it and says so"
 
 EXCLUDED: Mapping[str, str] = {
-    "suite_langchain::TestChatOpenAINative::test_tool_choice": _NO_FORCE,
     "suite_langchain::TestRealChatOpenAINative::test_structured_output_pydantic_2_v1": _NO_TOOLS,
     "suite_langchain::TestRealChatOpenAIOpenAI::test_structured_output_pydantic_2_v1": _NO_TOOLS,
     "suite_llm::test_thinking[openai-adapter]": _NO_WORD,

@@ -128,7 +128,7 @@ async def test_with_caching_off_nothing_is_kept(adapter: str) -> None:
 
 
 async def test_skipped_prompts_ask_nobody(adapter: str) -> None:
-    """The rule is off, there is no file, the prompt is too short or too long, no model is named: 200 and the reason."""
+    """The rule is off, the prompt is too short or too long, no model is named: 200 and the reason."""
     rules = by_rules(
         off=a_rule(enabled=False),
         short=a_rule(skip_shorter_than=99),
@@ -142,13 +142,14 @@ async def test_skipped_prompts_ask_nobody(adapter: str) -> None:
                 "off": "the rule off is off",
                 "short": "the prompt is shorter than 99 characters",
                 "long": "the prompt is longer than 3 characters",
-                "bare": "the rule bare names no model",
+                "bare": "the rule bare names no model: name one in the request (model), or set enhancement.model",
             }.items():
                 assert await enhance(hub, ASKED | {"client": client}) == left(reason, rule=client)
             empty = await enhance(hub, {"prompt": ""})
             assert (empty["enhanced"], empty["error"]) == ("", "the prompt is empty")
         async with running_hub(upstream.url, api_mode=adapter) as hub:
-            assert await enhance(hub) == left("the rule default is off")
+            why = "the rule default names no model: name one in the request (model), or set enhancement.model"
+            assert await enhance(hub, ASKED | {"client": "x"}) == left(why) | {"rule_version": "built-in"}
             assert hub.dispatches() == []
     assert rewriter.rewrote == []
 

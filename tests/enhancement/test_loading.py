@@ -19,11 +19,12 @@ def put(directory: Path, text: str, name: str = "config/enhancement.toml") -> No
     (directory / name).write_text(text, encoding="utf-8")
 
 
-def test_without_a_file_enhancement_is_off(tmp_path: Path) -> None:
-    """For every client."""
+def test_without_a_file_there_is_the_built_in_rule(tmp_path: Path) -> None:
+    """For every client, so that what asks for a better prompt gets one; it names no model of its own."""
     rules = load_rules("", tmp_path)
     assert rules == Rules()
-    assert (rules.of("anyone").enabled, rules.of("anyone").name, rules.file) == (False, "default", "")
+    assert (rules.of("anyone").enabled, rules.of("anyone").name, rules.file) == (True, "default", "")
+    assert (rules.default.model, rules.default.label) == ("", "default@built-in")
 
 
 def test_clients_inherit_from_the_default(tmp_path: Path) -> None:

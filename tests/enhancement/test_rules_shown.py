@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from agenthub.enhancement.rules import SYSTEM_PROMPT
 from agenthub.settings import ClientSettings
 from tests.enhancement.support import a_rule, by_rules
 from tests.hubs import RunningHub, running_hub
@@ -32,11 +33,12 @@ async def shown(hub: RunningHub, **headers: str) -> Any:
 
 
 async def test_without_rules() -> None:
-    """There is no file, and the default is off."""
+    """There is no file, and the default is the built-in rule, which is shown as such."""
     async with running_hub("http://127.0.0.1:9") as hub:
         found = await shown(hub)
     assert (found["file"], found["clients"], found["auto_enhance"]) == (None, {}, [])
-    assert found["default"]["enabled"] is False
+    built_in = SHOWN | {"model": "", "system_prompt": SYSTEM_PROMPT, "version": "built-in"}
+    assert (found["built_in"], found["default"]) == (True, built_in)
 
 
 async def test_all_rules_with_what_they_inherit() -> None:

@@ -10,7 +10,7 @@ from agenthub.api.openapi.schema import Schema, array, either, flag, given, inte
 
 _RULE: Mapping[str, Schema] = {
     "enabled": flag("false: prompts stay as they are."),
-    "model": text("What rewrites; empty: the model that the request asks for."),
+    "model": text("What rewrites; empty: the model that the request asks for, else that of the settings."),
     "fallback_models": array(text(), "Asked one after the other where that one fails."),
     "system_prompt": text("What the model is told; `{client}` stands for the client's name."),
     "temperature": number(),
@@ -31,7 +31,7 @@ SCHEMAS: Mapping[str, Schema] = {
                 minLength=1,
                 maxLength=128,
             ),
-            "model": text("Ask this model and no other."),
+            "model": text("Ask this model and no other. Without one that of the rule, else that of the settings."),
             "stream": flag("true: tell the prompt as it is written. false by default."),
             "bypass_cache": flag("true: ask anew; the answer takes the place of the kept one."),
         },
@@ -55,7 +55,7 @@ SCHEMAS: Mapping[str, Schema] = {
     "EnhancementRule": given(_RULE, {}),
     "EnhancementRules": given(
         {
-            "file": or_null(text("Where the rules stand; null: nowhere, and enhancement is off.")),
+            "file": or_null(text("Where the rules stand; null: nowhere, so that the built-in rule is the default.")),
             "clients": {
                 "type": "object",
                 "description": "The rules by the names of the clients, with what they inherit.",
@@ -63,7 +63,10 @@ SCHEMAS: Mapping[str, Schema] = {
             },
             "auto_enhance": array(text(), "The clients all of whose prompts are put better."),
         },
-        {"default": ref("EnhancementRule")},
+        {
+            "default": ref("EnhancementRule"),
+            "built_in": flag("True where `default` is the rule that the hub brings along."),
+        },
     ),
 }
 

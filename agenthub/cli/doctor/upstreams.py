@@ -14,6 +14,7 @@ from agenthub.cli.doctor.listening import Listener, identify
 from agenthub.cli.doctor.origins import Origins
 from agenthub.cli.examining import Listed, Probes, examine_backend, examine_model
 from agenthub.cli.findings import Finding, Level
+from agenthub.cli.rule_models import examine_rules
 from agenthub.kept import Kept
 from agenthub.middleware import Backend
 from agenthub.modes import AUTO, explain_mode
@@ -37,7 +38,7 @@ class _Looked:
 async def examine_backends(
     settings: Settings, plugins: Plugins, origins: Origins, limit_s: float
 ) -> AsyncGenerator[tuple[str, Finding], None]:
-    """Yield group and finding: of each backend, then of each alias. Nothing takes longer than ``limit_s`` by itself."""
+    """Yield group and finding: of each backend, of each alias, of the rules. Nothing takes longer than ``limit_s``."""
     # 0 would mean for ever, and doctor is to have an end.
     health = attrs.evolve(settings.health, ping_timeout_s=limit_s)
     settings = attrs.evolve(settings, health=health)
@@ -60,6 +61,8 @@ async def examine_backends(
         await router.refresh()
         for alias in settings.models:
             yield "models", examine_model(router, alias, listed)
+        for finding in examine_rules(settings.enhancement, lambda name: examine_model(router, name, listed)):
+            yield "models", finding
 
 
 async def _look(probes: Probes, listed: Listed, limit_s: float) -> _Looked:

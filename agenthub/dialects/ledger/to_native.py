@@ -35,7 +35,11 @@ _EMPTY = When("empty or missing", lambda value: not value)
 _FALSE = When("false", lambda value: value is False)
 _TRUE = When("true", lambda value: value is True)
 _REMOTE_IMAGE = "image URLs are not currently supported, please use base64 encoded data instead"
-_IS_REMOTE = When("http(s)", lambda url: str(url).startswith(("http://", "https://")))
+_IS_REMOTE = When("http(s)", lambda url: str(url)[:8].lower().startswith(("http://", "https://")))
+_FORCED = (
+    "only the tools in question are sent; where the model calls none, it is asked again with their parameters as"
+    " format; where it makes no call then either, its text is passed on and tool_choice dropped; strict: 502"
+)
 _IS_TOKENS = When("token arrays", lambda value: isinstance(value, list) and not isinstance(value[0], str))
 
 _ASKED = (
@@ -106,7 +110,7 @@ _TOOLS = (
     Row("tools.custom", REJECTED, "", (CHAT,)),
     Row("tools.function.strict", DROPPED, "", (CHAT,), when=_TRUE),
     Row("tool_choice", EMULATED, "none: no tools are sent", (CHAT,), When("auto or none", lambda v: not _is_forced(v))),
-    Row("tool_choice", EMULATED, "only the tools in question are sent; an answer without a call is an error", (CHAT,)),
+    Row("tool_choice", EMULATED, _FORCED, (CHAT,)),
     Row("tool_choice.custom", REJECTED, "", (CHAT,)),
     Row("parallel_tool_calls", DROPPED, "only the first call is passed on", (CHAT,), _FALSE),
     Row("functions", DROPPED, "", (CHAT,), When("beside tools", lambda value: value is True)),

@@ -32,6 +32,7 @@ _LIMIT = When("above 0", lambda value: not _number(value) or value > 0)
 _SEED = When("not -1", lambda value: value != -1)
 _FIVE = When("more than 4", lambda value: isinstance(value, list) and len(value) > 4)
 _ELSEWHERE = When("not in a tool message", lambda value: value is False)
+_OF_NO_CALL = When("of no call that waits for a result", lambda value: value is None)
 _IN_TOOL = When("in a tool message", lambda value: value is True)
 _THINKING = "chat_template_kwargs.enable_thinking"
 _FILL_IN = "this server has no completion with a suffix"
@@ -68,7 +69,10 @@ _CHAT = (
     ),
     Row("messages.tool_calls", CARRIED, "messages.tool_calls; arguments as text, ids made where missing", (CHAT,)),
     Row("messages.tool_name", DROPPED, "", (CHAT,), _ELSEWHERE),
+    Row("messages.tool_name", DROPPED, "the next call in order is taken", (CHAT,), _OF_NO_CALL),
     Row("messages.tool_name", EMULATED, "messages.tool_call_id of the call that it answers", (CHAT,)),
+    Row("messages.name", EMULATED, "messages.tool_name, which it was before", (CHAT,), _IN_TOOL),
+    Row("messages.name", DROPPED, "", (CHAT,)),
     Row("messages.tool_call_id", DROPPED, "", (CHAT,), _ELSEWHERE),
     Row("messages.tool_call_id", CARRIED, "messages.tool_call_id", (CHAT,)),
     Row("tools", CARRIED, "tools", (CHAT,)),

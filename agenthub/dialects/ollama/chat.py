@@ -24,11 +24,12 @@ from agenthub.canonical import (
 )
 from agenthub.dialects import jsontext, typed
 from agenthub.dialects.body import parse_fields
-from agenthub.dialects.emulation import is_forced, offered_tools
 from agenthub.dialects.groups import MANY, dump_body, listed
 from agenthub.dialects.ledger import FIELDS, TO_OPENAI, Noted
 from agenthub.dialects.ollama import fields as common
 from agenthub.dialects.ollama.messages import parse_arguments, parse_message, render_answer_calls, render_message
+from agenthub.dialects.tool_choice import is_forced, offered_tools
+from agenthub.dialects.tool_results import in_order
 from agenthub.dialects.toolcalls import make_call_id
 from agenthub.errors import InvalidRequest, UpstreamProtocol
 
@@ -63,7 +64,7 @@ def parse_request(body: bytes) -> ChatRequest:
 def render_request(request: ChatRequest, model: str) -> bytes:
     """Return the body for an Ollama upstream."""
     body = common.render_common(request, model)
-    rendered = (render_message(message) for message in request.messages)
+    rendered = (render_message(message) for message in in_order(request.messages))
     body["messages"] = list(rendered) if len(request.messages) <= MANY else listed(rendered)
     if tools := offered_tools(request):
         body["tools"] = tools

@@ -27,14 +27,18 @@ def parse_message(value: JSON, noted: Noted) -> Message:
             param="messages",
         )
     fields = Fields("ChatRequest.messages", {key.lower(): item for key, item in value.items()})
+    role, tool_name = fields.text("role").lower(), fields.text("tool_name")
+    if role == "tool" and not tool_name and isinstance(fields.values.get("name"), str):
+        # Ollama's own word is younger than many clients.
+        tool_name = fields.text("name")
     message = Message(
-        role=fields.text("role").lower(),
+        role=role,
         content=fields.text("content"),
         images=fields.strings("images"),
         reasoning=fields.text("thinking"),
         tool_calls=tuple([parse_tool_call(call, noted) for call in fields.array("tool_calls", "api.ToolCall")]),
         tool_call_id=fields.text("tool_call_id"),
-        tool_name=fields.text("tool_name"),
+        tool_name=tool_name,
     )
     noted.note_members("messages", fields.values)
     return message

@@ -25,6 +25,7 @@ from agenthub.dialects.openai.choices import parse_choices
 from agenthub.dialects.openai.logprobs import parse_logprobs, render_logprobs
 from agenthub.dialects.openai.messages import MessageParser, render_messages, render_tool_call
 from agenthub.dialects.openai.tools import parse_tools, render_tools
+from agenthub.dialects.tool_results import with_names
 from agenthub.errors import InvalidRequest
 
 DIALECT = "openai"
@@ -36,7 +37,7 @@ def parse_request(body: bytes) -> ChatRequest:
     fields = parse_fields(body, "ChatCompletionRequest", package="openai", empty="EOF", known=FIELDS)
     shared = common.parse_common(fields)
     parser = MessageParser()
-    messages = tuple([parser.parse(value) for value in fields.stream("messages", "openai.Message")])
+    messages = with_names([parser.parse(value) for value in fields.stream("messages", "openai.Message")])
     if not messages:
         raise InvalidRequest("[] is too short - 'messages'", param="messages")
     losses = parser.noted.losses

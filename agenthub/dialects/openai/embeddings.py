@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from agenthub.canonical import JSON, Answer, Embeddings, EmbedRequest, Event, Finished, Loss, Source, Usage
 from agenthub.dialects import jsontext, typed
+from agenthub.dialects.base64_text import plain_base64
 from agenthub.dialects.body import Fields, parse_fields
 from agenthub.dialects.groups import dump_answer, dump_body
 from agenthub.dialects.ledger import FIELDS, TO_NATIVE
@@ -81,7 +82,7 @@ def parse_whole(body: bytes) -> list[Event]:
 def _parse_vector(value: JSON) -> JSON:
     if not isinstance(value, str):
         return value
-    return _little_endian(array("f", base64.b64decode(value, validate=True))).tolist()
+    return _little_endian(array("f", base64.b64decode(plain_base64(value), validate=True))).tolist()
 
 
 def render_whole(request: EmbedRequest, answer: Answer) -> bytes:

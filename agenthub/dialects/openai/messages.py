@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Self
 
 import attrs
 
@@ -15,6 +14,7 @@ from agenthub.dialects.groups import MANY, listed
 from agenthub.dialects.ledger import TO_NATIVE, TO_OPENAI, Noted
 from agenthub.dialects.ollama.messages import parse_plain, parse_tool_call
 from agenthub.dialects.openai.parts import PartParser, render_media
+from agenthub.dialects.tool_results import Place, in_one_message, make_ids, pair_results
 from agenthub.errors import InvalidRequest, Unsupported
 
 _PLAIN_ROLES = frozenset({"system", "user", "assistant"})
@@ -23,10 +23,9 @@ _ROLES = {"developer": "system", "function": "tool"}
 
 @attrs.define
 class MessageParser:
-    """Parses a history in order: a tool's answer needs to know whose call it answers."""
+    """Parses the messages of a history, and notes what no other API could be told."""
 
     noted: Noted = attrs.field(factory=lambda: Noted(TO_NATIVE))
-    _names: dict[str, str] = attrs.field(factory=dict)
 
     def parse(self, value: JSON) -> Message:
         plain = parse_plain(value)
@@ -38,7 +37,6 @@ class MessageParser:
         role = fields.text("role").lower()
         content, images, images_first = self._content(fields.take("content"))
         calls = tuple([parse_tool_call(call, self.noted) for call in _calls(fields)])
-        self._names |= {call.id: call.name for call in calls if call.id}
         call_id, name = fields.text("tool_call_id"), fields.text("name")
         answers = _ROLES.get(role, role) == "tool"
         if name and not answers:
@@ -50,7 +48,7 @@ class MessageParser:
             reasoning=self._reasoning(fields),
             tool_calls=calls,
             tool_call_id=call_id,
-            tool_name=(name or self._names.get(call_id, "")) if answers else "",
+            tool_name=name if answers else "",
             images_first=images_first,
         )
         self.noted.note_members("messages", fields.values)
@@ -93,20 +91,21 @@ def render_messages(messages: Sequence[Message], flavour: str) -> JSON:
 
     An image in a tool's message, where this API has no place for one, follows in a message of the user's.
     """
+    messages = in_one_message(messages) if flavour == "openai" else messages
     rendered = _rendered(messages, flavour)
     return list(rendered) if len(messages) <= MANY else listed(rendered)
 
 
 def _rendered(messages: Sequence[Message], flavour: str) -> Iterator[JSON]:
-    renderer, shown = MessageRenderer(_thinking(flavour)), list[str]()
-    for message in messages:
+    renderer, shown = MessageRenderer.of(messages, _thinking(flavour)), list[str]()
+    for number, message in enumerate(messages):
         if shown and message.role != "tool":
             yield {"role": "user", "content": [render_media(data) for data in shown]}
             shown.clear()
         if message.images and message.role == "tool":
             shown += message.images
             message = attrs.evolve(message, images=())
-        yield renderer.render(message)
+        yield renderer.render(number, message)
     if shown:
         yield {"role": "user", "content": [render_media(data) for data in shown]}
 
@@ -116,52 +115,34 @@ def _thinking(flavour: str) -> str:
     return TO_OPENAI.home("chat", "messages.thinking", True, flavour).removeprefix("messages.")
 
 
-class OpenCalls:
-    """The calls of one message that no tool has answered yet."""
-
-    def __init__(self, calls: Sequence[ToolCall] = ()) -> None:
-        self._calls = OrderedDict(enumerate(calls))
-        self._by_id: defaultdict[str, list[int]] = defaultdict(list)
-        self._by_name: defaultdict[str, deque[int]] = defaultdict(deque)
-        for number, call in self._calls.items():
-            self._by_id[call.id].append(number)
-            self._by_name[call.name].append(number)
-
-    def close(self, call_id: str) -> None:
-        """A tool has answered the calls of that id."""
-        for number in self._by_id.pop(call_id, ()):
-            self._calls.pop(number, None)
-
-    def take(self, name: str) -> ToolCall | None:
-        """Remove and return the first call of a tool of that name, or else the first of all; None if none is open."""
-        numbers = self._by_name.get(name)
-        while numbers:
-            if (call := self._calls.pop(numbers.popleft(), None)) is not None:
-                return call
-        return self._calls.popitem(last=False)[1] if self._calls else None
-
-
-@attrs.define
+@attrs.frozen
 class MessageRenderer:
-    """Renders a history in order; calls without an id, as native clients leave them, get one for their answers.
+    """Renders the messages of a history; calls without an id, as native clients leave them, get one for their results.
 
-    ``thinking`` is the upstream's field for what the model thought aloud, empty where it takes none.
+    ``thinking`` is the upstream's field for what the model thought aloud, empty where it takes none. ``pairs`` are the
+    calls that tool messages answer, ``ids`` the calls' ids.
     """
 
     thinking: str = "reasoning"
-    _unanswered: OpenCalls = attrs.field(factory=OpenCalls)
-    _given: int = 0
+    pairs: Mapping[int, Place] = attrs.field(factory=dict)
+    ids: Mapping[Place, str] = attrs.field(factory=dict)
 
-    def render(self, message: Message) -> dict[str, JSON]:
+    @classmethod
+    def of(cls, messages: Sequence[Message], thinking: str) -> Self:
+        """Return the renderer of a history."""
+        pairs = pair_results(messages)
+        return cls(thinking, pairs, make_ids(messages, pairs))
+
+    def render(self, number: int, message: Message) -> dict[str, JSON]:
+        """Return the message with that number in the history; raises Unsupported for a result of no call."""
         rendered: dict[str, JSON] = {"role": message.role, "content": self._content(message)}
         if message.reasoning and self.thinking:
             rendered[self.thinking] = message.reasoning
         if message.tool_calls:
-            calls = [self._with_id(call) for call in message.tool_calls]
-            self._unanswered = OpenCalls(calls)
+            calls = [attrs.evolve(call, id=self.ids[number, i]) for i, call in enumerate(message.tool_calls)]
             rendered["tool_calls"] = [render_tool_call(call) for call in calls]
         if message.role == "tool":
-            rendered["tool_call_id"] = self._answered(message)
+            rendered["tool_call_id"] = self._answered(number, message)
         return rendered
 
     def _content(self, message: Message) -> JSON:
@@ -170,18 +151,14 @@ class MessageRenderer:
             return parts + [render_media(data) for data in message.images]
         return None if message.tool_calls and not message.content else message.content
 
-    def _with_id(self, call: ToolCall) -> ToolCall:
-        self._given += 1
-        return call if call.id else attrs.evolve(call, id=f"call_{self._given:08d}")
-
-    def _answered(self, message: Message) -> str:
+    def _answered(self, number: int, message: Message) -> str:
+        if (place := self.pairs.get(number)) is not None:
+            return self.ids[place]
         if message.tool_call_id:
-            self._unanswered.close(message.tool_call_id)
+            # The server may know of a call that the history does not show, or says what is wrong.
             return message.tool_call_id
-        call = self._unanswered.take(message.tool_name)
-        if call is None:
-            raise Unsupported("a tool message answers no call of the assistant", param="messages.tool_call_id")
-        return call.id
+        text = f"messages[{number}]: a tool message answers no call of the assistant that stands before it"
+        raise Unsupported(text, param="messages.tool_call_id")
 
 
 def render_tool_call(call: ToolCall) -> dict[str, Any]:

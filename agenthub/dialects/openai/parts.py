@@ -8,6 +8,7 @@ import binascii
 import attrs
 
 from agenthub.canonical import JSON, Loss
+from agenthub.dialects.base64_text import plain_base64
 from agenthub.dialects.body import Fields
 from agenthub.dialects.ledger import Noted
 from agenthub.errors import InvalidRequest
@@ -36,7 +37,7 @@ class PartParser:
             case "image_url" as kind:
                 self._image(part.get("image_url"))
             case "input_audio" as kind if isinstance(part.get("input_audio"), dict):
-                self.images.append(_base64_of(str(part["input_audio"].get("data") or "")))
+                self.images.append(plain_base64(str(part["input_audio"].get("data") or "")))
             case other:
                 self.noted.add(Loss(f"messages.content.{other}", rejected=True))
                 return
@@ -56,21 +57,16 @@ class PartParser:
         if not isinstance(url, str):
             raise InvalidRequest("invalid image input", param="messages.content.image_url")
         self.noted.note("messages.content.image_url", url)
-        if url.startswith(("http://", "https://")):
+        if url[:8].lower().startswith(("http://", "https://")):
             return
         if isinstance(value, dict) and (detail := value.get("detail")) is not None:
             self.noted.note("messages.content.image_url.detail", detail)
-        self.images.append(_base64_of(url))
-
-
-def _base64_of(url: str) -> str:
-    data = url.partition(",")[2] if url.startswith("data:") else url
-    # Go's decoder insists on the padding that browsers leave out.
-    return data + "=" * (-len(data) % 4)
+        self.images.append(plain_base64(url))
 
 
 def render_media(data: str) -> dict[str, JSON]:
     """Return the part that an image or a sound of Ollama's is; its first bytes tell which. Raises InvalidRequest."""
+    data = plain_base64(data)
     # 16 characters of base64 are 12 bytes.
     try:
         head = base64.b64decode(data[:16], validate=True)

@@ -28,7 +28,7 @@ from agenthub import (
     ask_again,
 )
 from agenthub.dialects import Codec, jsontext, ollama
-from agenthub.dialects.emulation import emulated
+from agenthub.dialects.emulation import emulated, emulated_chat
 from agenthub.dialects.lane import Lane, make_lane
 from agenthub.dialects.losses import losses_to_native
 
@@ -85,7 +85,7 @@ class NativeAdapter:
     def chat(self, request: ChatRequest) -> AsyncGenerator[Batch, None]:
         if request.source is not None and request.source.dialect == ollama.chat.DIALECT:
             return self._ask(request, ollama.chat.CODEC)
-        return emulated(request, lambda part: self._ask(part, ollama.chat.CODEC))
+        return emulated_chat(request, lambda part: self._ask(part, ollama.chat.CODEC))
 
     def generate(self, request: GenerateRequest) -> AsyncGenerator[Batch, None]:
         if request.source is not None and request.source.dialect == ollama.chat.DIALECT:
