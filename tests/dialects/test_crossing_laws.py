@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from agenthub.canonical import ChatRequest, EmbedRequest, GenerateRequest, Loss, Message, Request, ToolCall
 from agenthub.dialects import Codec
 from agenthub.dialects.losses import losses_to_native, losses_to_openai
+from agenthub.dialects.tool_results import in_order
 from tests.dialects import strategies
 from tests.dialects.recorded import CODECS
 
@@ -160,7 +161,8 @@ def asked_for(request: Request) -> dict[str, Any]:
     told |= {f"options.{name}": value for name, value in options.items()}
     if isinstance(request, ChatRequest):
         told["parallel_tool_calls"] = not told.pop("one_call")
-        told["messages"] = numbered(request.messages)
+        # Results of one tool that follow one another may change places: their ids say which call each answers.
+        told["messages"] = numbered(in_order(request.messages))
         told["tools"] = [{"type": "function", **tool} for tool in request.tools]
         if request.tool_choice == "none":
             # That is what it means to Ollama, which knows no choice.
