@@ -8,7 +8,7 @@ from typing import AnyStr
 
 from agenthub.dialects.sizes import PIECE_BYTES
 
-_NESTED = 12
+NESTED = 12
 """How deep a value may be for one pattern to take it."""
 
 _STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
@@ -25,7 +25,7 @@ def _compiled(pattern: str) -> re.Pattern[bytes]:
     return re.compile(pattern.encode(), re.DOTALL)
 
 
-_VALUE = rf"(?:{_STRING}|{_nested(_NESTED)})"
+_VALUE = rf"(?:{_STRING}|{_nested(NESTED)})"
 # They hold on to what they took: none tries a second way through the same text, so that each takes linear time.
 ITEMS = _compiled(rf'(?:[^{{}}\[\]",]*+(?:{_VALUE}[^{{}}\[\]",]*+)*+,)++')
 """Items of a list or members of an object, each with the comma behind it."""

@@ -9,6 +9,7 @@ import orjson
 
 from agenthub.canonical import JSON
 from agenthub.dialects import jsontext, pieces, scan, sizes
+from agenthub.dialects.ends import NESTED
 from agenthub.dialects.jsontext import Passage
 from agenthub.errors import InvalidRequest
 
@@ -39,7 +40,8 @@ class PieceParser:
             self.slow(run.text[:-1] + run.following)
             raise
         levels, text = sizes.MAX_DEPTH - run.depth + 1, run.text
-        if text.count(b"{") + text.count(b"[") > levels and jsontext.is_deeper(value, levels):
+        may_be_deep = (run.is_deep or levels < NESTED + 2) and text.count(b"{") + text.count(b"[") > levels
+        if may_be_deep and jsontext.is_deeper(value, levels):
             raise InvalidRequest(TOO_DEEP)
         return value
 

@@ -33,12 +33,13 @@ class Run:
     """Whole items of the innermost open list, or members of the object, with the brackets around them.
 
     ``depth`` counts these brackets and all that are open around them. ``following`` is the sign that stands in ``data``
-    where ``text`` has its last bracket.
+    where ``text`` has its last bracket. Unless ``is_deep`` no item has more than ``NESTED + 1`` levels.
     """
 
     text: bytes
     depth: int
     following: bytes
+    is_deep: bool
 
 
 @attrs.frozen
@@ -94,6 +95,7 @@ class Cutter:
     _start: int = 0  # of what was not yet yielded
     _comma: int = -1  # where the last one stands, if nothing but space follows it
     _last_comma: int = 0
+    _is_deep: bool = False  # what was not yet yielded may be
     _unclosed: deque[int] = attrs.field(factory=deque)  # brackets ahead, each within the one before
 
     def parts(self) -> Iterator[Part]:
@@ -150,8 +152,9 @@ class Cutter:
             if self._start <= end and self.data[end : end + 1] == b",":
                 raise self._broken()  # nothing stands before it
         else:
-            yield Run(bracket + text + _CLOSING[bracket], len(self._open), self.data[end : end + 1])
+            yield Run(bracket + text + _CLOSING[bracket], len(self._open), self.data[end : end + 1], self._is_deep)
         self._start = self.at
+        self._is_deep = False
 
     def _one(self) -> Iterator[Part]:
         """Take the next item or member, whatever it is."""
@@ -160,6 +163,7 @@ class Cutter:
         first = data[self.at : self.at + 1]
         if first in _CLOSING:
             end = self._end_of_value(self.at + PIECE_BYTES)
+            self._is_deep = self._is_deep or bool(end)
             if not end:
                 at, self.at = self.at, self._start
                 yield from self._flush(before)

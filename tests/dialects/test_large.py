@@ -107,6 +107,16 @@ def test_faults_at_the_seams(text: str) -> None:
     assert outcome(lambda: read_members(body, _first_value, None)) == outcome(lambda: _parse(body))
 
 
+@pytest.mark.parametrize("levels", [490, *range(495, 506)])
+@pytest.mark.parametrize("inner", ["1", "[[[1]]]", "[" * 14 + "1" + "]" * 14, "1," * 40 + "[[1]]," * 5 + "[[[1]]]"])
+def test_the_depth_is_counted_across_pieces(levels: int, inner: str) -> None:
+    """Wherever the deepest item is, and whether a pattern took it or not."""
+    body = ('{"a":' + "[" * (levels - 15) + inner + "]" * (levels - 15) + "}").encode()
+    assert outcome(lambda: read_members(body, _first_value, None)) == outcome(lambda: _parse(body))
+    body = ('{"a":' + "[" * levels + inner + "]" * levels + "}").encode()
+    assert outcome(lambda: read_members(body, _first_value, None)) == outcome(lambda: _parse(body))
+
+
 @pytest.mark.parametrize(
     "body", [b'{"a":["' + b"x" * 100 + b'\xff"],,}', b'{"a":[' + b"1," * 50 + b'1],,"b":"\xe9t\xe9"}']
 )
