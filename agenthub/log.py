@@ -20,6 +20,7 @@ import structlog
 from agenthub.dialects import jsontext
 from agenthub.log_bridge import BridgeHandler
 from agenthub.log_buffer import LineBuffer
+from agenthub.log_console import ConsoleLines, printable
 from agenthub.log_streams import StreamLines, Write, descriptor_of, encoding_of, own_stderr, take_stderr
 from agenthub.settings import LogSettings
 
@@ -70,11 +71,7 @@ def _make_renderer(settings: LogSettings, out: TextIO) -> _Renderer:
     if settings.format == "json" or (settings.format == "auto" and not out.isatty()):
         to_json = structlog.processors.JSONRenderer(serializer=_dumps)
         return _Renderer((_stamp, structlog.processors.format_exc_info, to_json))
-    console = structlog.dev.ConsoleRenderer(
-        colors=out.isatty(),
-        # rich's own shows the locals: prompts, keys.
-        exception_formatter=structlog.dev.plain_traceback,
-    )
+    console = ConsoleLines(has_colours=out.isatty(), is_full=settings.level == "debug")
     encoding = encoding_of(out)
 
     def encode(logger: Any, method: str, line: Any) -> bytes:
@@ -143,11 +140,7 @@ def _second(seconds: int) -> str:
 
 def _tame(logger: Any, method: str, event: Fields) -> Fields:
     # The console's renderer shows a text without blanks as it is, and a terminal obeys it.
-    return {name: _printable(value) if isinstance(value, str) else value for name, value in event.items()}
-
-
-def _printable(text: str) -> str:
-    return text if text.isprintable() else "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+    return {name: printable(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
 def _dumps(value: Any, **kwargs: Any) -> bytes:
