@@ -172,10 +172,17 @@ def with_names(messages: Sequence[Message]) -> tuple[Message, ...]:
     """Return the history in which each tool message names the tool that it is a result of, where a call tells."""
     if not any(message.role == "tool" and not message.tool_name for message in messages):
         return tuple(messages)
-    pairs, named = pair_results(messages), list(messages)
-    for number, (calling, index) in pairs.items():
-        if not named[number].tool_name:
-            named[number] = attrs.evolve(named[number], tool_name=named[calling].tool_calls[index].name)
+    pairs, named, seen = pair_results(messages), list(messages), dict[str, str]()
+    for number, message in enumerate(messages):
+        seen |= {call.id: call.name for call in message.tool_calls if call.id}
+        if message.role != "tool" or message.tool_name:
+            continue
+        if (place := pairs.get(number)) is not None:
+            name = messages[place[0]].tool_calls[place[1]].name
+        else:
+            # One more result of a call that has its result.
+            name = seen.get(message.tool_call_id, "")
+        named[number] = attrs.evolve(message, tool_name=name)
     return tuple(named)
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from agenthub.canonical import ChatRequest, Message, ToolCall
 from agenthub.dialects import ollama, openai
 from agenthub.dialects.losses import losses_to_openai
-from agenthub.dialects.tool_results import make_ids, pair_results
+from agenthub.dialects.tool_results import make_ids, pair_results, with_names
 from tests.hubs import running_hub
 from tests.upstreams import answering, serving
 
@@ -209,6 +209,14 @@ async def test_ids_numbered_again_in_each_turn() -> None:
     async with serving(answering()) as upstream, running_hub(upstream.url) as hub:
         assert (await hub.post("/v1/chat/completions", {"model": "m", "messages": history})).status == 200
         assert [one["tool_name"] for one in upstream.asked[0]["messages"] if one["role"] == "tool"] == ["f", "g"]
+
+
+def test_a_second_result_has_the_name_too() -> None:
+    """One more result of a call is a result of its tool all the same; of an id that no call has there is no name."""
+    assert with_names([calls("f#a"), *[result("#a")] * 2, result("#b")])[1:] == (
+        *[result("f#a")] * 2,
+        result("#b"),
+    )
 
 
 def test_ids_that_the_hub_makes() -> None:
