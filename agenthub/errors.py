@@ -24,6 +24,7 @@
             ├── UpstreamProtocol     the upstream broke its own wire format, or ended early
             ├── UpstreamStatus       the upstream's own status and words
             │   └── UpstreamReport 500   a verb failed, as the upstream said in a line of its stream
+            ├── KeyRefused           the upstream refused the hub's own key
             ├── ToolCallMissing      the model called no tool, though a strict client's tool_choice says it must
             └── UpstreamTimeout 504
 
@@ -260,6 +261,21 @@ class UpstreamStatus(UpstreamError):
         self.is_loop = status == HTTPStatus.LOOP_DETECTED
         self.counted = status >= 500 and not (status == HTTPStatus.NOT_IMPLEMENTED or callers_fault or self.is_loop)
         self.is_final = status == HTTPStatus.NOT_IMPLEMENTED or self.is_loop
+
+
+class KeyRefused(UpstreamError):
+    """The upstream refused the hub's own key for it, or wants one: 401 or 403, which is no matter of the client's key.
+
+    Not counted: it would be the same until somebody corrects the settings, and the reason is worth more than an open
+    breaker. ``upstream_status`` is what the upstream said.
+    """
+
+    counted = False
+    is_final = True
+
+    def __init__(self, message: str, upstream_status: int) -> None:
+        super().__init__(message)
+        self.upstream_status = upstream_status
 
 
 class ToolCallMissing(UpstreamError):

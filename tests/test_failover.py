@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from agenthub.errors import UpstreamStatus
-from agenthub.middleware.failover import retry_after_s
-from agenthub.settings import BackendSettings, HealthSettings, RetrySettings
+from agenthub.middleware.retry_after import retry_after_s
+from agenthub.settings import BackendSettings, HealthSettings, RetrySettings, Secret
 from agenthub.standin import Fault, Standin, running
-from tests.hubs import RunningHub, running_hub
+from tests.hubs import RunningHub, error_of, running_hub
 from tests.upstreams import PATHS
 
 MESSAGES = [{"role": "user", "content": "hi"}]
@@ -88,13 +88,46 @@ async def test_after_the_first_event_nothing_moves(lane: tuple[str, str]) -> Non
         assert (asked(first), asked(second)) == (1, 0)
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 413, 422])
+@pytest.mark.parametrize("status", [400, 413, 422])
 async def test_a_clients_mistake_is_the_answer(status: int) -> None:
     """It would be the same everywhere."""
     async with two() as (hub, first, second):
         first.script(Fault.answer(status, "no"))
         assert (await hub.post("/api/chat", CHAT)).status == status
         assert asked(second) == 0
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("key", ["", "sk-of-the-hub"])
+async def test_a_key_of_the_hub_that_is_refused(lane: tuple[str, str], status: int, key: str) -> None:
+    """Another backend answers; alone it is a 502 that names the backend and the setting, not a client's 401."""
+    standin = Standin()
+    async with two(lane[1]) as (hub, first, second):
+        first.script(Fault.answer(status, "bad key"))
+        assert (await hub.post(PATHS[lane[0]], CHAT)).status == 200
+        assert (asked(first), asked(second)) == (1, 1)
+    async with running(standin) as upstream:
+        backends = {"a": BackendSettings(url=upstream, api_key=Secret(key))}
+        async with running_hub(backends, health=QUIET, api_mode=lane[1]) as hub:
+            standin.script(Fault.answer(status, f"bad key {key}"))
+            answer = await hub.post(PATHS[lane[0]], CHAT)
+    assert (answer.status, answer.headers["x-should-retry"]) == (502, "false")
+    words = "refused the hub's API key" if key else "wants an API key of the hub, which has none"
+    text = error_of(answer.json())
+    assert text.startswith(f"backend a {words} ({status}): bad key")
+    assert text.endswith("set backends.a.api_key")
+    assert not key or key not in text
+
+
+async def test_a_key_of_the_client_that_is_refused() -> None:
+    """Where the client's own Authorization is passed on, the refusal is the client's."""
+    standin = Standin()
+    async with running(standin) as upstream:
+        backends = {"a": BackendSettings(url=upstream, forward_authorization=True)}
+        async with running_hub(backends, health=QUIET) as hub:
+            standin.script(Fault.answer(401, "bad key"), Fault.answer(401, "bad key"))
+            assert (await hub.post("/api/chat", CHAT, Authorization="Bearer mine")).status == 401
+            assert (await hub.post("/api/chat", CHAT)).status == 502
 
 
 async def test_all_fail(lane: tuple[str, str]) -> None:

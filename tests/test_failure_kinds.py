@@ -59,6 +59,7 @@ class Kind:
     is_reused: bool = False
     asks: tuple[str, Any] = CHAT
     backend: dict[str, Any] = attrs.field(factory=dict)
+    headers: dict[str, str] = attrs.field(factory=dict)
 
 
 KINDS = {
@@ -99,10 +100,11 @@ KINDS = {
     "429": Kind(status(429, head="Retry-After: 0\r\n"), 429, moves=True, may_ask=False, failures=0, sent=2),
     "404": Kind(status(404, "model 'm' not found"), 404, moves=True, may_ask=True, failures=0),
     "400": Kind(status(400), 400, moves=False, may_ask=True, failures=0),
-    "401": Kind(status(401), 401, moves=False, may_ask=True, failures=0),
-    "403": Kind(status(403), 403, moves=False, may_ask=True, failures=0),
+    "401": Kind(status(401), 502, moves=True, may_ask=False, failures=0),
+    "403": Kind(status(403), 502, moves=True, may_ask=False, failures=0),
+    # Of a strict client, and the model is asked twice: the second time for nothing but the call.
     "no tool called": Kind(proper(Asked("POST", "/api/chat", b"{}", 1, 1)), 502, moves=False, may_ask=False,
-                           failures=0, asks=WITH_A_TOOL),
+                           failures=0, sent=2, asks=WITH_A_TOOL, headers={"X_AgentHub_Strict": "true"}),
     "breaker open": Kind("open", 503, moves=True, may_ask=False, failures=0, sent=0),
     "queue full": Kind("full", 503, moves=True, may_ask=False, failures=0, sent=0,
                        backend={"max_concurrency": 1, "queue_size": 0}),
@@ -167,7 +169,7 @@ async def test_no_other_has_it(name: str) -> None:
     kind = KINDS[name]
     async with case(kind) as (hub, first):
         before = breaker_of(hub).failures
-        answer = await hub.post(*kind.asks)
+        answer = await hub.post(*kind.asks, **kind.headers)
         assert answer.status == kind.status, answer.text
         assert ("x-should-retry" not in answer.headers) is kind.may_ask
         assert breaker_of(hub).failures - before == kind.failures
@@ -179,10 +181,10 @@ async def test_another_has_it(name: str) -> None:
     """What another backend may answer it does, and the first was asked once at the most."""
     kind = KINDS[name]
     async with raw_upstream() as other, case(kind, other.url) as (hub, first):
-        answer = await hub.post(*kind.asks)
+        answer = await hub.post(*kind.asks, **kind.headers)
         assert answer.status == (200 if kind.moves else kind.status), answer.text
         assert len(other.of("/api/chat")) == kind.moves
-        assert len(first.asked) == min(kind.sent, 1)
+        assert len(first.asked) == (min(kind.sent, 1) if kind.moves else kind.sent)
 
 
 DEADLY = {

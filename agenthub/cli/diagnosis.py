@@ -11,7 +11,7 @@ import aiohttp
 import attrs
 
 from agenthub.cli.findings import Finding, Level
-from agenthub.errors import UpstreamProtocol, UpstreamStatus, UpstreamTimeout
+from agenthub.errors import KeyRefused, UpstreamProtocol, UpstreamStatus, UpstreamTimeout
 from agenthub.middleware import Backend
 from agenthub.settings import Settings
 from agenthub.settings.sources import OLLAMA_HOST, dotted
@@ -71,7 +71,7 @@ def explain(trouble: Trouble) -> tuple[str, str, Sequence[str]]:
     match trouble.error:
         case UpstreamTimeout() | TimeoutError():
             return "silent", f"{trouble.url} did not answer in time", _when_silent(trouble)
-        case UpstreamStatus(status=401 | 403 as status):
+        case KeyRefused(upstream_status=status):
             words = "refuses the API key" if trouble.backend.settings.api_key else "wants an API key"
             return "key", f"{trouble.url} {words} ({status})", [f"Set {trouble.key('api_key')}, best in .env."]
         case UpstreamStatus() | UpstreamProtocol():

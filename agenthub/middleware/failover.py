@@ -7,7 +7,7 @@ failure                                          what is done
 ===============================================  ===============================================================
 the breaker is open, the queue is full           the next backend, at once; nothing was sent
 unreachable, broken off, silent, garbage, 5xx    the next backend, at once
-404, 429, 501                                    the next backend, at once
+404, 429, 501, the hub's key is refused          the next backend, at once
 429 or 503, and there is no other backend        the same again, after Retry-After or a short wait
 a reused connection was closed without a byte    the next backend, at once; where there is no other, the same again
 a second backend broke off                       the answer, 502: what kills one backend is not tried on all
@@ -22,22 +22,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 import attrs
 import structlog
 
 from agenthub.canonical import Batch, Finished, RelayRequest
-from agenthub.errors import AgentHubError, BackendUnavailable, DispatchError, UpstreamError, UpstreamStatus
+from agenthub.errors import (
+    AgentHubError,
+    BackendUnavailable,
+    DispatchError,
+    KeyRefused,
+    UpstreamError,
+    UpstreamStatus,
+)
 from agenthub.middleware import Backend, Dispatch, Handler, MiddlewareContext
+from agenthub.middleware.retry_after import BUSY, retry_after_s
 from agenthub.offload import offload
 from agenthub.settings import RetrySettings
 
 if TYPE_CHECKING:
     from stamina import Attempt
 
-_BUSY = frozenset({429, 503})
 _ELSEWHERE = frozenset({404, 429, 501})
 _FIRST_WAIT_S, _LONGEST_WAIT_S, _LONGEST_REST_S = 0.1, 2.0, 60.0
 _log = structlog.get_logger("agenthub")
@@ -159,7 +165,7 @@ class Moves:
         is_stale = isinstance(failure, UpstreamError) and failure.is_stale
         if await self._moved(failure):
             self._stale = backend if is_stale else None
-        elif not is_stale and failure.status not in _BUSY:
+        elif not is_stale and failure.status not in BUSY:
             self._last = None
             return failure
         self._sent += 1
@@ -188,11 +194,12 @@ class Moves:
         if not self.retries.budget_s or not isinstance(failure, UpstreamError):
             return False
         status = failure.status if isinstance(failure, UpstreamStatus) else None
-        if (failure.counted or status in _ELSEWHERE) and len(self._tried) < len(self.dispatch.candidates):
+        may_move = failure.counted or status in _ELSEWHERE or isinstance(failure, KeyRefused)
+        if may_move and len(self._tried) < len(self.dispatch.candidates):
             return 0.0
         if failure.is_stale:
             return 0.0
-        if status not in _BUSY:
+        if status not in BUSY:
             return False
         wait_s = retry_after_s(failure)
         return True if wait_s is None else wait_s <= self.retries.budget_s and wait_s
@@ -271,22 +278,6 @@ def _attempts(retries: RetrySettings, verdict: Callable[[Exception], bool | floa
         wait_jitter=_FIRST_WAIT_S,
     )
     return aiter(context)
-
-
-def retry_after_s(failure: Exception) -> float | None:
-    """Return how long the upstream asks to be left alone, in seconds; None where it does not say."""
-    if not isinstance(failure, UpstreamStatus) or failure.status not in _BUSY:
-        return None
-    told = {name.lower(): value.strip() for name, value in failure.headers.items()}
-    try:
-        if "retry-after-ms" in told:
-            return max(0.0, float(told["retry-after-ms"]) / 1000)
-        if "retry-after" not in told:
-            return None
-        text = told["retry-after"]
-        return float(text) if text.isdigit() else max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except (ValueError, OverflowError):
-        return None
 
 
 def make_failover(context: MiddlewareContext) -> Failover:

@@ -25,7 +25,7 @@ from agenthub.settings import BackendSettings
 from agenthub.upstream.answer import complete, drain, make_started, read_answer, read_stream
 from agenthub.upstream.circle import Circle
 from agenthub.upstream.connecting import ReusedConnectionClosed, make_connector
-from agenthub.upstream.errors import make_status_error
+from agenthub.upstream.errors import as_key_refused, make_status_error
 from agenthub.upstream.hiding import Hiding
 from agenthub.upstream.patience import Patience
 from agenthub.upstream.reading import read_start, read_whole
@@ -135,7 +135,7 @@ class HttpUpstream:
                     codec.method, self._url_of(lane), body, authorization, codec.is_verb
                 ) as response:
                     if response.status >= 300:
-                        raise await self._status_error(response, is_verb=codec.is_verb)
+                        raise await self._status_error(response, authorization, is_verb=codec.is_verb)
                     started = make_started(lane, response)
                     if started.streamed:
                         parser = StreamParser(codec, lane.raw, lane.rename, self.settings.max_frame_bytes)
@@ -205,9 +205,13 @@ class HttpUpstream:
     def _make_url(self, path: str) -> URL:
         return URL(self.settings.url.rstrip("/") + path)
 
-    async def _status_error(self, response: aiohttp.ClientResponse, *, is_verb: bool = False) -> UpstreamError:
+    async def _status_error(
+        self, response: aiohttp.ClientResponse, authorization: str = "", *, is_verb: bool = False
+    ) -> UpstreamError:
         body = self._hiding.hidden(await read_start(response.content, _ERROR_BYTES))
-        return make_status_error(response.status, response.headers, body, self.callers_fault, is_verb=is_verb)
+        error = make_status_error(response.status, response.headers, body, self.callers_fault, is_verb=is_verb)
+        is_clients_key = bool(authorization and self.settings.forward_authorization)
+        return error if is_clients_key else as_key_refused(error, self.name, has_key=bool(self.settings.api_key))
 
     def _failure(self, error: Exception) -> UpstreamError:
         match error:

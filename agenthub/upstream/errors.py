@@ -10,7 +10,7 @@ import attrs
 
 from agenthub.canonical import JSON
 from agenthub.dialects import jsontext
-from agenthub.errors import UpstreamError, UpstreamProtocol, UpstreamStatus
+from agenthub.errors import KeyRefused, UpstreamError, UpstreamProtocol, UpstreamStatus
 
 KEPT_HEADERS = frozenset(
     {"retry-after", "retry-after-ms"}
@@ -69,6 +69,18 @@ def make_status_error(
     )
     failure.broke_off = tells_of_death(failure)
     return failure
+
+
+def as_key_refused(error: UpstreamError, backend: str, *, has_key: bool) -> UpstreamError:
+    """Return KeyRefused for a 401 or 403 that is about the hub's own key, else the error itself.
+
+    Where an Ollama says where to sign in, that is for the client to read.
+    """
+    if not isinstance(error, UpstreamStatus) or error.status not in (401, 403) or error.fields:
+        return error
+    refusal = "refused the hub's API key" if has_key else "wants an API key of the hub, which has none"
+    text = f"backend {backend} {refusal} ({error.status}): {error}; set backends.{backend}.api_key"
+    return KeyRefused(text, error.status)
 
 
 def tells_of_death(error: UpstreamError) -> bool:

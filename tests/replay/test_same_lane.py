@@ -103,12 +103,13 @@ NOT_HTTP = {
     "ollama-0.9.3/176-garbage": "not HTTP at all",
 }
 """Refused by aiohttp's parser: there is no request, and so no dialect, to answer in."""
+KEY_REFUSED = {"llama-server-2026-key/01-models-no-key": "the hub's own key was refused, not its client's"}
 SLASHES = {
     "ollama-0.9.3/164-trailing-slash": (200, ""),
     "ollama-0.9.3/165-double-slash": (301, "/api/tags"),
 }
 """Redirects of Ollama's: one slash at the end is answered at once, since not every client follows with its body."""
-ELSEWHERE = set().union(GUARDED, JSON_ANSWERS, REFUSED, OWN_PATHS, BROKEN_OFF, NOT_HTTP, SLASHES)
+ELSEWHERE = set().union(GUARDED, JSON_ANSWERS, REFUSED, OWN_PATHS, BROKEN_OFF, NOT_HTTP, SLASHES, KEY_REFUSED)
 
 NATIVE = [exchange for exchange in exchanges(*OLLAMA) if not exchange.path.startswith("/v1")]
 OPENAI = [exchange for exchange in exchanges(*OLLAMA) if exchange.path.startswith("/v1")] + list(exchanges(*LLAMA))
@@ -212,6 +213,16 @@ def path_refusal(exchange: Exchange, text: str, allowed: str = "") -> str:
     if exchange.path == "/v1/responses":
         asked += " (AgentHub does not serve OpenAI's Responses API yet)"
     return f"{asked}, allowed: {allowed}" if allowed else asked
+
+
+@pytest.mark.parametrize(("exchange", "mode"), lanes(*KEY_REFUSED), ids=by_name)
+async def test_a_key_of_the_hub_that_is_refused(exchange: Exchange, mode: str) -> None:
+    """A 502 with the upstream's words, that names the setting."""
+    answer, _ = await replay(exchange, mode)
+    text = json.loads(answer.body)["error"]["message"]
+    assert answer.status == 502
+    assert refusal(exchange).error in text
+    assert text.endswith(".api_key")
 
 
 @pytest.mark.parametrize(("exchange", "mode"), lanes(*SLASHES), ids=by_name)
