@@ -29,7 +29,14 @@ import attrs
 import structlog
 
 from agenthub.canonical import Batch, Finished, RelayRequest
-from agenthub.errors import AgentHubError, BackendUnavailable, DispatchError, UpstreamError, UpstreamStatus
+from agenthub.errors import (
+    AgentHubError,
+    BackendUnavailable,
+    DispatchError,
+    UnreadableAnswer,
+    UpstreamError,
+    UpstreamStatus,
+)
 from agenthub.middleware import Backend, Dispatch, Handler, MiddlewareContext
 from agenthub.offload import offload
 from agenthub.settings import RetrySettings
@@ -188,9 +195,8 @@ class Moves:
         if not self.retries.budget_s or not isinstance(failure, UpstreamError):
             return False
         status = failure.status if isinstance(failure, UpstreamStatus) else None
-        if (failure.counted or status in _ELSEWHERE) and len(self._tried) < len(self.dispatch.candidates):
-            return 0.0
-        if failure.is_stale:
+        is_for_another = failure.counted or isinstance(failure, UnreadableAnswer) or status in _ELSEWHERE
+        if failure.is_stale or (is_for_another and len(self._tried) < len(self.dispatch.candidates)):
             return 0.0
         if status not in _BUSY:
             return False
