@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from agenthub.canonical import JSON, ChatRequest, GenerateRequest, Loss, ModelInfo, TextRequest
-from agenthub.dialects import jsontext
+from agenthub.dialects import answerjson
 from agenthub.dialects.openai.listing import is_of_ollama
 from agenthub.errors import Unsupported
 
@@ -64,7 +64,7 @@ def lacks_by_show(body: bytes, version: str) -> frozenset[str]:
     Only an Ollama writes a Modelfile; what others send under ``capabilities`` is not to be relied on.
     """
     try:
-        shown = jsontext.loads(body)
+        shown = answerjson.loads(body)
     except ValueError:
         return frozenset()
     lacks = _lacks(shown.get("capabilities")) if isinstance(shown, dict) and shown.get("modelfile") else None

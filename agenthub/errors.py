@@ -22,6 +22,7 @@
         ├── LeftBehind          503  the client reads a shared answer far too slowly
         └── UpstreamError       502  what the circuit breaker counts
             ├── UpstreamProtocol     the upstream broke its own wire format, or ended early
+            │   └── UnreadableAnswer     it answered with JSON that is no answer of its API; not counted
             ├── UpstreamStatus       the upstream's own status and words
             │   └── UpstreamReport 500   a verb failed, as the upstream said in a line of its stream
             ├── KeyRefused           the upstream refused the hub's own key
@@ -223,6 +224,16 @@ class UpstreamTimeout(UpstreamError):
 
 class UpstreamProtocol(UpstreamError):
     """The upstream sent bytes that its API does not allow, or ended a stream without its end mark."""
+
+
+class UnreadableAnswer(UpstreamProtocol):
+    """The upstream answered with a JSON object, in which something that an answer needs is missing or of a wrong type.
+
+    Not counted: the server is up and does its work, and only the hub cannot read what it says. Another backend may be
+    asked, since its server may say it otherwise.
+    """
+
+    counted = False
 
 
 class UpstreamStatus(UpstreamError):

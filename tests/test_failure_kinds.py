@@ -84,6 +84,12 @@ KINDS = {
     ),
     "no HTTP": Kind(Act(b"\x00\x01garbage\r\n\r\n"), 502, moves=True, may_ask=True, failures=1),
     "no JSON": Kind(Act(message(b"<html>")), 502, moves=True, may_ask=True, failures=1),
+    "JSON that is no answer": Kind(
+        Act(message(b'{"choices":5}')), 502, moves=True, may_ask=True, failures=0
+    ),
+    "a line that is no answer": Kind(
+        Act(chunked(b'{"message":{"content":5}}\n') + b"0\r\n\r\n"), 502, moves=True, may_ask=True, failures=0
+    ),
     "500": Kind(status(500), 500, moves=True, may_ask=True, failures=1),
     "500, the runner died": Kind(status(500, DIED), 500, moves=True, may_ask=True, failures=1),
     "500, the client's fault": Kind(
@@ -211,6 +217,8 @@ HARMLESS = {
     "404": status(404, "not found"),
     "501": status(501, "no embeddings"),
     "no JSON": Act(message(b"<html>")),
+    "JSON that is no answer": Act(message(b'{"choices":5}')),
+    "the same without a length": Act(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{}", "FIN"),
 }
 
 

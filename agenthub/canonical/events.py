@@ -95,21 +95,21 @@ class Embeddings:
 
 @attrs.frozen
 class Usage:
-    """Tokens as the upstream counted them; ``prompt`` includes ``cached``."""
+    """Tokens as the upstream counted them, None for what is no count; ``prompt`` includes ``cached``."""
 
-    prompt: int = 0
-    completion: int = 0
+    prompt: int | None = 0
+    completion: int | None = 0
     cached: int | None = None
 
 
 @attrs.frozen
 class Timings:
-    """Where the time went, in seconds."""
+    """Where the time went, in seconds, None for what is no duration."""
 
-    total_s: float = 0.0
-    load_s: float = 0.0
-    prompt_s: float = 0.0
-    completion_s: float = 0.0
+    total_s: float | None = 0.0
+    load_s: float | None = 0.0
+    prompt_s: float | None = 0.0
+    completion_s: float | None = 0.0
 
 
 @attrs.frozen

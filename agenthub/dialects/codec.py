@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import attrs
 
 from agenthub.canonical import JSON, Answer, Batch, Event, Finished, RawFrames, Request
-from agenthub.dialects import jsontext
-from agenthub.dialects.framing import DEFAULT_MAX_FRAME_BYTES, Framer
-from agenthub.errors import AgentHubError, UpstreamError, UpstreamProtocol
+from agenthub.dialects import answerjson, jsontext
+from agenthub.dialects.framing import BOM, DEFAULT_MAX_FRAME_BYTES, Framer
+from agenthub.errors import AgentHubError, UnreadableAnswer, UpstreamError, UpstreamProtocol
 
 
 class FrameParser(Protocol):
@@ -71,6 +71,14 @@ class Codec:
     is_patient: bool = False
 
 
+class PartlyUnreadable(UnreadableAnswer):
+    """A part of an answer cannot be read; ``events`` are the rest, enough where the client gets the answer's bytes."""
+
+    def __init__(self, message: str, events: list[Event]) -> None:
+        super().__init__(message)
+        self.events = events
+
+
 BROKEN = (UpstreamError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 """What parsing may raise of an answer that is not what its API promises."""
 
@@ -113,7 +121,7 @@ class StreamParser:
             return ()
         size = len(self._framer.tail)
         batch = self._parse(self._framer.close(), size)
-        if self.is_finished or (self.error is not None and type(self.error) is not UpstreamProtocol):
+        if self.is_finished or (self.error is not None and not isinstance(self.error, UpstreamProtocol)):
             return batch
         held: list[Event] = []
         try:
@@ -179,19 +187,29 @@ class StreamParser:
 
 
 def as_upstream_error(error: Exception, payload: bytes) -> UpstreamError:
-    """Say that a frame or body is not what the API promises; an UpstreamError is returned as it is."""
+    """Say that a frame or body is not what the API promises; an UpstreamError is returned as it is.
+
+    A JSON object is an UnreadableAnswer. Anything else, such as a proxy's page, half an object or a lone ``null``, does
+    not come from a server that works.
+    """
     if isinstance(error, UpstreamError):
         return error
     start = payload[:80].decode("utf-8", "replace")
-    return UpstreamProtocol(f"the upstream sent what its API does not allow: {start!r}")
+    kind = UnreadableAnswer if answerjson.is_object(payload) else UpstreamProtocol
+    return kind(f"the upstream sent what its API does not allow: {start!r}")
 
 
 def parse_whole(codec: Codec, body: bytes, *, raw: bool = False, rename: str | None = None) -> Batch:
     """Return the events of a whole answer, behind its RawFrames with ``raw``; raise UpstreamError."""
     try:
-        events = codec.parse_whole(body)
+        try:
+            events = codec.parse_whole(body)
+        except PartlyUnreadable as error:
+            if not raw:
+                raise
+            events = error.events
         if raw and rename is not None:
-            body = jsontext.replace_top_level(body, "model", rename)
+            body = jsontext.replace_top_level(body.removeprefix(BOM), "model", rename)
     except BROKEN as error:
         raise as_upstream_error(error, body) from error
     return (RawFrames(body), *events) if raw else tuple(events)

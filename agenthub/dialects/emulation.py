@@ -28,6 +28,7 @@ from agenthub.errors import AgentHubError, InvalidRequest, ToolCallMissing
 from agenthub.offload import offload
 
 Asked = TypeVar("Asked", bound=ChatRequest | GenerateRequest)
+Number = TypeVar("Number", int, float)
 MOST_ANSWERS = 512
 MISSING = "the model called no tool, though tool_choice says that it must"
 Ask = Callable[[Asked], AsyncGenerator[Batch, None]]
@@ -97,8 +98,8 @@ async def joined(parts: Sequence[Asked], ask: Ask[Asked]) -> AsyncGenerator[Batc
 def _sum(ends: Sequence[Finished]) -> Finished:
     usages = [end.usage for end in ends if end.usage is not None]
     timings = [end.timings for end in ends if end.timings is not None]
-    counted = Usage(sum(usage.prompt for usage in usages), sum(usage.completion for usage in usages))
-    spent = [sum(times) for times in zip(*map(attrs.astuple, timings), strict=True)]
+    counted = Usage(_total([usage.prompt for usage in usages]), _total([usage.completion for usage in usages]))
+    spent = [_total(times) for times in zip(*map(attrs.astuple, timings), strict=True)]
     return Finished(
         ends[0].reason,
         usage=counted if usages else None,
@@ -106,6 +107,12 @@ def _sum(ends: Sequence[Finished]) -> Finished:
         context=ends[0].context if len(ends) == 1 else (),
         more_reasons=tuple([end.reason for end in ends[1:]]),
     )
+
+
+def _total(told: Sequence[Number | None]) -> Number | None:
+    """Return the sum, None where a part of it is unknown."""
+    known = [value for value in told if value is not None]
+    return sum(known) if len(known) == len(told) else None
 
 
 async def _forced(request: ChatRequest, ask: Ask[ChatRequest]) -> AsyncGenerator[Batch, None]:

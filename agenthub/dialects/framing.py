@@ -19,8 +19,8 @@ _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
 _LONGEST_BLANK_LINE = len(b"\r\n\r\n")
 _SHORT_BYTES = 4096
 """Up to here it is quicker to look through a tail again than to look for what ends it."""
-_BOM = b"\xef\xbb\xbf"
-"""May stand before the first frame, and means nothing."""
+BOM = b"\xef\xbb\xbf"
+"""A byte order mark: it may stand before the first frame, and means nothing."""
 
 
 class Framer(Protocol):
@@ -55,14 +55,14 @@ class LineFramer:
                 lines[0] = b"".join((self.tail, lines[0]))
                 self.tail.clear()
             if not self._begun:
-                self._begun, lines[0] = True, lines[0].removeprefix(_BOM)
+                self._begun, lines[0] = True, lines[0].removeprefix(BOM)
         if rest:
             self.tail += rest
         return [line + b"\n" for line in lines]
 
     def close(self) -> list[bytes]:
         tail, self.tail = bytes(self.tail), bytearray()
-        tail = tail if self._begun else tail.removeprefix(_BOM)
+        tail = tail if self._begun else tail.removeprefix(BOM)
         return [tail + b"\n"] if tail.strip() else []
 
     def payload(self, frame: bytes) -> bytes:
@@ -114,7 +114,7 @@ class EventFramer:
     def payload(self, frame: bytes) -> bytes:
         if frame.startswith(b"data: {") and frame.find(b"\n") == len(frame) - 2 and b"\r" not in frame:
             return frame[6:-2]
-        lines = [line[5:] for line in frame.removeprefix(_BOM).splitlines() if line.startswith(b"data:")]
+        lines = [line[5:] for line in frame.removeprefix(BOM).splitlines() if line.startswith(b"data:")]
         data = b"\n".join([line.removeprefix(b" ") for line in lines])
         return b"" if data.isspace() else data
 

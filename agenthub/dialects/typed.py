@@ -1,12 +1,25 @@
-"""Values of an upstream's answer: of the type that its API promises, else TypeError, which becomes UpstreamProtocol."""
+"""Typed values: the members of an upstream's answer, as their types promise or as they are meant.
+
+Strict readers are for what an answer cannot do without: its text, the names of the tools it calls, its vectors. Any
+other type there is a TypeError, which becomes UnreadableAnswer. Lenient readers are for what only stands beside it
+(counts, durations, ids, log-probabilities, thoughts): they read what is meant and leave the rest out, since a finished
+answer is never thrown away for a detail.
+"""
 
 from __future__ import annotations
 
+import math
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from agenthub.canonical import JSON
+
+_BEYOND = 2**63
+_LONGEST_DIGITS = 19
+_NOTHING: Mapping[str, JSON] = {}
+
+# --- strict
 
 
 def text(value: JSON) -> str:
@@ -21,27 +34,6 @@ def required(value: JSON) -> str:
     return value if type(value) is str else _refuse(value)
 
 
-def count(value: JSON) -> int:
-    """Return an integer, 0 for null; 12.0 counts. What counts something is not negative, nor beyond 64 bits."""
-    found = int(value) if type(value) is float and value.is_integer() else value
-    if type(found) is int and 0 <= found < 2**63:
-        return found
-    return 0 if value is None else _refuse(value)
-
-
-def number(value: JSON) -> float:
-    """Return a number, 0 for null."""
-    if type(value) is float or type(value) is int:
-        return value
-    return 0.0 if value is None else _refuse(value)
-
-
-def amount(value: JSON) -> int | float:
-    """Return a number that measures something, 0 for null: neither negative nor beyond 64 bits."""
-    found = number(value)
-    return found if 0 <= found < 2**63 else _refuse(value)
-
-
 def items(value: JSON) -> list[JSON]:
     """Return a list, empty for null."""
     if type(value) is list:
@@ -49,7 +41,12 @@ def items(value: JSON) -> list[JSON]:
     return [] if value is None else _refuse(value)
 
 
-def vectors(value: JSON) -> tuple[Sequence[float], ...]:
+def present(value: JSON) -> list[JSON]:
+    """Return a list that must be there."""
+    return value if type(value) is list else _refuse(value)
+
+
+def vectors(value: Sequence[JSON]) -> tuple[Sequence[float], ...]:
     """Return lists of numbers."""
     for vector in value:
         if type(vector) is not list:
@@ -58,15 +55,94 @@ def vectors(value: JSON) -> tuple[Sequence[float], ...]:
     return tuple(value)
 
 
-def logprobs(value: JSON) -> tuple[JSON, ...]:
-    """Return log-probabilities: objects with a token and its number, which is null for minus infinity."""
-    found = items(value)
-    for item in found:
-        required(item["token"])
-        number(item["logprob"])
-        logprobs(item.get("top_logprobs"))
-    return tuple(found)
-
-
 def _refuse(value: JSON) -> NoReturn:
-    raise TypeError(f"{type(value).__name__} is of no use here")
+    raise TypeError(f"{type(value).__name__} where another type belongs")
+
+
+# --- lenient
+
+
+def count(value: JSON) -> int | None:
+    """Return a whole number that counts something, 0 for null; 12.0 and "12" are 12.
+
+    None for anything else, be it negative, a fraction or beyond 64 bits.
+    """
+    if _is_whole(value):
+        value = int(value)
+    if type(value) is int and 0 <= value < _BEYOND:
+        return value
+    return 0 if value is None else None
+
+
+def _is_whole(value: JSON) -> bool:
+    if type(value) is str:
+        return len(value) <= _LONGEST_DIGITS and value.isascii() and value.isdigit()
+    return type(value) is float and value.is_integer()
+
+
+def amount(value: JSON) -> int | float | None:
+    """Return a number that measures something, 0 for null; None for what is no number, negative or beyond 64 bits."""
+    if type(value) is float or type(value) is int:
+        return value if 0 <= value < _BEYOND else None
+    return 0.0 if value is None else None
+
+
+def label(value: JSON) -> str:
+    """Return a text that only names something, such as an id: a whole number is its digits, anything else is empty."""
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    if type(value) is int:
+        return str(value) if -_BEYOND < value < 2 * _BEYOND else ""
+    return value if type(value) is str else ""
+
+
+def words(value: JSON) -> str:
+    """Return what a text beside the answer says: also that of an object's ``text`` or ``content``, or of a list."""
+    if type(value) is str:
+        return value
+    if type(value) is list:
+        return "".join([_words_of(item) for item in value])
+    return _words_of(value)
+
+
+def _words_of(value: JSON) -> str:
+    if type(value) is dict:
+        value = next((found for name in ("text", "content") if type(found := value.get(name)) is str), "")
+    return value if type(value) is str else ""
+
+
+def mapping(value: JSON) -> Mapping[str, JSON]:
+    """Return an object, empty for anything else."""
+    return value if type(value) is dict else _NOTHING
+
+
+def numbers(value: JSON) -> tuple[int, ...]:
+    """Return a list of counts, empty where it is anything else."""
+    found = [count(item) if item is not None else None for item in value] if type(value) is list else []
+    return tuple([number for number in found if number is not None]) if None not in found else ()
+
+
+def logprobs(value: JSON) -> tuple[JSON, ...]:
+    """Return log-probabilities: objects with a token and its number, which is null for minus infinity.
+
+    Empty where one of them is anything else: the tokens of a text are told one after the other, so that none may be
+    missing.
+    """
+    found = [_logprob(item) for item in value] if type(value) is list else []
+    return () if None in found else tuple(found)
+
+
+def _logprob(item: JSON) -> JSON:
+    if type(item) is not dict or type(item.get("token")) is not str or not is_logprob(item.get("logprob", "")):
+        return None
+    spelled, tops = item.get("bytes"), item.get("top_logprobs")
+    if spelled and not numbers(spelled):
+        item = {**item, "bytes": None}
+    if tops and (read := list(logprobs(tops))) != tops:
+        item = {**item, "top_logprobs": read}
+    return item
+
+
+def is_logprob(value: JSON) -> bool:
+    """Say whether a value is a log-probability: a finite number, or null for minus infinity."""
+    return value is None or type(value) is int or (type(value) is float and math.isfinite(value))

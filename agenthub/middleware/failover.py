@@ -33,6 +33,7 @@ from agenthub.errors import (
     BackendUnavailable,
     DispatchError,
     KeyRefused,
+    UnreadableAnswer,
     UpstreamError,
     UpstreamStatus,
 )
@@ -194,10 +195,9 @@ class Moves:
         if not self.retries.budget_s or not isinstance(failure, UpstreamError):
             return False
         status = failure.status if isinstance(failure, UpstreamStatus) else None
-        may_move = failure.counted or status in _ELSEWHERE or isinstance(failure, KeyRefused)
-        if may_move and len(self._tried) < len(self.dispatch.candidates):
-            return 0.0
-        if failure.is_stale:
+        is_elsewhere = isinstance(failure, KeyRefused | UnreadableAnswer) or status in _ELSEWHERE
+        may_move = (failure.counted or is_elsewhere) and len(self._tried) < len(self.dispatch.candidates)
+        if failure.is_stale or may_move:
             return 0.0
         if status not in BUSY:
             return False

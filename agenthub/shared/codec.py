@@ -151,7 +151,7 @@ def _read_usage(value: JSON) -> Usage | None:
         case None:
             return None
         case [prompt, completion, cached]:
-            return Usage(_count(prompt), _count(completion), None if cached is None else _count(cached))
+            return Usage(*[None if one is None else _count(one) for one in (prompt, completion, cached)])
     _refuse()
 
 
@@ -160,7 +160,7 @@ def _read_timings(value: JSON) -> Timings | None:
         case None:
             return None
         case [_, _, _, _]:
-            return Timings(*_each(_amount, value))
+            return Timings(*[None if one is None else _amount(one) for one in value])
     _refuse()
 
 

@@ -11,7 +11,7 @@ import aiohttp
 from agenthub.canonical import Batch, RawFrames, Started
 from agenthub.dialects import StreamParser, parse_whole
 from agenthub.dialects.lane import Lane
-from agenthub.errors import UpstreamError, UpstreamProtocol
+from agenthub.errors import UnreadableAnswer, UpstreamError, UpstreamProtocol
 from agenthub.offload import offload
 from agenthub.settings import BackendSettings
 from agenthub.upstream.errors import kept_headers, tells_of_death
@@ -88,5 +88,6 @@ async def drain(content: aiohttp.StreamReader) -> None:
 
 def _marked(error: UpstreamError, *, at_end: bool = False) -> UpstreamError:
     """Return the error of an answer, with a mark whether it is wrong or broke off."""
-    error.broke_off = tells_of_death(error) or (at_end and isinstance(error, UpstreamProtocol))
+    was_cut = at_end and isinstance(error, UpstreamProtocol) and not isinstance(error, UnreadableAnswer)
+    error.broke_off = was_cut or tells_of_death(error)
     return error

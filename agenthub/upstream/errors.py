@@ -9,7 +9,7 @@ from http import HTTPStatus
 import attrs
 
 from agenthub.canonical import JSON
-from agenthub.dialects import jsontext
+from agenthub.dialects import answerjson, jsontext
 from agenthub.errors import KeyRefused, UpstreamError, UpstreamProtocol, UpstreamStatus
 
 KEPT_HEADERS = frozenset(
@@ -110,7 +110,7 @@ class _Error:
 
 def _parse(body: bytes) -> _Error:
     try:
-        value = jsontext.loads(body)
+        value = answerjson.loads(body)
     except ValueError:
         return _Error(body[: 4 * _MAX_TEXT].decode("utf-8", "replace").strip())
     if not isinstance(value, dict):

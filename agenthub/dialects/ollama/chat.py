@@ -22,16 +22,16 @@ from agenthub.canonical import (
     ToolCallDelta,
     assemble,
 )
-from agenthub.dialects import jsontext, typed
+from agenthub.dialects import answerjson, jsontext, typed
 from agenthub.dialects.body import parse_fields
 from agenthub.dialects.groups import MANY, dump_body, listed
 from agenthub.dialects.ledger import FIELDS, TO_OPENAI, Noted
 from agenthub.dialects.ollama import fields as common
-from agenthub.dialects.ollama.messages import parse_arguments, parse_message, render_answer_calls, render_message
+from agenthub.dialects.ollama.messages import parse_message, read_arguments, render_answer_calls, render_message
 from agenthub.dialects.tool_choice import is_forced, offered_tools
 from agenthub.dialects.tool_results import in_order
 from agenthub.dialects.toolcalls import make_call_id
-from agenthub.errors import InvalidRequest, UpstreamProtocol
+from agenthub.errors import InvalidRequest, UnreadableAnswer, UpstreamProtocol
 
 DIALECT = "ollama"
 PATH = "/api/chat"
@@ -78,14 +78,18 @@ class ChatParser:
     """Lines of a stream; calls are numbered over the whole answer, since upstreams repeat ``index`` 0."""
 
     _calls: int = 0
+    _begun: bool = False
     _done: bool = False
 
     def parse(self, payload: bytes, events: list[Event]) -> None:
-        line = jsontext.loads(payload)
+        line = answerjson.loads(payload)
         message = line.get("message")
         if message is None:
             common.raise_error(line)
-            raise UpstreamProtocol("the upstream sent a line without a message")
+            if not (self._begun and line.get("done")):
+                raise UnreadableAnswer("the upstream sent a line without a message")
+            message = {}  # the last line of an answer that has said all it has to say
+        self._begun = True
         content = message.get("content")
         if (
             len(line) == 4
@@ -100,28 +104,24 @@ class ChatParser:
             return
         if "error" in line:
             common.raise_error(line)
-        if thinking := message.get("thinking"):
-            events.append(ReasoningDelta(typed.text(thinking)))
+        if thinking := typed.words(message.get("thinking")):
+            events.append(ReasoningDelta(thinking))
         if content:
             events.append(TextDelta(typed.text(content)))
         if calls := message.get("tool_calls"):
             if jsontext.has_long_integers(payload):
-                calls = jsontext.loads_exactly(payload)["message"]["tool_calls"]
+                calls = answerjson.loads_exactly(payload)["message"]["tool_calls"]
             events.extend(self._call(call) for call in typed.items(calls))
-        if logprobs := line.get("logprobs"):
-            events.append(LogprobsDelta(typed.logprobs(logprobs)))
+        if logprobs := typed.logprobs(line.get("logprobs")):
+            events.append(LogprobsDelta(logprobs))
         if line.get("done"):
             self._done = True
             events.append(common.parse_finished(line))
 
     def _call(self, call: JSON) -> ToolCallDelta:
         function, index = call["function"], self._calls
-        try:
-            arguments = parse_arguments(function.get("arguments"))
-        except InvalidRequest as error:
-            raise UpstreamProtocol("the upstream sent a tool call with arguments that are no JSON object") from error
         self._calls += 1
-        call_id = typed.text(call.get("id")) or make_call_id()
+        call_id, arguments = typed.label(call.get("id")) or make_call_id(), read_arguments(function.get("arguments"))
         return ToolCallDelta(index, call_id, typed.required(function["name"]), arguments)
 
     def close(self, events: list[Event]) -> None:

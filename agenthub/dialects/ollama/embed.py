@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import attrs
 
 from agenthub.canonical import JSON, Answer, Embeddings, EmbedRequest, Event, Finished, Source, Usage
-from agenthub.dialects import jsontext, typed
+from agenthub.dialects import answerjson, jsontext, typed
 from agenthub.dialects.body import parse_fields
+from agenthub.dialects.codec import PartlyUnreadable
 from agenthub.dialects.groups import dump_answer, dump_body
 from agenthub.dialects.ledger import FIELDS
 from agenthub.dialects.ollama import fields as common
 from agenthub.dialects.whole import NoFrames
-from agenthub.errors import InvalidRequest, UnknownModel, UpstreamProtocol
+from agenthub.errors import InvalidRequest, UnknownModel, UnreadableAnswer
 
 DIALECT = "ollama"
 PATH = "/api/embed"
@@ -91,26 +92,34 @@ def render_legacy_request(request: EmbedRequest, model: str) -> bytes:
 
 def parse_whole(body: bytes) -> list[Event]:
     """Return the vectors and the counts of /api/embed."""
-    answer = jsontext.loads(body)
+    answer = answerjson.loads(body)
     common.raise_error(answer)
     finished = common.parse_finished(answer)
     if finished.usage is None:
         finished = attrs.evolve(finished, usage=Usage())
-    return [Embeddings(typed.vectors(answer["embeddings"])), finished]
+    return embedded(typed.present(answer["embeddings"]), finished)
 
 
 def parse_legacy_whole(body: bytes) -> list[Event]:
     """Return the vector of /api/embeddings, which reports no counts."""
-    answer = jsontext.loads(body)
+    answer = answerjson.loads(body)
     common.raise_error(answer)
     vector = answer["embedding"]
-    return [Embeddings(typed.vectors([vector] if vector else [])), Finished()]
+    return embedded([vector] if vector else [], Finished())
+
+
+def embedded(vectors: Sequence[JSON], finished: Finished) -> list[Event]:
+    """Return the events of vectors; raises PartlyUnreadable where one is no list of numbers."""
+    try:
+        return [Embeddings(typed.vectors(vectors)), finished]
+    except (TypeError, ArithmeticError) as error:
+        raise PartlyUnreadable("the upstream sent a vector that is not a list of numbers", [finished]) from error
 
 
 def checked_vectors(request: EmbedRequest, answer: Answer) -> Sequence[Sequence[float]]:
-    """Return the vectors; raise UpstreamProtocol unless there is one for each input."""
+    """Return the vectors; raise UnreadableAnswer unless there is one for each input."""
     if request.inputs and len(answer.vectors) != len(request.inputs):
-        raise UpstreamProtocol(f"the upstream sent {len(answer.vectors)} vectors for {len(request.inputs)} inputs")
+        raise UnreadableAnswer(f"the upstream sent {len(answer.vectors)} vectors for {len(request.inputs)} inputs")
     return answer.vectors
 
 

@@ -125,22 +125,28 @@ def render_defaults(request: BaseRequest) -> dict[str, JSON]:
 
 def parse_finished(line: Mapping[str, JSON]) -> Finished:
     """Return what the object with ``done: true`` reports; durations are nanoseconds there."""
-    get, count, amount = line.get, typed.count, typed.amount
+    get, count = line.get, typed.count
     usage, timings = None, None
     if "eval_count" in line or "prompt_eval_count" in line:
         cached = get("prompt_eval_cached_count")
-        usage = Usage(count(get("prompt_eval_count")), count(get("eval_count")), cached and count(cached))
+        usage = Usage(
+            count(get("prompt_eval_count")), count(get("eval_count")), None if cached is None else count(cached)
+        )
     if "total_duration" in line:
         timings = Timings(
-            amount(get("total_duration")) / _NANO,
-            amount(get("load_duration")) / _NANO,
-            amount(get("prompt_eval_duration")) / _NANO,
-            amount(get("eval_duration")) / _NANO,
+            _seconds(get("total_duration")),
+            _seconds(get("load_duration")),
+            _seconds(get("prompt_eval_duration")),
+            _seconds(get("eval_duration")),
         )
-    context = get("context")
-    numbers = tuple(map(count, typed.items(context))) if context else ()
+    context = typed.numbers(get("context"))
     aside = {name: line[name] for name in _REMOTE if name in line}
-    return Finished(typed.text(get("done_reason")) or "stop", usage, timings, numbers, aside=aside)
+    return Finished(typed.words(get("done_reason")) or "stop", usage, timings, context, aside=aside)
+
+
+def _seconds(nanoseconds: JSON) -> float | None:
+    found = typed.amount(nanoseconds)
+    return None if found is None else found / _NANO
 
 
 def render_finished(finished: Finished) -> dict[str, JSON]:
@@ -148,20 +154,17 @@ def render_finished(finished: Finished) -> dict[str, JSON]:
     members: dict[str, JSON] = {"done": True, "done_reason": finished.reason}
     if finished.context:
         members["context"] = list(finished.context)
-    timings, usage = finished.timings, finished.usage
-    if timings is not None:
-        members |= {"total_duration": _nanoseconds(timings.total_s), "load_duration": _nanoseconds(timings.load_s)}
-    if usage is not None:
-        members["prompt_eval_count"] = usage.prompt
-        if usage.cached is not None:
-            members["prompt_eval_cached_count"] = usage.cached
-    if timings is not None:
-        members["prompt_eval_duration"] = _nanoseconds(timings.prompt_s)
-    if usage is not None:
-        members["eval_count"] = usage.completion
-    if timings is not None:
-        members["eval_duration"] = _nanoseconds(timings.completion_s)
-    return members
+    timings, usage = finished.timings or _UNTIMED, finished.usage or _UNCOUNTED
+    told = {
+        "total_duration": _nanoseconds(timings.total_s),
+        "load_duration": _nanoseconds(timings.load_s),
+        "prompt_eval_count": usage.prompt,
+        "prompt_eval_cached_count": usage.cached,
+        "prompt_eval_duration": _nanoseconds(timings.prompt_s),
+        "eval_count": usage.completion,
+        "eval_duration": _nanoseconds(timings.completion_s),
+    }
+    return members | {name: value for name, value in told.items() if value is not None}
 
 
 def dump_finished(finished: Finished, request: BaseRequest) -> bytes:
@@ -177,8 +180,11 @@ def _dump_finished(finished: Finished) -> bytes:
     return jsontext.dumps(render_finished(finished))[1:]
 
 
-def _nanoseconds(seconds: float) -> int:
-    return max(1, round(seconds * _NANO))
+_UNTIMED, _UNCOUNTED = Timings(None, None, None, None), Usage(None, None)
+
+
+def _nanoseconds(seconds: float | None) -> int | None:
+    return None if seconds is None else max(1, round(seconds * _NANO))
 
 
 @lru_cache(1)

@@ -21,12 +21,12 @@ from agenthub.canonical import (
     TextDelta,
     ToolCallDelta,
 )
-from agenthub.dialects import jsontext, typed
+from agenthub.dialects import answerjson, jsontext, typed
 from agenthub.dialects.body import parse_fields
 from agenthub.dialects.groups import dump_body
 from agenthub.dialects.ledger import FIELDS
 from agenthub.dialects.ollama import fields as common
-from agenthub.errors import InvalidRequest, UnknownModel, UpstreamProtocol
+from agenthub.errors import InvalidRequest, UnknownModel, UnreadableAnswer, UpstreamProtocol
 
 DIALECT = "ollama"
 PATH = "/api/generate"
@@ -75,23 +75,25 @@ def render_request(request: GenerateRequest, model: str) -> bytes:
 class GenerateParser:
     """Lines of a stream."""
 
+    _begun: bool = False
     _done: bool = False
 
     def parse(self, payload: bytes, events: list[Event]) -> None:
         if self._done:
             return
-        line = jsontext.loads(payload)
+        line = answerjson.loads(payload)
         response = line.get("response")
         if "error" in line:
             common.raise_error(line)
-        if response is None:
-            raise UpstreamProtocol("the upstream sent a line without a response")
-        if thinking := line.get("thinking"):
-            events.append(ReasoningDelta(typed.text(thinking)))
+        if response is None and not (self._begun and line.get("done")):
+            raise UnreadableAnswer("the upstream sent a line without a response")
+        self._begun = True
+        if thinking := typed.words(line.get("thinking")):
+            events.append(ReasoningDelta(thinking))
         if response:
             events.append(TextDelta(typed.text(response)))
-        if logprobs := line.get("logprobs"):
-            events.append(LogprobsDelta(typed.logprobs(logprobs)))
+        if logprobs := typed.logprobs(line.get("logprobs")):
+            events.append(LogprobsDelta(logprobs))
         if line.get("done"):
             self._done = True
             events.append(common.parse_finished(line))

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import attrs
 
 from agenthub.canonical import JSON, Answer, Finished, ModelInfo, RelayRequest, Source
-from agenthub.dialects import jsontext, typed
+from agenthub.dialects import answerjson, jsontext, typed
 from agenthub.dialects.body import parse_fields
 from agenthub.dialects.codec import BROKEN
 from agenthub.dialects.ollama import fields as common
@@ -30,7 +30,7 @@ VERSION_PATH = "/api/version"
 def parse_tags(body: bytes) -> list[ModelInfo]:
     """Return what /api/tags lists; raises UpstreamProtocol if it is no list of models."""
     try:
-        entries = jsontext.loads(body)["models"] or []
+        entries = answerjson.loads(body)["models"] or []
         return [ModelInfo(typed.required(entry["name"]), DIALECT, entry) for entry in entries]
     except BROKEN as error:
         raise UpstreamProtocol("the upstream's /api/tags is not a list of models") from error
@@ -137,7 +137,7 @@ COPILOT_SHOW_CODEC = attrs.evolve(SHOW_CODEC, complete=show.complete_for_copilot
 def parse_running(body: bytes) -> list[Mapping[str, JSON]]:
     """Return the entries of /api/ps."""
     try:
-        return [dict(entry) for entry in jsontext.loads(body)["models"] or []]
+        return [dict(entry) for entry in answerjson.loads(body)["models"] or []]
     except BROKEN as error:
         raise UpstreamProtocol("the upstream's /api/ps is not a list of models") from error
 
@@ -159,7 +159,7 @@ def _expiry(entry: Mapping[str, JSON]) -> float:
 def parse_version(body: bytes) -> str:
     """Return the version of /api/version."""
     try:
-        return typed.required(jsontext.loads(body)["version"])
+        return typed.label(answerjson.loads(body)["version"]) or typed.required(None)
     except BROKEN as error:
         raise UpstreamProtocol("the upstream's /api/version holds no version") from error
 

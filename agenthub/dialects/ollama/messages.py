@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import attrs
 
@@ -11,8 +11,10 @@ from agenthub.dialects import jsontext
 from agenthub.dialects.body import Fields, kind
 from agenthub.dialects.groups import MANY, grouped
 from agenthub.dialects.ledger import Noted
-from agenthub.errors import InvalidRequest, UpstreamProtocol
+from agenthub.errors import InvalidRequest, UnreadableAnswer
 
+NO_ARGUMENTS = "{}"
+_NOTHING = frozenset({"", "null", "[]"})
 _ROLES = {role: role for role in ("system", "user", "assistant", "tool")}
 """One text for all messages of a role: a long history has many."""
 
@@ -36,7 +38,9 @@ def parse_message(value: JSON, noted: Noted) -> Message:
         content=fields.text("content"),
         images=fields.strings("images"),
         reasoning=fields.text("thinking"),
-        tool_calls=tuple([parse_tool_call(call, noted) for call in fields.array("tool_calls", "api.ToolCall")]),
+        tool_calls=tuple(
+            [parse_tool_call(call, noted, parse_arguments) for call in fields.array("tool_calls", "api.ToolCall")]
+        ),
         tool_call_id=fields.text("tool_call_id"),
         tool_name=tool_name,
     )
@@ -53,8 +57,8 @@ def parse_plain(value: JSON) -> Message | None:
     return None
 
 
-def parse_tool_call(value: JSON, noted: Noted) -> ToolCall:
-    """Return a call of the history; arguments that are JSON text already are taken too, as OpenAI's habit."""
+def parse_tool_call(value: JSON, noted: Noted, arguments_of: Callable[[JSON], str]) -> ToolCall:
+    """Return a call of the history; ``arguments_of`` returns the JSON text of its arguments."""
     value = {key.lower(): item for key, item in value.items()} if isinstance(value, dict) else {}
     function = value.get("function")
     if not isinstance(function, dict):
@@ -65,20 +69,34 @@ def parse_tool_call(value: JSON, noted: Noted) -> ToolCall:
     return ToolCall(
         id=str(value.get("id") or ""),
         name=str(function.get("name") or ""),
-        arguments=parse_arguments(function.get("arguments")),
+        arguments=arguments_of(function.get("arguments")),
     )
 
 
 def parse_arguments(value: JSON) -> str:
-    """Return the JSON text of a call's arguments, given as an object or as its text."""
-    if value is None or value == "":
-        return "{}"
+    """Return the JSON text of a call's arguments, an object or its text; raises InvalidRequest for anything else."""
+    text = read_arguments(value)
+    if not isinstance(value, Mapping):
+        _check_arguments(text)
+    return text
+
+
+def _check_arguments(text: str) -> None:
+    if text != NO_ARGUMENTS and not _is_object(text):
+        raise InvalidRequest("invalid tool call arguments", param="messages.tool_calls")
+
+
+def read_arguments(value: JSON) -> str:
+    """Return the JSON text of a call's arguments, given as an object or as its text, be it an object's or not.
+
+    null, an empty text and an empty list are what languages with one word for nothing say for no arguments.
+    """
+    if isinstance(value, str):
+        return value if value.strip() not in _NOTHING else NO_ARGUMENTS
     if isinstance(value, Mapping):
         is_long = any(type(item) in (list, dict) and len(item) > MANY for item in value.values())
         return jsontext.dumps(grouped(value) if is_long else value).decode()
-    if isinstance(value, str) and _is_object(value):
-        return value
-    raise InvalidRequest("invalid tool call arguments", param="messages.tool_calls")
+    return NO_ARGUMENTS if value is None or value == [] else jsontext.dumps(value).decode()
 
 
 def _is_object(text: str) -> bool:
@@ -89,13 +107,15 @@ def _is_object(text: str) -> bool:
 
 
 def render_message(message: Message) -> dict[str, JSON]:
-    """Return the object that /api/chat takes."""
+    """Return the object that /api/chat takes; raises InvalidRequest for a call with arguments that are no object."""
     rendered: dict[str, JSON] = {"role": message.role, "content": message.content}
     if message.reasoning:
         rendered["thinking"] = message.reasoning
     if message.images:
         rendered["images"] = list(message.images)
     if message.tool_calls:
+        for call in message.tool_calls:
+            _check_arguments(call.arguments)  # in OpenAI's dialect they may be any text
         rendered["tool_calls"] = [render_tool_call(call) for call in message.tool_calls]
     if message.tool_name:
         rendered["tool_name"] = message.tool_name
@@ -114,7 +134,7 @@ def render_tool_call(call: ToolCall, index: int | None = None) -> dict[str, JSON
 def render_answer_calls(calls: Sequence[ToolCall], reason: str) -> list[dict[str, JSON]]:
     """Return the calls of an answer, without a last one that was cut by its length.
 
-    Raises UpstreamProtocol for arguments that are no JSON object: in this dialect they stand in the answer as they are.
+    Raises UnreadableAnswer for arguments that are no JSON object: in this dialect they stand in the answer as they are.
     """
     if reason == "length" and calls and not _is_object(calls[-1].arguments):
         calls = calls[:-1]
@@ -122,8 +142,9 @@ def render_answer_calls(calls: Sequence[ToolCall], reason: str) -> list[dict[str
 
 
 def _render_answer_call(call: ToolCall, index: int) -> dict[str, JSON]:
+    call = attrs.evolve(call, arguments=read_arguments(call.arguments))
     if not _is_object(call.arguments):
-        raise UpstreamProtocol(f"the upstream called {call.name} with arguments that are no JSON object")
+        raise UnreadableAnswer(f"the upstream called {call.name} with arguments that are no JSON object")
     # Line breaks are only possible between the parts of JSON, where they would break the line-based stream.
     on_one_line = call.arguments.replace("\r", " ").replace("\n", " ")
     return render_tool_call(attrs.evolve(call, arguments=on_one_line), index)

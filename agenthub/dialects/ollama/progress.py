@@ -6,7 +6,7 @@ The lines go through as they are; nothing is known of them but how they end. Sou
 from __future__ import annotations
 
 from agenthub.canonical import Answer, Batch, Event, Finished, RelayRequest
-from agenthub.dialects import jsontext
+from agenthub.dialects import answerjson, jsontext
 from agenthub.errors import UpstreamProtocol, UpstreamReport
 
 SUCCESS = b'{"status":"success"}'
@@ -23,7 +23,7 @@ class ProgressParser:
         self.reported: UpstreamReport | None = None
 
     def parse(self, payload: bytes, events: list[Event]) -> None:
-        line = jsontext.loads(payload)
+        line = answerjson.loads(payload)
         if (message := line.get("error")) is not None:
             self.reported = self.reported or _report(message)
         elif not isinstance(status := line.get("status"), str):
@@ -41,7 +41,7 @@ def _report(message: object) -> UpstreamReport:
 
 def parse_whole(body: bytes) -> list[Event]:
     """Return the end of an answer with ``stream: false``, which is the last line alone."""
-    line = jsontext.loads(body)
+    line = answerjson.loads(body)
     if (message := line.get("error")) is not None:
         raise _report(message)
     return [Finished()]

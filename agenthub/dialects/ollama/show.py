@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from agenthub.canonical import JSON, RelayRequest
-from agenthub.dialects import jsontext
+from agenthub.dialects import answerjson, jsontext
+from agenthub.dialects.framing import BOM
 
 
 def complete(request: RelayRequest, body: bytes) -> bytes:
@@ -16,6 +17,7 @@ def complete(request: RelayRequest, body: bytes) -> bytes:
 
     ollama-python needs the first and editors the second; Ollama 0.5 had no capabilities. Raises ValueError.
     """
+    body = body.removeprefix(BOM)
     shown = _parse(body)
     info, changes = shown.get("model_info"), dict[str, JSON]()
     if not isinstance(info, dict):
@@ -40,7 +42,7 @@ def complete_for_copilot(request: RelayRequest, body: bytes) -> bytes:
 def is_shown(body: bytes) -> bool:
     """Say whether a body is an answer of /api/show, and not some server's word for not knowing it."""
     try:
-        shown = jsontext.loads(body)
+        shown = answerjson.loads(body)
     except ValueError:
         return False
     return isinstance(shown, dict) and "error" not in shown and not _SIGNS.isdisjoint(shown)
@@ -50,7 +52,7 @@ _SIGNS = frozenset({"model_info", "details", "modelfile", "capabilities", "templ
 
 
 def _parse(body: bytes) -> Mapping[str, JSON]:
-    shown = jsontext.loads(body)
+    shown = answerjson.loads(body)
     if not isinstance(shown, dict):
         raise ValueError("not a JSON object")
     return shown

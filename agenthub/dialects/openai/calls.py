@@ -98,14 +98,14 @@ class OpenCall:
 class CallParser:
     """The calls of one choice, numbered by their first appearance."""
 
-    _open: dict[int, OpenCall] = attrs.field(factory=dict)
+    _open: dict[int | str, OpenCall] = attrs.field(factory=dict)
     _count: int = 0
 
     def parse(self, fragment: JSON) -> ToolCallDelta:
         """Return what a fragment brings."""
-        theirs, call_id = typed.count(fragment.get("index")), typed.text(fragment.get("id"))
+        theirs, call_id = _place(fragment.get("index")), typed.label(fragment.get("id"))
         function = fragment.get("function") or {}
-        name, arguments = typed.text(function.get("name")), typed.text(function.get("arguments"))
+        name, arguments = typed.text(function.get("name")), _arguments(function.get("arguments"))
         known = self._open.get(theirs)
         if known is not None and not known.is_another(call_id, name):
             known.arguments.add(arguments)
@@ -118,13 +118,26 @@ class CallParser:
 
 def parse_whole_call(index: int, call: JSON) -> ToolCallDelta:
     """Return a call of an answer that was not streamed."""
-    call_id = typed.text(call.get("id")) or make_call_id()
+    call_id = typed.label(call.get("id")) or make_call_id()
     if (custom := call.get("custom")) is not None:
         # Of a tool that no other API could be asked for: its input is any text.
         return ToolCallDelta(index, call_id, typed.required(custom["name"]), typed.text(custom.get("input")))
     function = call["function"]
-    arguments = typed.text(function.get("arguments")) or "{}"
+    arguments = _arguments(function.get("arguments")) or "{}"
     return ToolCallDelta(index, call_id, typed.required(function["name"]), arguments)
+
+
+def _place(value: JSON) -> int | str:
+    """Return what tells the fragments of one call from those of another: its index, whatever that looks like."""
+    place = typed.count(value)
+    return typed.label(value) if place is None else place
+
+
+def _arguments(value: JSON) -> str:
+    """Return the text of arguments or of a piece of them; some servers send the object itself, or a list of nothing."""
+    if type(value) is str:
+        return value
+    return "" if value is None or value == [] else jsontext.dumps(value).decode()
 
 
 def _is_json(text: str) -> bool:

@@ -71,8 +71,8 @@ def _together(pieces: Sequence[JSON]) -> JSON:
     if len(pieces) == 1:
         return pieces[0]
     if type(pieces[0]) is str:
-        return "".join(map(typed.text, pieces))
-    return [item for piece in pieces for item in typed.items(piece)]
+        return "".join(pieces)
+    return [item for piece in pieces for item in piece]
 
 
 def parse_texts(message: Mapping[str, JSON], events: list[Event]) -> None:
@@ -84,22 +84,28 @@ def parse_texts(message: Mapping[str, JSON], events: list[Event]) -> None:
         events.append(ReasoningDelta(reasoning))
     if text:
         events.append(TextDelta(text))
-    if refusal := message.get("refusal"):
-        events.append(RefusalDelta(typed.text(refusal)))
+    if refusal := typed.words(message.get("refusal")):
+        events.append(RefusalDelta(refusal))
+
+
+_THINKING = ("reasoning", "reasoning_content", "reasoning_details")
 
 
 def parse_thinking(message: Mapping[str, JSON]) -> str:
     """Return what a message or a delta says in any of the words that servers have for thinking aloud."""
-    thinking = message.get("reasoning") or message.get("reasoning_content")
-    if not thinking and (details := message.get("reasoning_details")):
-        return "".join([typed.text(detail.get("text")) for detail in typed.items(details)])
-    return typed.text(thinking)
+    for name in _THINKING:
+        if (said := message.get(name)) and (thinking := typed.words(said)):
+            return thinking
+    return ""
 
 
 def _parse_parts(parts: Sequence[JSON]) -> tuple[str, str]:
     """Return the text and the thoughts of a content that is a list of parts."""
     text, thoughts = list[str](), list[str]()
     for part in parts:
+        if type(part) is str:
+            text.append(part)
+            continue
         match part.get("type"):
             case "text" | "refusal" as kind:
                 text.append(typed.required(part.get(kind)))

@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping
 import attrs
 
 from agenthub.canonical import JSON, ChoiceStarted, Event, Finished, Timings, Usage
-from agenthub.dialects import jsontext, typed
+from agenthub.dialects import answerjson, typed
 from agenthub.dialects.openai import fields as common
 from agenthub.dialects.openai.errors import raise_error
-from agenthub.errors import UpstreamProtocol
+from agenthub.errors import UnreadableAnswer, UpstreamProtocol
 
+_AROUND_DONE = b' \t\r\n"'
+"""What stands around the end mark of some servers, which write it as JSON."""
 MOST_CHOICES = 4096
 """What an answer may hold: 128 choices for each of several prompts."""
 
@@ -36,25 +38,25 @@ class ChoiceParser:
     def parse(self, payload: bytes, events: list[Event]) -> None:
         if self._done:
             return
-        if not payload.startswith(b"{") and payload.strip() == b"[DONE]":
+        if not payload.startswith(b"{") and payload.strip(_AROUND_DONE) == b"[DONE]":
             self._done = True
             events.append(self._finish())
             return
-        frame = jsontext.loads(payload)
+        frame = answerjson.loads(payload)
         raise_error(frame)
         if usage := frame.get("usage"):
-            self._usage = common.parse_usage(usage)
+            self._usage = common.parse_usage(usage) or self._usage
             self._aside |= common.parse_details(usage)
             self._timings = self._timings or parse_timings(frame.get("timings"))
         for choice in frame.get("choices") or ():
             index = choice.get("index") or 0
-            if index != self._index:
-                self._index = checked_index(index)
+            if index != self._index and (index := checked_index(index)) != self._index:
+                self._index = index
                 self._begun.add(index)
                 events.append(ChoiceStarted(index))
             self.parse_choice(choice, events)
             if reason := choice.get("finish_reason"):
-                self._reasons[index] = common.parse_reason(typed.text(reason))
+                self._reasons[index] = common.parse_reason(typed.words(reason) or "stop")
                 self._timings = self._timings or parse_timings(frame.get("timings"))
                 self._aside |= common.parse_aside(frame)
 
@@ -78,8 +80,8 @@ class ChoiceParser:
 def checked_index(value: JSON) -> int:
     """Return the index of a choice."""
     index = typed.count(value)
-    if index >= MOST_CHOICES:
-        raise UpstreamProtocol("the upstream numbers its choices beyond all bounds")
+    if index is None or index >= MOST_CHOICES:
+        raise UnreadableAnswer("the upstream's number of a choice is no number, or beyond all bounds")
     return index
 
 
@@ -92,12 +94,13 @@ def finish(
 
 
 def parse_timings(value: JSON) -> Timings | None:
-    """Return what llama.cpp's server tells in milliseconds, beyond the API of others."""
+    """Return what llama.cpp's server tells in milliseconds, beyond the API of others; None where it is no duration."""
     if not isinstance(value, dict) or "predicted_ms" not in value:
         return None
-    return Timings(
-        prompt_s=typed.amount(value.get("prompt_ms")) / 1000, completion_s=typed.amount(value["predicted_ms"]) / 1000
-    )
+    prompt, completion = typed.amount(value.get("prompt_ms")), typed.amount(value["predicted_ms"])
+    if prompt is None or completion is None:
+        return None
+    return Timings(prompt_s=prompt / 1000, completion_s=completion / 1000)
 
 
 def parse_choices(answer: JSON, parse_choice: Callable[[JSON, list[Event]], None]) -> list[Event]:
@@ -110,10 +113,10 @@ def parse_choices(answer: JSON, parse_choice: Callable[[JSON, list[Event]], None
         if index or reasons:
             events.append(ChoiceStarted(index))
         parse_choice(choice, events)
-        reasons[index] = common.parse_reason(typed.text(choice.get("finish_reason")) or "stop")
+        reasons[index] = common.parse_reason(typed.words(choice.get("finish_reason")) or "stop")
     if not reasons:
-        raise UpstreamProtocol("the upstream's answer has no choices")
+        raise UnreadableAnswer("the upstream's answer has no choices")
     usage, timings = common.parse_usage(answer.get("usage")), parse_timings(answer.get("timings"))
-    aside = common.parse_aside(answer) | common.parse_details(answer.get("usage") or {})
+    aside = common.parse_aside(answer) | common.parse_details(answer.get("usage"))
     aside |= common.parse_beside(answer["choices"][0].get("message") or {})
     return [*events, finish(reasons, usage, timings, aside)]

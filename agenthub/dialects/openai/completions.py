@@ -20,7 +20,7 @@ from agenthub.canonical import (
     Source,
     TextDelta,
 )
-from agenthub.dialects import jsontext, typed
+from agenthub.dialects import answerjson, jsontext, typed
 from agenthub.dialects.body import Fields, parse_fields
 from agenthub.dialects.groups import dump_body
 from agenthub.dialects.ledger import FIELDS, TO_NATIVE, TO_OPENAI
@@ -88,7 +88,7 @@ def _parse_choice(choice: JSON, events: list[Event]) -> None:
 
 def parse_whole(body: bytes) -> list[Event]:
     """Return the events of an answer that was not streamed."""
-    return parse_choices(jsontext.loads(body), _parse_choice)
+    return parse_choices(answerjson.loads(body), _parse_choice)
 
 
 class CompletionParser(ChoiceParser):

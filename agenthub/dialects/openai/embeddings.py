@@ -7,13 +7,13 @@ import sys
 from array import array
 from collections.abc import Sequence
 
-from agenthub.canonical import JSON, Answer, Embeddings, EmbedRequest, Event, Finished, Loss, Source, Usage
-from agenthub.dialects import jsontext, typed
+from agenthub.canonical import JSON, Answer, EmbedRequest, Event, Finished, Loss, Source, Usage
+from agenthub.dialects import answerjson, typed
 from agenthub.dialects.base64_text import plain_base64
 from agenthub.dialects.body import Fields, parse_fields
 from agenthub.dialects.groups import dump_answer, dump_body
 from agenthub.dialects.ledger import FIELDS, TO_NATIVE
-from agenthub.dialects.ollama.embed import checked_vectors
+from agenthub.dialects.ollama.embed import checked_vectors, embedded
 from agenthub.dialects.ollama.fields import parse_keep_alive
 from agenthub.dialects.openai import fields as common
 from agenthub.dialects.openai.errors import raise_error
@@ -72,17 +72,26 @@ def render_request(request: EmbedRequest, model: str, flavour: str = "generic") 
 
 def parse_whole(body: bytes) -> list[Event]:
     """Return the vectors in the order of the inputs, and the counts."""
-    answer = jsontext.loads(body)
+    answer = answerjson.loads(body)
     raise_error(answer)
-    data = sorted(answer["data"], key=lambda item: item.get("index") or 0)
     usage = common.parse_usage(answer.get("usage")) or Usage()
-    return [Embeddings(typed.vectors([_parse_vector(item["embedding"]) for item in data])), Finished("stop", usage)]
+    return embedded(_parse_vectors(typed.present(answer["data"])), Finished("stop", usage))
+
+
+def _parse_vectors(data: list[JSON]) -> list[JSON]:
+    """Return the vectors in the order of their indices, None for one that cannot be read."""
+    placed = [(typed.count(item.get("index")), _parse_vector(item["embedding"])) for item in data]
+    placed.sort(key=lambda one: one[0] or 0)
+    return [None if index is None else vector for index, vector in placed]
 
 
 def _parse_vector(value: JSON) -> JSON:
     if not isinstance(value, str):
         return value
-    return _little_endian(array("f", base64.b64decode(plain_base64(value), validate=True))).tolist()
+    try:
+        return _little_endian(array("f", base64.b64decode(plain_base64(value), validate=True))).tolist()
+    except ValueError:
+        return None
 
 
 def render_whole(request: EmbedRequest, answer: Answer) -> bytes:
@@ -92,7 +101,7 @@ def render_whole(request: EmbedRequest, answer: Answer) -> bytes:
         {"object": "embedding", "index": index, "embedding": _render_vector(vector, request.encoding)}
         for index, vector in enumerate(checked_vectors(request, answer))
     ]
-    counts = {"prompt_tokens": usage.prompt, "total_tokens": usage.prompt}
+    counts = {"prompt_tokens": usage.prompt or 0, "total_tokens": usage.prompt or 0}
     return dump_answer({"object": "list", "data": data, "model": request.model, "usage": counts}, "data")
 
 

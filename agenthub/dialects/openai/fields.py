@@ -158,10 +158,10 @@ def render_stream_options(request: TextRequest) -> dict[str, JSON]:
 
 
 def parse_usage(value: JSON) -> Usage | None:
-    """Return the counts of a ``usage`` object."""
-    if not value:
+    """Return the counts of a ``usage`` object, None where it is none or empty."""
+    if not value or type(value) is not dict:
         return None
-    cached = (value.get("prompt_tokens_details") or {}).get("cached_tokens")
+    cached = typed.mapping(value.get("prompt_tokens_details")).get("cached_tokens")
     return Usage(
         prompt=typed.count(value.get("prompt_tokens")),
         completion=typed.count(value.get("completion_tokens")),
@@ -170,12 +170,13 @@ def parse_usage(value: JSON) -> Usage | None:
 
 
 def render_usage(usage: Usage | None) -> dict[str, JSON]:
-    """Return a ``usage`` object; an upstream that did not count gives zeros."""
+    """Return a ``usage`` object, in which clients need each count; what is unknown is 0."""
     usage = usage or Usage()
+    prompt, completion = usage.prompt or 0, usage.completion or 0
     body: dict[str, JSON] = {
-        "prompt_tokens": usage.prompt,
-        "completion_tokens": usage.completion,
-        "total_tokens": usage.prompt + usage.completion,
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
     }
     if usage.cached is not None:
         body["prompt_tokens_details"] = {"cached_tokens": usage.cached}
@@ -183,7 +184,7 @@ def render_usage(usage: Usage | None) -> dict[str, JSON]:
 
 
 _ASIDE = ("id", "system_fingerprint", "service_tier")
-_BESIDE = ("refusal", "annotations")
+_BESIDE: Mapping[str, type] = {"refusal": str, "annotations": list}
 _NANO = 1_000_000_000
 
 
@@ -194,12 +195,12 @@ def parse_aside(answer: Mapping[str, JSON]) -> dict[str, JSON]:
 
 def parse_beside(message: Mapping[str, JSON]) -> dict[str, JSON]:
     """Return what a message says beside its text that Ollama's has no place for."""
-    return {name: value for name in _BESIDE if (value := message.get(name))}
+    return {name: value for name, of in _BESIDE.items() if type(value := message.get(name)) is of and value}
 
 
-def parse_details(usage: Mapping[str, JSON]) -> dict[str, JSON]:
+def parse_details(usage: JSON) -> dict[str, JSON]:
     """Return the details of the counts, under their own names."""
-    return {name: value for name, value in usage.items() if value and name.endswith("_details")}
+    return {name: value for name, value in typed.mapping(usage).items() if value and name.endswith("_details")}
 
 
 def render_sidecar(request: BaseRequest, finished: Finished) -> dict[str, JSON]:
@@ -209,7 +210,8 @@ def render_sidecar(request: BaseRequest, finished: Finished) -> dict[str, JSON]:
     told: dict[str, JSON] = {"done_reason": finished.reason}
     if (timings := finished.timings) is not None:
         spent = (timings.total_s, timings.load_s, timings.prompt_s, timings.completion_s)
-        told |= dict(zip(_DURATIONS, (round(seconds * _NANO) for seconds in spent), strict=True))
+        known = ((name, seconds) for name, seconds in zip(_DURATIONS, spent, strict=True) if seconds is not None)
+        told |= {name: round(seconds * _NANO) for name, seconds in known}
     if finished.context:
         told["context"] = list(finished.context)
     return {"x_ollama": told | dict(finished.aside)}

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from agenthub.canonical import JSON, ModelInfo
-from agenthub.dialects import jsontext, typed
+from agenthub.dialects import answerjson, jsontext, typed
 from agenthub.dialects.codec import BROKEN
 from agenthub.errors import UpstreamProtocol
 
@@ -17,7 +17,7 @@ MODELS_PATH = "/v1/models"
 def parse_models(body: bytes) -> list[ModelInfo]:
     """Return what /v1/models lists; Ollama's ``"data": null`` is an empty list."""
     try:
-        entries = jsontext.loads(body)["data"] or []
+        entries = answerjson.loads(body)["data"] or []
         return [ModelInfo(typed.required(entry["id"]), DIALECT, entry) for entry in entries]
     except BROKEN as error:
         raise UpstreamProtocol("the upstream's /v1/models is not a list of models") from error

@@ -13,7 +13,7 @@ from agenthub.dialects import typed
 
 def parse_logprobs(value: JSON) -> list[LogprobsDelta]:
     """Return the log-probabilities of a choice, if there are any, in whichever shape: servers mix the two up."""
-    if not value:
+    if not value or type(value) is not dict:
         return []
     # Those of a refusal are those of the text that it is to other dialects.
     items = _parse_legacy(value) if value.get("tokens") else _parse_chat(value)
@@ -25,15 +25,20 @@ def _parse_chat(value: JSON) -> tuple[JSON, ...]:
 
 
 def _parse_legacy(value: JSON) -> tuple[JSON, ...]:
-    tokens = typed.items(value["tokens"])
-    tops = value.get("top_logprobs") or [None] * len(tokens)
-    return tuple(
-        {
-            "token": typed.required(token),
-            "logprob": logprob and typed.number(logprob),
-            "top_logprobs": [{"token": t, "logprob": p} for t, p in (top or {}).items()],
-        }
-        for token, logprob, top in zip(tokens, value["token_logprobs"], tops, strict=True)
+    tokens, numbers, tops = value["tokens"], value.get("token_logprobs"), value.get("top_logprobs")
+    if type(tokens) is not list or type(numbers) is not list or len(tokens) != len(numbers):
+        return ()
+    if type(tops) is not list or len(tops) != len(tokens):
+        tops = [None] * len(tokens)
+    return typed.logprobs(
+        [
+            {
+                "token": token,
+                "logprob": logprob,
+                "top_logprobs": [{"token": t, "logprob": p} for t, p in typed.mapping(top).items()],
+            }
+            for token, logprob, top in zip(tokens, numbers, tops, strict=True)
+        ]
     )
 
 

@@ -12,7 +12,7 @@ from agenthub.canonical import JSON, Loss, Message, ToolCall
 from agenthub.dialects.body import Fields
 from agenthub.dialects.groups import MANY, listed
 from agenthub.dialects.ledger import TO_NATIVE, TO_OPENAI, Noted
-from agenthub.dialects.ollama.messages import parse_plain, parse_tool_call
+from agenthub.dialects.ollama.messages import parse_plain, parse_tool_call, read_arguments
 from agenthub.dialects.openai.parts import PartParser, render_media
 from agenthub.dialects.tool_results import Place, in_one_message, make_ids, pair_results
 from agenthub.errors import InvalidRequest, Unsupported
@@ -36,7 +36,7 @@ class MessageParser:
         fields = Fields("ChatCompletionRequest.messages", {key.lower(): item for key, item in value.items()})
         role = fields.text("role").lower()
         content, images, images_first = self._content(fields.take("content"))
-        calls = tuple([parse_tool_call(call, self.noted) for call in _calls(fields)])
+        calls = tuple([parse_tool_call(call, self.noted, read_arguments) for call in _calls(fields)])
         call_id, name = fields.text("tool_call_id"), fields.text("name")
         answers = _ROLES.get(role, role) == "tool"
         if name and not answers:
