@@ -16,9 +16,10 @@
     │   └── Unsupported         400  or 501 where the whole operation is missing
     └── DispatchError                the request was good
         ├── LoopDetected        508  the request has come back to the hub that sent it
-        ├── BackendUnavailable  503  + Retry-After; refused by the hub itself (breaker open, queue full)
-        ├── HubStopping         503  + Retry-After; broken off, for the hub ends
-        ├── HubBusy             503  + Retry-After; the bodies of all requests take what memory they may
+        ├── Later               503  + Retry-After
+        │   ├── BackendUnavailable   refused by the hub itself (breaker open, queue full)
+        │   ├── HubStopping          broken off, for the hub ends
+        │   └── HubBusy              the bodies of all requests take what memory they may
         ├── LeftBehind          503  the client reads a shared answer far too slowly
         └── UpstreamError       502  what the circuit breaker counts
             ├── UpstreamProtocol     the upstream broke its own wire format, or ended early
@@ -150,10 +151,7 @@ class DispatchError(AgentHubError):
 
 
 class LoopDetected(DispatchError):
-    """The request has come back to a hub that sent it, or came through too many; ``hubs`` are the chain.
-
-    ``most`` is how many are allowed, where that was the reason.
-    """
+    """The request has come back to a hub that sent it, or through more than ``most``; ``hubs`` are the chain."""
 
     status = 508
     is_final = True
@@ -165,35 +163,31 @@ class LoopDetected(DispatchError):
         self.hubs = tuple(hubs)
 
 
-class BackendUnavailable(DispatchError):
-    """The hub itself refused to ask the backend; a probe may pass in ``retry_after_s``."""
-
-    status = 503
-    is_final = True
-
-    def __init__(self, message: str, *, retry_after_s: float) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
-
-
-class HubStopping(DispatchError):
-    """The hub ends before the answer is whole; another process, or the next, may be asked in ``retry_after_s``."""
-
-    status = 503
-
-    def __init__(self, message: str = "the hub is stopping", *, retry_after_s: float = 1.0) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
-
-
-class HubBusy(DispatchError):
-    """There is no memory for the body of the request at the moment; there may be in ``retry_after_s``."""
+class Later(DispatchError):
+    """The hub itself cannot have it answered at the moment; it may be asked again in ``retry_after_s``."""
 
     status = 503
 
     def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class BackendUnavailable(Later):
+    """The hub itself refused to ask the backend; a probe may pass in ``retry_after_s``."""
+
+    is_final = True
+
+
+class HubStopping(Later):
+    """The hub ends before the answer is whole; another process, or the next, may be asked."""
+
+    def __init__(self, message: str = "the hub is stopping") -> None:
+        super().__init__(message)
+
+
+class HubBusy(Later):
+    """There is no memory for the body of the request at the moment."""
 
 
 class LeftBehind(DispatchError):
@@ -275,10 +269,9 @@ class UpstreamStatus(UpstreamError):
 
 
 class KeyRefused(UpstreamError):
-    """The upstream refused the hub's own key for it, or wants one: 401 or 403, which is no matter of the client's key.
+    """The upstream answered 401 or 403 (``upstream_status``) to the hub's own key, which the client's has no part in.
 
-    Not counted: it would be the same until somebody corrects the settings, and the reason is worth more than an open
-    breaker. ``upstream_status`` is what the upstream said.
+    Not counted: it stays so until the settings are corrected, and the reason says more than an open breaker.
     """
 
     counted = False

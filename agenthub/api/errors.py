@@ -20,10 +20,9 @@ from agenthub.dialects.openai import errors as openai_errors
 from agenthub.dialects.openai import fields as openai_fields
 from agenthub.errors import (
     AgentHubError,
-    BackendUnavailable,
     DispatchError,
     HubBusy,
-    HubStopping,
+    Later,
     RateLimited,
     RequestError,
     RequestTimeout,
@@ -66,7 +65,7 @@ def error_response(caller: Caller, error: AgentHubError) -> web.Response:
         response.headers.update(error.headers)
     if isinstance(error, Unauthorized):
         response.headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, BackendUnavailable | HubBusy | HubStopping | RateLimited):
+    if isinstance(error, Later | RateLimited):
         response.headers["Retry-After"] = str(math.ceil(error.retry_after_s))
     if isinstance(error, DispatchError) and error.is_final:
         # The SDKs would ask twice more at once; the breaker has already said no, or the hub has tried again itself.
