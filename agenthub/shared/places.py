@@ -76,6 +76,7 @@ class Places:
     _names: Iterable[str] = attrs.field(factory=lambda: (f"{uuid.uuid4().hex}:{number}" for number in count()))
 
     def __attrs_post_init__(self) -> None:
+        self._was_there = self.link.is_up
         self.link.on_back.append(self._be_back)
 
     async def enter(self, group: str, places: int) -> str:
