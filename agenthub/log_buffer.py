@@ -107,6 +107,7 @@ class LineBuffer:
         while True:
             item = self._queue.get()
             if isinstance(item, threading.Event):
+                self._tell_dropped()  # it may be the end: nothing else will
                 item.set()
             else:
                 self._write(item)
@@ -127,13 +128,17 @@ class LineBuffer:
         with self._lock:
             self._waiting_bytes -= sum(map(len, batch))
             self._dropped += lost
-            is_due = self._queue.empty() or time.monotonic() - self._counted_at >= _COUNT_EVERY_S
-            if lost or not self._dropped or not is_due:
-                return
-            dropped, self._dropped, self._counted_at = self._dropped, 0, time.monotonic()
-        if self._writer.write([self.render_count(dropped)]):
-            with self._lock:
-                self._dropped += dropped
+        if not lost and (self._queue.empty() or time.monotonic() - self._counted_at >= _COUNT_EVERY_S):
+            self._tell_dropped()
+
+    def _tell_dropped(self) -> None:
+        with self._lock:
+            dropped, self._dropped = self._dropped, 0
+        if dropped:
+            self._counted_at = time.monotonic()
+            if self._writer.write([self.render_count(dropped)]):
+                with self._lock:
+                    self._dropped += dropped
 
     def _start_over(self) -> None:
         """Leave to the parent process what was its own: the thread, the lines, and whatever holds the lock."""

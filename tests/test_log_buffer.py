@@ -145,6 +145,17 @@ def test_what_cannot_be_written_is_counted(tmp_path: Path) -> None:
     os.close(room)
 
 
+def test_the_end_tells_what_was_lost(pipe: Pipe) -> None:
+    """The last count goes out too, though the one before it was told just now."""
+    buffer = LineBuffer(pipe.writer, count_line)
+    buffer.write(b"first\n")
+    buffer.flush()
+    buffer._counted_at = float("inf")
+    buffer._dropped = 7
+    buffer.close()
+    assert pipe.read() == b"first\ndropped 7\n"
+
+
 def test_a_reader_that_is_gone(pipe: Pipe) -> None:
     """Each line is lost, and writing goes on."""
     os.close(pipe.reader)
