@@ -160,7 +160,6 @@ CALL = {"function": {"name": "f", "arguments": {}}}
         native(logprobs=[{"token": "a", "logprob": "-1"}]),
         native(logprobs=[{"token": "a", "logprob": -1, "top_logprobs": [5]}]),
         native(done=False),
-        {"done": True},
     ],
     ids=lambda body: repr(body)[:70],
 )

@@ -55,7 +55,7 @@ def parse(path: str, stream: bytes) -> tuple[list[Event], UpstreamError | None]:
         ([chunk(finish_reason="function_call"), "[DONE]"], Finished("stop")),
         ([chunk(finish_reason="content_filter"), "[DONE]"], Finished("content_filter")),
         ([chunk(finish_reason="stop")], Finished("stop")),
-        (["[DONE]"], Finished("stop")),
+        ([{"choices": [TEXT | {"delta": {"role": "assistant"}}]}, "[DONE]"], Finished("stop")),
         ([chunk(finish_reason="stop"), {"choices": [], "usage": COUNTS}, "[DONE]"], Finished("stop", Usage(3, 2))),
         ([chunk(finish_reason="stop", usage=COUNTS), "[DONE]"], Finished("stop", Usage(3, 2))),
         ([chunk(finish_reason="stop"), {"choices": [], "usage": COUNTS}], Finished("stop", Usage(3, 2))),

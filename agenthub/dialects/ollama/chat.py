@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import attrs
 
 from agenthub.canonical import (
@@ -74,17 +76,21 @@ def render_request(request: ChatRequest, model: str) -> bytes:
 
 @attrs.define
 class ChatParser:
-    """Lines of a stream; calls are numbered over the whole answer, since upstreams repeat ``index`` 0."""
+    """Lines of a stream; calls are numbered over the whole answer, since upstreams repeat ``index`` 0.
 
+    A line without a message may be the end; any other is of a kind that other versions know.
+    """
+
+    is_begun: bool = False
     _calls: int = 0
     _done: bool = False
 
     def parse(self, payload: bytes, events: list[Event]) -> None:
         line = jsontext.loads(payload)
         message = line.get("message")
-        if message is None:
-            common.raise_error(line)
-            raise UpstreamProtocol("the upstream sent a line without a message")
+        if message is None or (type(message) is str and "done" not in line):
+            self._parse_other(line, events)
+            return
         content = message.get("content")
         if (
             len(line) == 4
@@ -97,6 +103,7 @@ class ChatParser:
             # Nearly every line: model, created_at, done, and of the message only a role and a text.
             events.append(TextDelta(content))
             return
+        self.is_begun = True
         if "error" in line:
             common.raise_error(line)
         if thinking := message.get("thinking"):
@@ -110,8 +117,15 @@ class ChatParser:
         if logprobs := line.get("logprobs"):
             events.append(LogprobsDelta(typed.logprobs(logprobs)))
         if line.get("done"):
-            self._done = True
             events.append(common.parse_finished(line))
+            self._done = True
+
+    def _parse_other(self, line: Mapping[str, JSON], events: list[Event]) -> None:
+        common.raise_error(line)
+        self.is_begun = self.is_begun or "done" in line
+        if line.get("done"):
+            events.append(common.parse_finished(line))
+            self._done = True
 
     def _call(self, call: JSON) -> ToolCallDelta:
         function, index = call["function"], self._calls

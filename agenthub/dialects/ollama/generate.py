@@ -73,8 +73,9 @@ def render_request(request: GenerateRequest, model: str) -> bytes:
 
 @attrs.define
 class GenerateParser:
-    """Lines of a stream."""
+    """Lines of a stream. One without a response may be the end; any other is of a kind that other versions know."""
 
+    is_begun: bool = False
     _done: bool = False
 
     def parse(self, payload: bytes, events: list[Event]) -> None:
@@ -84,8 +85,8 @@ class GenerateParser:
         response = line.get("response")
         if "error" in line:
             common.raise_error(line)
-        if response is None:
-            raise UpstreamProtocol("the upstream sent a line without a response")
+        if response is not None or "done" in line:
+            self.is_begun = True
         if thinking := line.get("thinking"):
             events.append(ReasoningDelta(typed.text(thinking)))
         if response:
@@ -93,8 +94,8 @@ class GenerateParser:
         if logprobs := line.get("logprobs"):
             events.append(LogprobsDelta(typed.logprobs(logprobs)))
         if line.get("done"):
-            self._done = True
             events.append(common.parse_finished(line))
+            self._done = True
 
     def close(self, events: list[Event]) -> None:
         if not self._done:

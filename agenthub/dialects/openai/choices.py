@@ -25,6 +25,7 @@ class ChoiceParser:
     began has its reason; counts that did not come are unknown.
     """
 
+    is_begun: bool = False
     _reasons: dict[int, str] = attrs.field(factory=dict)
     _usage: Usage | None = None
     _timings: Timings | None = None
@@ -37,6 +38,8 @@ class ChoiceParser:
         if self._done:
             return
         if not payload.startswith(b"{") and payload.strip() == b"[DONE]":
+            if not self.is_begun:
+                raise UpstreamProtocol("the upstream ended the stream without an answer")
             self._done = True
             events.append(self._finish())
             return
@@ -47,6 +50,7 @@ class ChoiceParser:
             self._aside |= common.parse_details(usage)
             self._timings = self._timings or parse_timings(frame.get("timings"))
         for choice in frame.get("choices") or ():
+            self.is_begun = True
             index = choice.get("index") or 0
             if index != self._index:
                 self._index = checked_index(index)
