@@ -151,7 +151,7 @@ class StreamParser:
             # What is wrong with the last frame says more than that the end is missing.
             self.error = self.error or as_upstream_error(error, b"")
             if not self._is_begun:
-                self.error = self._opening.explain(self.error)
+                self.error = self._opening.explain(self.error, at_end=True)
             return (*batch, *held)
         # A last frame that was cut takes nothing from an answer that is complete without it.
         self.error, self.is_finished = None, bool(held) and type(held[-1]) is Finished
@@ -163,7 +163,7 @@ class StreamParser:
         if not self._parser.is_begun and (not batch or type(batch[-1]) is RawFrames):
             is_held = opening.hold(batch, lambda: next(filter(None, (said_in(payload_of(f), f) for f in frames)), b""))
             if self.error is not None:
-                self.error = opening.explain(self.error)
+                self.error = opening.explain(self.error, at_end=b"[DONE]" in frames[-1])
                 return ()
             if is_held:
                 return ()

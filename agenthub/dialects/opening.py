@@ -7,7 +7,7 @@ from collections.abc import Callable
 import attrs
 
 from agenthub.canonical import Batch, RawFrames
-from agenthub.dialects.words import no_answer
+from agenthub.dialects.words import complained, no_answer
 from agenthub.errors import UpstreamError, UpstreamProtocol
 
 HELD_BYTES = 2**16
@@ -44,9 +44,11 @@ class Opening:
         self._held.clear()
         return (RawFrames(data), *events)
 
-    def explain(self, error: UpstreamError) -> UpstreamError:
-        """Return the error that a stream ends with which was no answer: its own words say more than that it ended."""
-        return no_answer(self.first) if self.first and type(error) is UpstreamProtocol else error
+    def explain(self, error: UpstreamError, *, at_end: bool) -> UpstreamError:
+        """Return the error of a stream that was no answer: its own words say more than that it ended (``at_end``)."""
+        if not self.first or type(error) is not UpstreamProtocol:
+            return error
+        return no_answer(self.first) if at_end else complained(error, self.first)
 
 
 def said_in(payload: bytes, frame: bytes) -> bytes:

@@ -13,6 +13,7 @@ from agenthub.canonical import (
     JSON,
     Answer,
     Batch,
+    ChoiceStarted,
     Embeddings,
     Event,
     Finished,
@@ -29,6 +30,7 @@ from agenthub.canonical import (
 _EVENT_BYTES, _FLOAT_BYTES = 128, 32
 # Its tuple, its offset, and its part of the tuples that hold them.
 _BATCH_BYTES = 128
+_SILENT = (Started, ChoiceStarted, Finished)
 PENDING_BYTES = 16 * 2**20
 """How much of an answer is held that has not ended: enough for 60,000 tokens that came one by one."""
 
@@ -74,7 +76,8 @@ class Recording:
     """One answer so far, as it will be kept; ``clock`` gives monotonic seconds.
 
     It is given up as soon as it is larger than ``max_bytes``, or than ``PENDING_BYTES`` while its end has not come, or
-    when the ``room`` for all is used up. ``release`` it in the end, when nobody needs it any more.
+    when the ``room`` for all is used up; and at its end where its events say nothing, as those of an answer do of which
+    only the bytes are of use (a picture). ``release`` it in the end, when nobody needs it any more.
     """
 
     max_bytes: int
@@ -83,6 +86,7 @@ class Recording:
     size_bytes: int = 0
     batches: list[Batch] = attrs.field(factory=list, repr=False)
     is_given_up: bool = False
+    says_something: bool = False
     _came_at: list[float] = attrs.field(factory=list, repr=False)
 
     def add(self, batch: Batch) -> tuple[Batch, int]:
@@ -97,8 +101,11 @@ class Recording:
         self.size_bytes += size_bytes
         self.room.used_bytes += size_bytes
         is_end = bool(kept) and type(kept[-1]) is Finished
+        if not self.says_something:
+            self.says_something = _says_something(kept)
         max_bytes = self.max_bytes if is_end else min(self.max_bytes, PENDING_BYTES)
-        if self.size_bytes > max_bytes or self.room.used_bytes > self.room.max_bytes:
+        is_nothing = is_end and not self.says_something
+        if is_nothing or self.size_bytes > max_bytes or self.room.used_bytes > self.room.max_bytes:
             self.release()
         elif kept:
             self.batches.append(kept)
@@ -123,6 +130,10 @@ class Recording:
         is_counted = isinstance(finished, Finished) and finished.usage is not None
         offsets = tuple([came_at - self._came_at[0] for came_at in self._came_at])
         return Entry(tuple(self.batches), offsets, self.size_bytes, is_counted)
+
+
+def _says_something(events: Batch) -> bool:
+    return any(type(event) not in _SILENT for event in events)
 
 
 def size_of(batch: Batch) -> int:

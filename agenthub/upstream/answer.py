@@ -39,7 +39,8 @@ class Arrival:
 
 
 async def _nothing() -> AsyncGenerator[bytes, None]:
-    for data in ():
+    nothing: tuple[bytes, ...] = ()
+    for data in nothing:
         yield data
 
 
