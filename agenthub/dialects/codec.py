@@ -167,8 +167,7 @@ class StreamParser:
                 return ()
             if is_held:
                 return ()
-            # So much is an answer, though one that only others understand.
-            self._parser.is_begun, batch = True, ()
+            batch = ()  # so much is not held, though it is no answer yet
         self._is_begun = True
         return opening.released(batch)
 
