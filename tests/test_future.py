@@ -308,7 +308,7 @@ async def test_progress_that_is_none(path: str) -> None:
 
 @pytest.mark.parametrize("broken", [b"{nope\n", b"[1]\n", b"<html>\n", b'{"error":"boom"}\n', b""])
 async def test_what_stays_the_hubs_business(broken: bytes) -> None:
-    """Broken JSON, no object, a page, an error and a missing end mark: the client is told, in a lane that passes too."""
+    """Broken JSON, no object, a page, an error and a missing end mark, in a lane that passes bytes too."""
     begun = lines(native("chat", "Hel"))
     async with scripted(begun + broken) as upstream, running_hub(upstream.url) as hub:
         path, body = request("ollama", "chat", stream=True)

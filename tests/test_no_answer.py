@@ -87,8 +87,8 @@ async def test_the_next_backend_answers(mode: str, content_type: str, data: byte
         good = events(chunk(content="hey"), chunk("stop"), "[DONE]"), SSE
     async with scripted(data, content_type) as bad, scripted(*good) as other:
         backends = {
-            "one": BackendSettings(url=bad.url, priority=1),
-            "two": BackendSettings(url=other.url, priority=2),
+            "one": BackendSettings(url=bad.url, priority=2),
+            "two": BackendSettings(url=other.url, priority=1),
         }
         async with running_hub(backends, api_mode=mode) as hub:
             for path in ("/api/chat", "/v1/chat/completions"):

@@ -33,7 +33,8 @@ def form_of(head: bytes, *, is_all: bool = False, promised: str = "") -> str:
         return EVENTS
     if not is_all and any(field.startswith(text) for field in _FIELDS):
         return ""
-    return promised or WHOLE
+    # A page is read as one, so that its title can be told.
+    return WHOLE if text.startswith(b"<") else promised or WHOLE
 
 
 def _form_of_object(text: bytes, *, is_all: bool, promised: str) -> str:
