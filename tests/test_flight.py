@@ -367,6 +367,7 @@ async def test_a_hub_that_stops_leaves_nothing_behind(tap: Tap) -> None:
         waiting = ask(hub, options={"temperature": 0, "num_ctx": 1})
         await tap.call(2)
         keeping = ask(hub, options={"temperature": 0, "num_ctx": 2})
+        (await tap.call(3)).say("b")
         (await tap.call(3)).finish()
         await store.reached.wait()
         await asyncio.gather(cancelled(keeping), cancelled(waiting))

@@ -10,12 +10,21 @@ import attrs
 
 from agenthub.canonical import JSON, Answer, Batch, Event, Finished, RawFrames, Request
 from agenthub.dialects import answerjson, jsontext
-from agenthub.dialects.framing import BOM, DEFAULT_MAX_FRAME_BYTES, Framer
+from agenthub.dialects.forms import EVENTS, LINES
+from agenthub.dialects.framing import BOM, DEFAULT_MAX_FRAME_BYTES, EventFramer, Framer, LineFramer
+from agenthub.dialects.opening import Opening, said_in
+from agenthub.dialects.words import complained, is_object, not_allowed
 from agenthub.errors import AgentHubError, UnreadableAnswer, UpstreamError, UpstreamProtocol
 
 
 class FrameParser(Protocol):
-    """Knows what one endpoint's frames mean; remembers what must be known from earlier frames of the same stream."""
+    """Knows what one endpoint's frames mean; remembers what must be known from earlier frames of the same stream.
+
+    ``is_begun`` is true once a frame was one of an answer, be it without an event. Objects of kinds that it does not
+    know are no errors: they are skipped.
+    """
+
+    is_begun: bool
 
     def parse(self, payload: bytes, events: list[Event]) -> None:
         """Append the events of one frame; raise UpstreamError for a frame that reports an error."""
@@ -83,12 +92,20 @@ BROKEN = (UpstreamError, ValueError, LookupError, TypeError, AttributeError, Ari
 """What parsing may raise of an answer that is not what its API promises."""
 
 
+FRAMERS: Mapping[str, Callable[[], Framer]] = {EVENTS: EventFramer, LINES: LineFramer}
+"""What reads each form of a stream."""
+
+
 @attrs.define
 class StreamParser:
     """Raw chunks of a streamed answer in, events out; what follows the end is left out.
 
     With ``raw`` the events of a chunk stand behind one RawFrames of the whole frames that it completed, in which the
-    model is called ``rename`` if that is given. After ``feed`` or ``close``, ``error`` says whether the stream broke:
+    model is called ``rename`` if that is given. Objects that are not understood are among them. As long as no frame was
+    understood they are held back, up to 64 KiB: a stream that ends without one is an error, in the upstream's
+    own words, before anything of it was passed on. ``form`` is that of the bytes where it is not the codec's own.
+
+    After ``feed`` or ``close``, ``error`` says whether the stream broke:
     the events returned are those of the frames before the break.
     """
 
@@ -98,11 +115,17 @@ class StreamParser:
     max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES
     error: UpstreamError | None = None
     is_finished: bool = False
+    form: str = ""
     _framer: Framer = attrs.field(init=False)
     _parser: FrameParser = attrs.field(init=False)
+    _own: Framer = attrs.field(init=False)
+    _is_begun: bool = False
+    _opening: Opening = attrs.field(factory=Opening)
 
     def __attrs_post_init__(self) -> None:
-        self._framer = self.codec.make_framer()
+        self._own = self._framer = self.codec.make_framer()
+        if self.form and type(self._own) is not FRAMERS[self.form]:
+            self._framer = FRAMERS[self.form]()
         self._parser = self.codec.make_parser()
 
     def feed(self, data: bytes) -> Batch:
@@ -110,7 +133,10 @@ class StreamParser:
         if self.is_finished or self.error is not None:
             return ()
         size = len(self._framer.tail) + len(data)
-        batch = self._parse(self._framer.feed(data), size)
+        frames = self._framer.feed(data)
+        batch = self._parse(frames, size)
+        if not self._is_begun:
+            batch = self._begin(batch, frames)
         if self.error is None and 0 < self.max_frame_bytes < len(self._framer.tail):
             self.error = self._too_long()
         return batch
@@ -120,7 +146,10 @@ class StreamParser:
         if self.is_finished or self.error is not None:
             return ()
         size = len(self._framer.tail)
-        batch = self._parse(self._framer.close(), size)
+        frames = self._framer.close()
+        batch = self._parse(frames, size)
+        if not self._is_begun:
+            batch = self._begin(batch, frames)
         if self.is_finished or (self.error is not None and not isinstance(self.error, UpstreamProtocol)):
             return batch
         held: list[Event] = []
@@ -129,10 +158,26 @@ class StreamParser:
         except BROKEN as error:
             # What is wrong with the last frame says more than that the end is missing.
             self.error = self.error or as_upstream_error(error, b"")
+            if not self._is_begun:
+                self.error = self._opening.explain(self.error, at_end=True)
             return (*batch, *held)
         # A last frame that was cut takes nothing from an answer that is complete without it.
         self.error, self.is_finished = None, bool(held) and type(held[-1]) is Finished
         return self._with_end_mark((*batch, *held)) if self.is_finished else (*batch, *held)
+
+    def _begin(self, batch: Batch, frames: list[bytes]) -> Batch:
+        """Return what is passed on of a stream of which nothing was understood before this batch."""
+        opening, payload_of = self._opening, self._framer.payload
+        if not self._parser.is_begun and (not batch or type(batch[-1]) is RawFrames):
+            is_held = opening.hold(batch, lambda: next(filter(None, (said_in(payload_of(f), f) for f in frames)), b""))
+            if self.error is not None:
+                self.error = opening.explain(self.error, at_end=b"[DONE]" in frames[-1])
+                return ()
+            if is_held:
+                return ()
+            batch = ()  # so much is not held, though it is no answer yet
+        self._is_begun = True
+        return opening.released(batch)
 
     def _with_end_mark(self, batch: Batch) -> Batch:
         if not (self.raw and self.codec.end_mark):
@@ -153,7 +198,7 @@ class StreamParser:
         events: list[Event] = []
         raw: list[bytes] = []
         payload_of, parse, limit = self._framer.payload, self._parser.parse, self.max_frame_bytes or sys.maxsize
-        known, payload = 0, b""
+        known, payload, is_as_sent = 0, b"", self.rename is None and self._framer is self._own
         if size_bytes <= limit:
             limit = 0  # together they are no longer than one may be
         try:
@@ -162,11 +207,16 @@ class StreamParser:
                 if 0 < limit < len(frame):
                     raise self._too_long()
                 if payload:
-                    parse(payload, events)
-                elif self.rename is not None:
+                    try:
+                        parse(payload, events)
+                    except BROKEN as error:
+                        if not self.raw or isinstance(error, UpstreamError) or not is_object(payload):
+                            raise
+                        del events[known:]  # not for us to understand
+                elif not is_as_sent:
                     continue  # a comment, a keep-alive: the clients of an alias get chunks and nothing else
                 if self.raw:
-                    raw.append(frame if self.rename is None else self._renamed(frame, payload))
+                    raw.append(frame if is_as_sent else self._rewritten(frame, payload))
                 if events and type(events[-1]) is Finished:
                     self.is_finished = True
                     break
@@ -177,10 +227,12 @@ class StreamParser:
             events.insert(0, RawFrames(b"".join(raw)))
         return tuple(events)
 
-    def _renamed(self, frame: bytes, payload: bytes) -> bytes:
+    def _rewritten(self, frame: bytes, payload: bytes) -> bytes:
         if not payload.lstrip().startswith(b"{"):
-            return frame
-        return self._framer.wrap(jsontext.replace_top_level(payload, "model", self.rename))
+            return frame if self._framer is self._own else self._own.wrap(payload)
+        if self.rename is not None:
+            payload = jsontext.replace_top_level(payload, "model", self.rename)
+        return self._own.wrap(payload)
 
     def _too_long(self) -> UpstreamProtocol:
         return UpstreamProtocol(f"the upstream sent a frame of more than {self.max_frame_bytes} bytes")
@@ -194,20 +246,28 @@ def as_upstream_error(error: Exception, payload: bytes) -> UpstreamError:
     """
     if isinstance(error, UpstreamError):
         return error
-    start = payload[:80].decode("utf-8", "replace")
-    kind = UnreadableAnswer if answerjson.is_object(payload) else UpstreamProtocol
-    return kind(f"the upstream sent what its API does not allow: {start!r}")
+    failure = not_allowed(payload)
+    return UnreadableAnswer(str(failure)) if answerjson.is_object(payload) else failure
 
 
 def parse_whole(codec: Codec, body: bytes, *, raw: bool = False, rename: str | None = None) -> Batch:
-    """Return the events of a whole answer, behind its RawFrames with ``raw``; raise UpstreamError."""
+    """Return the events of a whole answer, behind its RawFrames with ``raw``; raise UpstreamError.
+
+    With ``raw`` an object of a kind that is not understood is one without events, but not one that only complains.
+    """
     try:
-        try:
-            events = codec.parse_whole(body)
-        except PartlyUnreadable as error:
-            if not raw:
-                raise
-            events = error.events
+        events = codec.parse_whole(body)
+    except PartlyUnreadable as error:
+        if not raw:
+            raise
+        events = error.events
+    except BROKEN as error:
+        failure = complained(as_upstream_error(error, body), body)
+        is_unknown = isinstance(failure, UpstreamProtocol) and not isinstance(error, UpstreamError) and is_object(body)
+        if not (raw and is_unknown):
+            raise failure from error
+        events = [Finished()]
+    try:
         if raw and rename is not None:
             body = jsontext.replace_top_level(body.removeprefix(BOM), "model", rename)
     except BROKEN as error:

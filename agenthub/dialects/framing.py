@@ -14,6 +14,8 @@ from typing import Protocol
 
 import attrs
 
+from agenthub.dialects import jsontext
+
 DEFAULT_MAX_FRAME_BYTES = 16 * 2**20
 _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
 _LONGEST_BLANK_LINE = len(b"\r\n\r\n")
@@ -114,12 +116,42 @@ class EventFramer:
     def payload(self, frame: bytes) -> bytes:
         if frame.startswith(b"data: {") and frame.find(b"\n") == len(frame) - 2 and b"\r" not in frame:
             return frame[6:-2]
-        lines = [line[5:] for line in frame.removeprefix(BOM).splitlines() if line.startswith(b"data:")]
-        data = b"\n".join([line.removeprefix(b" ") for line in lines])
+        lines = frame.removeprefix(BOM).splitlines()
+        data = b"\n".join(_values(lines, b"data:"))
+        if b"event:" in frame or b"error:" in frame:
+            data = _of_its_name(data, lines)
         return b"" if data.isspace() else data
 
     def wrap(self, payload: bytes) -> bytes:
         return b"".join(b"data: " + line + b"\n" for line in payload.splitlines()) + b"\n"
+
+
+def _values(lines: list[bytes], field: bytes) -> list[bytes]:
+    return [line[len(field) :].removeprefix(b" ") for line in lines if line.startswith(field)]
+
+
+def _of_its_name(data: bytes, lines: list[bytes]) -> bytes:
+    """Return the data of an event with regard to its other fields.
+
+    An event named ``error``, and the field ``error`` of llama.cpp's older servers, report an error in whatever words.
+    Other names are for those who know them: what is no object there is nothing to us.
+    """
+    name = b"".join(_values(lines, b"event:")[-1:]).strip()
+    reported = b"" if data else b"\n".join(_values(lines, b"error:"))
+    if name == b"error" or reported:
+        return _as_error(data or reported)
+    is_ours = name in (b"", b"message") or data.lstrip()[:1] == b"{" or data.strip() == b"[DONE]"
+    return data if is_ours else b""
+
+
+def _as_error(data: bytes) -> bytes:
+    try:
+        value = jsontext.loads(data)
+    except ValueError:
+        value = data.decode("utf-8", "replace").strip()
+    if isinstance(value, dict) and (value.get("error") or value.get("object") == "error"):
+        return data
+    return jsontext.dumps({"error": value or "the upstream reported an error without words"})
 
 
 def _without_half_an_end(data: bytes) -> bytes:

@@ -11,6 +11,8 @@ from agenthub.errors import UpstreamProtocol
 class NoFrames:
     """Stands where a codec has its parser and its renderer, and says what an upstream that streams did wrong."""
 
+    is_begun = False
+
     def __init__(self, request: Any = None) -> None:
         self.request = request
 

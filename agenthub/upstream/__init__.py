@@ -22,7 +22,7 @@ from agenthub.dialects.lane import Lane
 from agenthub.errors import AgentHubError, InvalidRequest, UpstreamError, UpstreamProtocol, UpstreamTimeout
 from agenthub.hops import HOPS, HUB_ID, LOOPS, via_of
 from agenthub.settings import BackendSettings
-from agenthub.upstream.answer import complete, drain, make_started, read_answer, read_stream
+from agenthub.upstream.answer import arrive, complete, drain, make_parser, make_started, read_answer, read_stream
 from agenthub.upstream.circle import Circle
 from agenthub.upstream.connecting import ReusedConnectionClosed, make_connector
 from agenthub.upstream.errors import as_key_refused, make_status_error
@@ -118,7 +118,7 @@ class HttpUpstream:
             raise self._failure(error) from error
 
     async def ask(self, lane: Lane, *, authorization: str = "") -> AsyncGenerator[Batch, None]:
-        """Yield the answer to ``lane``, whole or streamed as the upstream's Content-Type says; raise UpstreamError.
+        """Yield the answer to ``lane``, whole or streamed as the upstream gives it; raise UpstreamError.
 
         The batch with Finished is yielded when all is done with the upstream: what comes after an answer's end mark, or
         fails to come, takes nothing from the answer. An upload that breaks off on the client's side is its own error.
@@ -136,20 +136,20 @@ class HttpUpstream:
                 ) as response:
                     if response.status >= 300:
                         raise await self._status_error(response, authorization, is_verb=codec.is_verb)
-                    started = make_started(lane, response)
-                    if started.streamed:
-                        parser = StreamParser(codec, lane.raw, lane.rename, self.settings.max_frame_bytes)
-                        opening, content = (started,), response.content
-                        async with aclosing(read_stream(lane, parser, content, patience, self.settings)) as batches:
+                    arrival = await arrive(lane, response, patience, self.settings)
+                    if arrival.is_streamed:
+                        parser = make_parser(lane, arrival, self.settings)
+                        opening = (make_started(lane, response, is_streamed=True),)
+                        async with aclosing(read_stream(lane, parser, arrival, patience, self.settings)) as batches:
                             async for batch in batches:
                                 if type(batch[-1]) is Finished:
                                     last = opening + batch
-                                    await drain(content)
+                                    await drain(response.content)
                                     break
                                 yield opening + batch
                                 opening = ()
                     else:
-                        last = (started, *(await read_answer(lane, response, patience, self.settings)))
+                        last = await read_answer(lane, arrival, response, patience, self.settings)
         except Rehearsed as stopped:
             last = stopped.answer(is_verb=codec.is_verb)
         except UpstreamError as error:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
 
 import aiohttp
+import attrs
 
 from agenthub.canonical import Batch, RawFrames, Started
 from agenthub.dialects import StreamParser, parse_whole
+from agenthub.dialects.forms import LINES, USUAL, WHOLE, form_of
+from agenthub.dialects.framing import BOM
 from agenthub.dialects.lane import Lane
+from agenthub.dialects.whole import NoFrames
 from agenthub.errors import UnreadableAnswer, UpstreamError, UpstreamProtocol
 from agenthub.offload import offload
 from agenthub.settings import BackendSettings
@@ -19,21 +23,71 @@ from agenthub.upstream.patience import Patience
 from agenthub.upstream.reading import read_any, read_whole
 
 _TAIL_S = 0.05
+_NONE, _ANY = ("", b""), (LINES, b"")
 
 
-def make_started(lane: Lane, response: aiohttp.ClientResponse) -> Started:
+@attrs.define
+class Arrival:
+    """An answer whose first bytes are there: ``form`` is what they are, ``head`` those that were read to find it."""
+
+    form: str
+    head: bytes = attrs.field(repr=False)
+    pieces: AsyncIterator[bytes] = attrs.field(repr=False)
+
+    @property
+    def is_streamed(self) -> bool:
+        return self.form != WHOLE
+
+
+async def _nothing() -> AsyncGenerator[bytes, None]:
+    nothing: tuple[bytes, ...] = ()
+    for data in nothing:
+        yield data
+
+
+_UNREAD = Arrival(WHOLE, b"", _nothing())
+
+
+async def arrive(
+    lane: Lane, response: aiohttp.ClientResponse, patience: Patience, settings: BackendSettings
+) -> Arrival:
+    """Return how the upstream answers. Where a stream is asked for, or promised, the first bytes have the last word."""
+    codec = lane.codec
+    is_promised = response.content_type == codec.stream_type
+    if (lane.is_whole and not is_promised) or codec.make_parser is NoFrames:
+        return _UNREAD
+    promised, usual = USUAL.get(codec.stream_type, _ANY) if is_promised else _NONE
+    pieces = read_any(response.content, settings.max_answer_bytes if lane.is_whole else 0)
+    head = await anext(pieces, b"")
+    if promised and head.startswith(usual):
+        return Arrival(promised, head, pieces)
+    form = form_of(head, is_all=not head, promised=promised)
+    while not form:
+        patience.resume(patience.limit_s)
+        piece = await anext(pieces, b"")
+        head += piece
+        form = form_of(head, is_all=not piece, promised=promised)
+    return Arrival(form, head, pieces)
+
+
+def make_started(lane: Lane, response: aiohttp.ClientResponse, *, is_streamed: bool) -> Started:
     """Return the first event: that the upstream answers, and how."""
-    streamed = response.content_type == lane.codec.stream_type
     status = 201 if response.status == 201 else 200  # of other words for yes no client of these APIs knows
-    return Started(streamed, lane.codec.path if lane.raw else "", kept_headers(response.headers), status)
+    return Started(is_streamed, lane.codec.path if lane.raw else "", kept_headers(response.headers), status)
+
+
+def make_parser(lane: Lane, arrival: Arrival, settings: BackendSettings) -> StreamParser:
+    """Return what reads an answer that is streamed."""
+    return StreamParser(lane.codec, lane.raw, lane.rename, settings.max_frame_bytes, form=arrival.form)
 
 
 async def read_stream(
-    lane: Lane, parser: StreamParser, content: aiohttp.StreamReader, patience: Patience, settings: BackendSettings
+    lane: Lane, parser: StreamParser, arrival: Arrival, patience: Patience, settings: BackendSettings
 ) -> AsyncGenerator[Batch, None]:
     """Yield the events of a stream, a batch for each read of the socket; raise UpstreamError."""
     limit_s, idle_s = patience.limit_s, 0.0 if lane.codec.is_patient else settings.idle_timeout_s
-    async for data in read_any(content, settings.max_answer_bytes if lane.is_whole else 0):
+    data, following = arrival.head, arrival.pieces.__anext__
+    while data:
         if batch := parser.feed(data):
             if type(batch[-1]) is not RawFrames:
                 limit_s = idle_s
@@ -43,6 +97,10 @@ async def read_stream(
             raise _marked(parser.error)
         # Whatever it was, the upstream lives: a comment, a blank line, a part of a frame.
         patience.resume(limit_s)
+        try:
+            data = await following()
+        except StopAsyncIteration:
+            break
     patience.pause()
     if batch := parser.close():
         yield batch
@@ -51,23 +109,41 @@ async def read_stream(
 
 
 async def read_answer(
-    lane: Lane, response: aiohttp.ClientResponse, patience: Patience, settings: BackendSettings
+    lane: Lane, arrival: Arrival, response: aiohttp.ClientResponse, patience: Patience, settings: BackendSettings
 ) -> Batch:
-    """Return the events of a whole answer; raise UpstreamError."""
+    """Return the events of a whole answer, Started among them; raise UpstreamError."""
     # Not response.read(): that waits for the upload's end, even when the answer came before it.
-    data = await read_whole(response.content, settings.max_answer_bytes, patience)
+    data = await read_whole(response.content, settings.max_answer_bytes, patience, arrival.head)
     patience.pause()
-    return await offload(len(data), _parse, lane, data, response)
+    return await offload(len(data), _parse, lane, data.removeprefix(BOM), response)
 
 
 def _parse(lane: Lane, data: bytes, response: aiohttp.ClientResponse) -> Batch:
     try:
-        return parse_whole(lane.codec, data, raw=lane.raw, rename=lane.rename)
+        batch = parse_whole(lane.codec, data, raw=lane.raw, rename=lane.rename)
+        return (make_started(lane, response, is_streamed=False), *batch)
     except UpstreamError as error:
+        if batch := _parse_stream(lane, data):
+            return (make_started(lane, response, is_streamed=True), *batch)
         # A body without a length ends where the connection does, be that its end or not.
         is_framed = "Content-Length" in response.headers or "Transfer-Encoding" in response.headers
         _marked(error, at_end=not data or not is_framed)
         raise
+
+
+def _parse_stream(lane: Lane, data: bytes) -> Batch:
+    """Return the events of a stream that its type does not name, where a whole answer was asked for; else nothing.
+
+    An error that it reports is raised.
+    """
+    form = form_of(data, is_all=True)
+    if form == WHOLE or lane.codec.make_parser is NoFrames:
+        return ()
+    parser = StreamParser(lane.codec, lane.raw, lane.rename, 0, form=form)
+    batch = parser.feed(data) + parser.close()
+    if parser.error is not None:
+        raise _marked(parser.error)
+    return batch
 
 
 def complete(opening: Batch, parser: StreamParser | None) -> Batch:

@@ -49,8 +49,10 @@ async def _read_joined(content: Any) -> AsyncIterator[bytes]:
         yield data
 
 
-async def read_whole(content: aiohttp.StreamReader, most: int, patience: Patience) -> bytes:
-    """Return all of a body; raise UpstreamProtocol for one of more than ``most`` bytes (0: no limit).
+async def read_whole(content: aiohttp.StreamReader, most: int, patience: Patience, head: bytes = b"") -> bytes:
+    """Return all of a body that begins with ``head``; raise UpstreamProtocol where it is longer than ``most`` bytes.
+
+    ``most`` may be 0 for no limit.
 
     Each read that brings something, if only the blanks of a proxy that keeps the connection open, renews ``patience``.
     """
@@ -59,6 +61,7 @@ async def read_whole(content: aiohttp.StreamReader, most: int, patience: Patienc
         body = content.read_nowait()
     else:
         body = await read_start(content, most + 1 if most else sys.maxsize, patience)
+    body = head + body if head else body
     if 0 < most < len(body):
         raise _too_large(most)
     return body

@@ -94,10 +94,11 @@ def test_no_limit() -> None:
 @pytest.mark.parametrize("rename", [None, "alias"])
 def test_nothing_follows_the_end(more: bytes, rename: str | None) -> None:
     """What an upstream sends behind its end mark is left out, in the same read or in a later one."""
-    for reads in ([b"data: [DONE]\n\n" + more], [b"data: [DONE]\n\n", more]):
+    begin = b"data: " + CHUNK.replace(b'"m"', b'"alias"') + b"\n\n"
+    for reads in ([begin + b"data: [DONE]\n\n" + more], [begin + b"data: [DONE]\n\n", more]):
         parser = StreamParser(openai.chat.CODEC, raw=True, rename=rename)
         events = [event for read in reads for event in parser.feed(read)] + list(parser.close())
-        assert events == [RawFrames(b"data: [DONE]\n\n"), Finished()]
+        assert events == [RawFrames(begin + b"data: [DONE]\n\n"), TextDelta("a"), Finished()]
         assert parser.error is None
 
 
@@ -107,7 +108,7 @@ def test_nothing_follows_the_end(more: bytes, rename: str | None) -> None:
         (b"data: " + CHUNK + b"\n\n", b"data: " + CHUNK + b"\n\n"),
         (b"event: message\nid: 3\ndata:" + CHUNK + b"\n\n", b"data: " + CHUNK + b"\n\n"),
         (b": hi\r\ndata: " + CHUNK + b"\r\n\r\n", b"data: " + CHUNK + b"\n\n"),
-        (b'data: {"model":"m",\ndata: "choices":[]}\n\n', b'data: {"model":"m",\ndata: "choices":[]}\n\n'),
+        (b'data: {"model":"m",\ndata: "choices":[{}]}\n\n', b'data: {"model":"m",\ndata: "choices":[{}]}\n\n'),
         (b"data:  " + CHUNK + b"\n\n", b"data:  " + CHUNK + b"\n\n"),
     ],
 )
@@ -120,8 +121,8 @@ def test_a_renamed_frame_is_a_frame(frame: bytes, renamed: bytes) -> None:
 
 def test_a_broken_frame_leaves_nothing_behind() -> None:
     """Of a frame that is wrong in its last part, the first part does not count either."""
-    parser = StreamParser(ollama.chat.CODEC, raw=True)
+    parser = StreamParser(ollama.chat.CODEC)
     bad = b'{"message":{"content":"b","tool_calls":[{}]},"done":false}\n'
-    assert parser.feed(LINE + bad + END) == (RawFrames(LINE), TextDelta("a"))
+    assert parser.feed(LINE + bad + END) == (TextDelta("a"),)
     assert isinstance(parser.error, UpstreamProtocol)
     assert (parser.feed(END), parser.close()) == ((), ())

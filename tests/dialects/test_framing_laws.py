@@ -42,16 +42,21 @@ def object_streams(draw: st.DrawFn) -> bytes:
 def events_of(stream: bytes) -> list[bytes]:
     """The data of a stream's events, as the HTML standard's "event stream interpretation" has it.
 
-    What stands behind the last blank line counts too: an upstream that forgot its last line end has said it.
+    What stands behind the last blank line counts too: an upstream that forgot its last line end has said it. Events
+    under a name of their own count where they carry an object; others are for those who know the name.
     """
     events: list[bytes] = []
     data: list[bytes] = []
+    name = b""
     for line in [*re.split(rb"\r\n|\n|\r", stream.removeprefix(BOM)), b""]:
         if line.startswith(b"data:"):
             data.append(line[5:].removeprefix(b" "))
+        if line.startswith(b"event:"):
+            name = line[6:].strip()
         if line == b"":
-            events.append(b"\n".join(data))
-            data = []
+            said = b"\n".join(data)
+            events.append(said if not name or said.lstrip().startswith(b"{") else b"")
+            data, name = [], b""
     return [event for event in events if event.strip()]
 
 

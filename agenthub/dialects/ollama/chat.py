@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import attrs
 
 from agenthub.canonical import (
@@ -31,7 +33,7 @@ from agenthub.dialects.ollama.messages import parse_message, read_arguments, ren
 from agenthub.dialects.tool_choice import is_forced, offered_tools
 from agenthub.dialects.tool_results import in_order
 from agenthub.dialects.toolcalls import make_call_id
-from agenthub.errors import InvalidRequest, UnreadableAnswer, UpstreamProtocol
+from agenthub.errors import InvalidRequest, UpstreamProtocol
 
 DIALECT = "ollama"
 PATH = "/api/chat"
@@ -75,21 +77,21 @@ def render_request(request: ChatRequest, model: str) -> bytes:
 
 @attrs.define
 class ChatParser:
-    """Lines of a stream; calls are numbered over the whole answer, since upstreams repeat ``index`` 0."""
+    """Lines of a stream; calls are numbered over the whole answer, since upstreams repeat ``index`` 0.
 
+    A line without a message may be the end; any other is of a kind that other versions know.
+    """
+
+    is_begun: bool = False
     _calls: int = 0
-    _begun: bool = False
     _done: bool = False
 
     def parse(self, payload: bytes, events: list[Event]) -> None:
         line = answerjson.loads(payload)
         message = line.get("message")
-        if message is None:
-            common.raise_error(line)
-            if not (self._begun and line.get("done")):
-                raise UnreadableAnswer("the upstream sent a line without a message")
-            message = {}  # the last line of an answer that has said all it has to say
-        self._begun = True
+        if message is None or (type(message) is str and "done" not in line):
+            self._parse_other(line, events)
+            return
         content = message.get("content")
         if (
             len(line) == 4
@@ -102,6 +104,7 @@ class ChatParser:
             # Nearly every line: model, created_at, done, and of the message only a role and a text.
             events.append(TextDelta(content))
             return
+        self.is_begun = True
         if "error" in line:
             common.raise_error(line)
         if thinking := typed.words(message.get("thinking")):
@@ -115,8 +118,15 @@ class ChatParser:
         if logprobs := typed.logprobs(line.get("logprobs")):
             events.append(LogprobsDelta(logprobs))
         if line.get("done"):
-            self._done = True
             events.append(common.parse_finished(line))
+            self._done = True
+
+    def _parse_other(self, line: Mapping[str, JSON], events: list[Event]) -> None:
+        common.raise_error(line)
+        self.is_begun = self.is_begun or "done" in line
+        if line.get("done"):
+            events.append(common.parse_finished(line))
+            self._done = True
 
     def _call(self, call: JSON) -> ToolCallDelta:
         function, index = call["function"], self._calls

@@ -26,7 +26,7 @@ from agenthub.dialects.body import parse_fields
 from agenthub.dialects.groups import dump_body
 from agenthub.dialects.ledger import FIELDS
 from agenthub.dialects.ollama import fields as common
-from agenthub.errors import InvalidRequest, UnknownModel, UnreadableAnswer, UpstreamProtocol
+from agenthub.errors import InvalidRequest, UnknownModel, UpstreamProtocol
 
 DIALECT = "ollama"
 PATH = "/api/generate"
@@ -73,9 +73,9 @@ def render_request(request: GenerateRequest, model: str) -> bytes:
 
 @attrs.define
 class GenerateParser:
-    """Lines of a stream."""
+    """Lines of a stream. One without a response may be the end; any other is of a kind that other versions know."""
 
-    _begun: bool = False
+    is_begun: bool = False
     _done: bool = False
 
     def parse(self, payload: bytes, events: list[Event]) -> None:
@@ -85,9 +85,8 @@ class GenerateParser:
         response = line.get("response")
         if "error" in line:
             common.raise_error(line)
-        if response is None and not (self._begun and line.get("done")):
-            raise UnreadableAnswer("the upstream sent a line without a response")
-        self._begun = True
+        if response is not None or "done" in line:
+            self.is_begun = True
         if thinking := typed.words(line.get("thinking")):
             events.append(ReasoningDelta(thinking))
         if response:
@@ -95,8 +94,8 @@ class GenerateParser:
         if logprobs := typed.logprobs(line.get("logprobs")):
             events.append(LogprobsDelta(logprobs))
         if line.get("done"):
-            self._done = True
             events.append(common.parse_finished(line))
+            self._done = True
 
     def close(self, events: list[Event]) -> None:
         if not self._done:

@@ -1,13 +1,15 @@
 """Progress streams of pull, push and create: lines of ``{"status": …}`` that end with ``success``.
 
-The lines go through as they are; nothing is known of them but how they end. Source: Ollama docs/api.md "Pull a Model".
+The lines go through as they are, of whatever kind; nothing is known of them but how they end.
+Source: Ollama docs/api.md "Pull a Model".
 """
 
 from __future__ import annotations
 
 from agenthub.canonical import Answer, Batch, Event, Finished, RelayRequest
 from agenthub.dialects import answerjson, jsontext
-from agenthub.errors import UpstreamProtocol, UpstreamReport
+from agenthub.dialects.words import complaint_of
+from agenthub.errors import UpstreamError, UpstreamProtocol, UpstreamReport
 
 SUCCESS = b'{"status":"success"}'
 
@@ -20,16 +22,17 @@ class ProgressParser:
     """
 
     def __init__(self) -> None:
+        self.is_begun = False
         self.reported: UpstreamReport | None = None
 
     def parse(self, payload: bytes, events: list[Event]) -> None:
         line = answerjson.loads(payload)
         if (message := line.get("error")) is not None:
-            self.reported = self.reported or _report(message)
-        elif not isinstance(status := line.get("status"), str):
-            raise UpstreamProtocol("the upstream sent a line without a status")
-        elif status == "success" and self.reported is None:
-            events.append(Finished())
+            self.is_begun, self.reported = True, self.reported or _report(message)
+        elif "status" in line:
+            self.is_begun = True
+            if line["status"] == "success" and self.reported is None:
+                events.append(Finished())
 
     def close(self, events: list[Event]) -> None:
         raise self.reported or UpstreamProtocol("the upstream ended the stream without success")
@@ -44,6 +47,8 @@ def parse_whole(body: bytes) -> list[Event]:
     line = answerjson.loads(body)
     if (message := line.get("error")) is not None:
         raise _report(message)
+    if "status" not in line and (said := complaint_of(line)):
+        raise UpstreamError(said)
     return [Finished()]
 
 

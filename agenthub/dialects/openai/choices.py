@@ -27,6 +27,7 @@ class ChoiceParser:
     began has its reason; counts that did not come are unknown.
     """
 
+    is_begun: bool = False
     _reasons: dict[int, str] = attrs.field(factory=dict)
     _usage: Usage | None = None
     _timings: Timings | None = None
@@ -39,6 +40,8 @@ class ChoiceParser:
         if self._done:
             return
         if not payload.startswith(b"{") and payload.strip(_AROUND_DONE) == b"[DONE]":
+            if not self.is_begun:
+                raise UpstreamProtocol("the upstream ended the stream without an answer")
             self._done = True
             events.append(self._finish())
             return
@@ -49,6 +52,7 @@ class ChoiceParser:
             self._aside |= common.parse_details(usage)
             self._timings = self._timings or parse_timings(frame.get("timings"))
         for choice in frame.get("choices") or ():
+            self.is_begun = True
             index = choice.get("index") or 0
             if index != self._index and (index := checked_index(index)) != self._index:
                 self._index = index

@@ -1,0 +1,74 @@
+"""Words: what an upstream says in place of an answer, as the error that its client reads."""
+
+from __future__ import annotations
+
+import re
+
+from agenthub.canonical import JSON
+from agenthub.dialects import answerjson, jsontext
+from agenthub.errors import UpstreamError, UpstreamProtocol
+
+_COMPLAINTS = ("error", "detail", "message", "errors", "msg", "error_message")
+_OF_ANSWERS = frozenset({"choices", "response", "done", "embeddings", "embedding", "data"})
+_QUOTED_BYTES = 200
+_TITLE = re.compile(rb"<title[^>]{0,100}>([^<]{1,200})", re.IGNORECASE)
+
+
+def complaint_of(value: JSON) -> str:
+    """Return what an object complains of, empty where it does not: what has a member of an answer is one."""
+    if not isinstance(value, dict) or not _OF_ANSWERS.isdisjoint(value):
+        return ""
+    said = next((value[name] for name in _COMPLAINTS if value.get(name)), None)
+    if isinstance(said, dict) and isinstance(said.get("message"), str):
+        said = said["message"]
+    if said is None or isinstance(said, str):
+        return said or ""
+    return jsontext.dumps(said).decode("utf-8", "replace")
+
+
+def complaint_in(data: bytes) -> str:
+    """Return the same of JSON text; empty where it is none."""
+    try:
+        return complaint_of(answerjson.loads(data))
+    except ValueError:
+        return ""
+
+
+def complained(error: UpstreamError, body: bytes) -> UpstreamError:
+    """Return the error of a body that cannot be read as an answer: what it complains of itself, if it does."""
+    said = complaint_in(body) if isinstance(error, UpstreamProtocol) else ""
+    return UpstreamError(said) if said else error
+
+
+def is_object(data: bytes) -> bool:
+    """Say whether ``data`` is a JSON object with members, of whatever kind."""
+    try:
+        value = answerjson.loads(data)
+    except ValueError:
+        return False
+    return isinstance(value, dict) and bool(value)
+
+
+def no_answer(data: bytes) -> UpstreamError:
+    """Return the error for an answer that holds nothing but ``data``: the upstream's own words, if these are any."""
+    if said := complaint_in(data):
+        return UpstreamError(said)
+    return page(data) or UpstreamProtocol(f"the upstream sent no answer, but {_quoted(data, _QUOTED_BYTES)}")
+
+
+def not_allowed(data: bytes) -> UpstreamProtocol:
+    """Return the error for a frame or a body that is not what the API promises."""
+    return page(data) or UpstreamProtocol(f"the upstream sent what its API does not allow: {_quoted(data, 80)}")
+
+
+def page(data: bytes) -> UpstreamProtocol | None:
+    """Return the error for a page of HTML or XML, which proxies and portals send; None where it is none."""
+    if data.lstrip()[:1] != b"<":
+        return None
+    title = _TITLE.search(data[:4096])
+    said = b" ".join(title[1].split()) if title is not None else data
+    return UpstreamProtocol(f"the upstream sent an HTML page instead of an answer: {_quoted(said, _QUOTED_BYTES)}")
+
+
+def _quoted(data: bytes, most: int) -> str:
+    return repr(data[:most].decode("utf-8", "replace"))
