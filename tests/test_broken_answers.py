@@ -205,13 +205,16 @@ SPELLINGS: list[tuple[bytes, str, str, str | None]] = [
 
 
 async def test_every_status_in_every_spelling(lane: tuple[str, str]) -> None:
-    """From 400 to 599 the status is kept, and the body is the dialect's own, however the upstream spelled its error."""
+    """From 400 to 599 the status is kept, and the body is the dialect's own, however the upstream spelled its error.
+
+    But for 401 and 403, which are about the hub's own key: see tests/test_failover.py.
+    """
     patient = CircuitBreakerSettings(failure_threshold=10_000)
     async with (
         playing(answer(lane[1], [])) as (upstream, player),
         running_hub(upstream, api_mode=lane[1], circuit_breaker=patient) as hub,
     ):
-        for status in range(400, 600):
+        for status in sorted({*range(400, 600)} - {401, 403}):
             for spelling in (SPELLINGS[status % len(SPELLINGS)],) if status not in (400, 500) else SPELLINGS:
                 await refused(hub, player, lane, status, *spelling)
 

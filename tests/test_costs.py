@@ -36,7 +36,8 @@ from agenthub.dialects.prompts import NoPrompt, find_prompt
 from agenthub.enhancement.cleaning import Settling, clean
 from agenthub.enhancement.kinds import fill
 from agenthub.errors import AgentHubError, InvalidRequest, UpstreamError
-from agenthub.log import _dumps, _printable
+from agenthub.log import _dumps
+from agenthub.log_console import printable
 from agenthub.middleware.cache_key import make_key
 from agenthub.patterns import fits
 from agenthub.rights import Rights
@@ -436,7 +437,7 @@ ANYTHING: dict[str, tuple[Callable[[int], Any], Callable[[Any], object]]] = {
     "secrets": (lambda n: b"secret-" * n, Hiding.of(BackendSettings(url="http://a", api_key="secret-secret")).hidden),
     "template": (lambda n: "{client}{{}}" * n, lambda template: fill(template, "a")),
     "log": (lambda n: {"error": "\x9b" * n}, _dumps),
-    "console": (lambda n: "\x9b" * n, _printable),
+    "console": (lambda n: "\x9b" * n, printable),
     "shared": (lambda n: ([[TextDelta("a")]] * n, [0.0] * n), lambda kept: decode(encode(*kept, 1, True))),
     "pieces of the stand-in": (lambda n: " " * n, lambda text: pieces.__wrapped__(text)),
     "clues of the stand-in": (lambda n: " 'a" * n + " " + "1" * n, Clues),

@@ -65,8 +65,8 @@ offsets = st.floats(0, LONGEST_S)
 finishes = st.builds(
     Finished,
     texts,
-    st.none() | st.builds(Usage, counts, counts, st.none() | counts),
-    st.none() | st.builds(Timings, seconds, seconds, seconds, seconds),
+    st.none() | st.builds(Usage, st.none() | counts, st.none() | counts, st.none() | counts),
+    st.none() | st.builds(Timings, *[st.none() | seconds] * 4),
     tuples(counts),
     tuples(texts),
     aside=st.dictionaries(texts, json_values, max_size=3),
