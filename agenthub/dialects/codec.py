@@ -250,6 +250,12 @@ def as_upstream_error(error: Exception, payload: bytes) -> UpstreamError:
     return UnreadableAnswer(str(failure)) if answerjson.is_object(payload) else failure
 
 
+def _unread(failure: UpstreamError, body: bytes) -> UpstreamError:
+    """Return the failure of a whole answer: one that is a JSON object came from a server that works."""
+    is_object = type(failure) is UpstreamProtocol and answerjson.is_object(body)
+    return UnreadableAnswer(str(failure)) if is_object else failure
+
+
 def parse_whole(codec: Codec, body: bytes, *, raw: bool = False, rename: str | None = None) -> Batch:
     """Return the events of a whole answer, behind its RawFrames with ``raw``; raise UpstreamError.
 
@@ -262,7 +268,7 @@ def parse_whole(codec: Codec, body: bytes, *, raw: bool = False, rename: str | N
             raise
         events = error.events
     except BROKEN as error:
-        failure = complained(as_upstream_error(error, body), body)
+        failure = _unread(complained(as_upstream_error(error, body), body), body)
         is_unknown = isinstance(failure, UpstreamProtocol) and not isinstance(error, UpstreamError) and is_object(body)
         if not (raw and is_unknown):
             raise failure from error

@@ -6,7 +6,7 @@ import re
 
 from agenthub.canonical import JSON
 from agenthub.dialects import answerjson, jsontext
-from agenthub.errors import UpstreamError, UpstreamProtocol
+from agenthub.errors import UnreadableAnswer, UpstreamError, UpstreamProtocol
 
 _COMPLAINTS = ("error", "detail", "message", "errors", "msg", "error_message")
 _OF_ANSWERS = frozenset({"choices", "response", "done", "embeddings", "embedding", "data"})
@@ -53,7 +53,8 @@ def no_answer(data: bytes) -> UpstreamError:
     """Return the error for an answer that holds nothing but ``data``: the upstream's own words, if these are any."""
     if said := complaint_in(data):
         return UpstreamError(said)
-    return page(data) or UpstreamProtocol(f"the upstream sent no answer, but {_quoted(data, _QUOTED_BYTES)}")
+    kind = UnreadableAnswer if is_object(data) else UpstreamProtocol
+    return page(data) or kind(f"the upstream sent no answer, but {_quoted(data, _QUOTED_BYTES)}")
 
 
 def not_allowed(data: bytes) -> UpstreamProtocol:

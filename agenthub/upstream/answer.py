@@ -12,7 +12,6 @@ import attrs
 from agenthub.canonical import Batch, RawFrames, Started
 from agenthub.dialects import StreamParser, parse_whole
 from agenthub.dialects.forms import LINES, USUAL, WHOLE, form_of
-from agenthub.dialects.framing import BOM
 from agenthub.dialects.lane import Lane
 from agenthub.dialects.whole import NoFrames
 from agenthub.errors import UnreadableAnswer, UpstreamError, UpstreamProtocol
@@ -115,7 +114,7 @@ async def read_answer(
     # Not response.read(): that waits for the upload's end, even when the answer came before it.
     data = await read_whole(response.content, settings.max_answer_bytes, patience, arrival.head)
     patience.pause()
-    return await offload(len(data), _parse, lane, data.removeprefix(BOM), response)
+    return await offload(len(data), _parse, lane, data, response)
 
 
 def _parse(lane: Lane, data: bytes, response: aiohttp.ClientResponse) -> Batch:

@@ -104,7 +104,6 @@ class ChatParser:
             # Nearly every line: model, created_at, done, and of the message only a role and a text.
             events.append(TextDelta(content))
             return
-        self.is_begun = True
         if "error" in line:
             common.raise_error(line)
         if thinking := typed.words(message.get("thinking")):
@@ -117,6 +116,7 @@ class ChatParser:
             events.extend(self._call(call) for call in typed.items(calls))
         if logprobs := typed.logprobs(line.get("logprobs")):
             events.append(LogprobsDelta(logprobs))
+        self.is_begun = True
         if line.get("done"):
             events.append(common.parse_finished(line))
             self._done = True
