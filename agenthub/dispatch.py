@@ -67,8 +67,8 @@ class Dispatcher:
         """
         if not self.router.is_ready:
             await self.router.refresh()
-        if caller.api_mode == AUTO:
-            await self.router.detect()
+        if caller.api_mode:
+            await (self.router.detect() if caller.api_mode == AUTO else self.router.identities.learn(caller.api_mode))
         dispatch = Dispatch(request, caller, request.model)
         try:
             await offload(request.size_bytes, self._decide, dispatch)

@@ -16,6 +16,7 @@ from agenthub.adapter import Adapter
 from agenthub.canonical import JSON, ModelInfo
 from agenthub.errors import AgentHubError, InvalidRequest, UpstreamError, UpstreamStatus
 from agenthub.hops import HOPS, HUB_ID, Hops, came_from_hub
+from agenthub.identities import Identities
 from agenthub.middleware import Backend, Caller
 from agenthub.middleware.cache_key import model_key
 from agenthub.modes import AUTO, standing, wished_mode
@@ -66,6 +67,7 @@ class Router:
     _probing: asyncio.Task[None] | None = None
     autos: set[str] = attrs.field(init=False)
     """The names of the backends at which ``auto`` may choose, whose APIs are therefore asked for."""
+    identities: Identities = attrs.field(init=False)
     hub_id: str = attrs.field(factory=HUB_ID.get)
     """The hub's name in the ``Via`` of all that it sends."""
     _looped: set[str] = attrs.field(factory=set)
@@ -75,13 +77,14 @@ class Router:
     def __attrs_post_init__(self) -> None:
         self._aliases = {model_key(name): (name, alias) for name, alias in self.settings.models.items()}
         self.autos = {name for name, backend in self.backends.items() if may_choose(self.settings, backend)}
+        self.identities = Identities.of(self.settings, self.backends)
 
     async def close(self) -> None:
         """Stop what is under way."""
         tasks = [task for task in (self._refreshing, self._probing) if task is not None]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, self.identities.close(), return_exceptions=True)
 
     async def refresh(self) -> None:
         """Fetch all lists anew, each within ``ping_timeout_s``; callers at the same time share one fetch.
@@ -127,6 +130,7 @@ class Router:
         try:
             if backend.name in self.autos and not backend.answers:
                 await probe(backend, self.settings.health.ping_timeout_s)
+            await self.identities.refresh(backend)
             async with asyncio.timeout(self.settings.health.ping_timeout_s or None):
                 models = await self.adapter(backend).models()
         except Exception as error:

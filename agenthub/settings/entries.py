@@ -66,8 +66,11 @@ class BackendSettings:
         ),
     )
     flavour: str = field(
-        default="generic",
-        validator=Text("Whose OpenAI-compatible API it speaks: generic, ollama, openai, vllm or llamacpp.", FLAVOURS),
+        default="auto",
+        validator=Text(
+            "Whose OpenAI-compatible API it speaks: generic, ollama, openai, vllm, llamacpp, or auto: find out.",
+            ("auto", *FLAVOURS),
+        ),
     )
     forward_authorization: bool = field(
         default=False, validator=Flag("Pass the client's Authorization header on; off, so that it stays here.")

@@ -28,26 +28,31 @@ from agenthub import (
     Started,
     Timings,
     UnknownModel,
+    UpstreamError,
     UpstreamProtocol,
     UpstreamStatus,
     ask_again,
 )
 from agenthub.dialects import Codec, jsontext, ollama, openai
+from agenthub.dialects.emulation import joined, split
 from agenthub.dialects.lane import Lane, make_lane
 from agenthub.dialects.ledger import TO_OPENAI
 from agenthub.dialects.losses import losses_to_openai
 from agenthub.dialects.nameless import nameless_tools
+from agenthub.dialects.openai import for_ollama
 from agenthub_adapter_openai.running import Running
+from agenthub_adapter_openai.server import OLLAMA, Server
 
 Asked = TypeVar("Asked", bound=Request)
 _OPERATIONS = frozenset({"chat", "generate", "embed", "show", "ps"})
+_OF_OLLAMA = _OPERATIONS | {"version"}
 
 
 def make_adapter(name: str, settings: BackendSettings) -> OpenAIAdapter:
     """Return the adapter of the backend ``name``; its URL may end in ``/v1`` or not."""
     root = settings.url.removesuffix("/v1")
     upstream = HttpUpstream(name, attrs.evolve(settings, url=root), callers_fault=callers_fault)
-    return OpenAIAdapter(upstream, settings.flavour)
+    return OpenAIAdapter(upstream, Server(upstream, settings.flavour))
 
 
 _FAULTS = (
@@ -73,13 +78,10 @@ class OpenAIAdapter:
     """An OpenAI-compatible server: Ollama's ``/v1``, llama.cpp, vLLM, OpenAI itself."""
 
     upstream: HttpUpstream
-    flavour: str = "generic"
-    operations: frozenset[str] = _OPERATIONS
+    server: Server
     running: Running = attrs.field(factory=Running)
     _knows_stream_options: bool | None = None
     _ids: frozenset[str] = frozenset()
-    _is_other: bool = False
-    """True where the list of models is none that an Ollama gives."""
     _by_key: Mapping[str, str] = attrs.field(factory=dict)
 
     async def __aenter__(self) -> Self:
@@ -91,15 +93,48 @@ class OpenAIAdapter:
     ) -> None:
         await self.upstream.__aexit__(kind, error, trace)
 
+    @property
+    def operations(self) -> frozenset[str]:
+        return _OF_OLLAMA if self.server.flavour == OLLAMA else _OPERATIONS
+
+    @property
+    def title(self) -> str:
+        """The server and its API, for the start-up line."""
+        return self.server.title
+
+    async def identify(self) -> None:
+        """Find out whether the server is an Ollama; the lists and health checks do so too."""
+        await self.server.identify()
+
     async def ping(self) -> None:
-        await self.models()
+        await self.identify()
+        try:
+            await self._list()
+        except UpstreamError:
+            self.server.doubt()
+            raise
 
     async def models(self) -> Sequence[ModelInfo]:
-        models = openai.listing.parse_models(await self.upstream.get(openai.listing.MODELS_PATH))
+        await self.identify()
+        try:
+            # An Ollama says more of its models in its own list: sizes, digests and details.
+            models = (await self._list_native() if self.server.flavour == OLLAMA else None) or await self._list()
+        except UpstreamError:
+            self.server.doubt()
+            raise
         self._ids = frozenset([model.name for model in models])
         self._by_key = {_key(model.name): model.name for model in reversed(models)}
-        self._is_other = bool(models) and not any(map(openai.listing.is_of_ollama, models))
         return models
+
+    async def _list(self) -> Sequence[ModelInfo]:
+        return openai.listing.parse_models(await self.upstream.get(openai.listing.MODELS_PATH))
+
+    async def _list_native(self) -> Sequence[ModelInfo]:
+        """Return the models of Ollama's own list; empty where the server has none."""
+        try:
+            return ollama.listing.parse_tags(await self.upstream.get(ollama.listing.TAGS_PATH))
+        except (UpstreamStatus, UpstreamProtocol):
+            return ()
 
     def _respelled(self, request: Asked) -> Asked:
         """Return the request with the model's id as the upstream lists it: unlike Ollama it knows but one spelling.
@@ -113,16 +148,19 @@ class OpenAIAdapter:
         return attrs.evolve(request, upstream_model=listed)
 
     def losses(self, request: Request) -> Sequence[Loss]:
-        # Of the flavours only these may be an Ollama's.
-        may_die = self.flavour == "ollama" or (self.flavour == "generic" and not self._is_other)
-        fatal = nameless_tools(request, any_server=self.flavour == "generic") if may_die else ()
-        return (*fatal, *losses_to_openai(request, self.flavour))
+        flavour = self.server.flavour
+        may_die = self.server.is_ollama is not False
+        fatal = nameless_tools(request, any_server=self.server.is_guessed) if may_die else ()
+        return (*fatal, *losses_to_openai(request, flavour))
 
     def chat(self, request: ChatRequest) -> AsyncGenerator[Batch, None]:
         return self._ask(request, openai.chat.CODEC)
 
     def generate(self, request: GenerateRequest) -> AsyncGenerator[Batch, None]:
         own = request.source is not None and request.source.dialect == openai.chat.DIALECT
+        if own and request.more_prompts and self.server.flavour == OLLAMA:
+            # It takes one prompt at a time; further choices it does not give.
+            return joined(split(attrs.evolve(request, choices=1)), self._ask_prompt)
         if own or request.raw or request.suffix or request.loads_only:
             return self._ask(request, openai.completions.CODEC)
         return self._ask(as_chat(request), openai.chat.CODEC)
@@ -135,12 +173,28 @@ class OpenAIAdapter:
         self.running.touch(request.target)
         if request.loads_only and (request.source is None or request.source.dialect == ollama.chat.DIALECT):
             return self._loaded(request)
-        codecs = codecs_for(self.flavour)
-        lane = make_lane(request, codecs, codecs[codec.path])
+        lane = self._lane(request, codec)
         if not lane.raw and request.stream:
             if self._knows_stream_options is None:
                 return self._ask_for_counts(lane, request)
             lane = lane if self._knows_stream_options else without_stream_options(lane)
+        return self._timed(lane, request)
+
+    def _lane(self, request: Request, codec: Codec) -> Lane:
+        codecs = codecs_for(self.server.flavour)
+        lane = make_lane(request, codecs, codecs[codec.path])
+        if lane.raw and self.server.flavour == OLLAMA:
+            lane.body = for_ollama.rewrite(request, lane.body)
+        return lane
+
+    def _ask_prompt(self, request: GenerateRequest) -> AsyncGenerator[Batch, None]:
+        """Ask for one of several prompts, in the client's other words, for an answer that is joined to others."""
+        request = self._respelled(request)
+        self.running.touch(request.target)
+        lane = self._lane(request, openai.completions.CODEC)
+        lane.raw = False
+        if request.stream:
+            lane.body = jsontext.set_top_level(lane.body, {"stream_options": {"include_usage": True}})
         return self._timed(lane, request)
 
     def _ask_for_counts(self, lane: Lane, request: Request) -> AsyncGenerator[Batch, None]:
@@ -173,14 +227,33 @@ class OpenAIAdapter:
         yield (Started(), Finished(reason))
 
     async def relay(self, request: RelayRequest) -> AsyncGenerator[Batch, None]:
-        if request.verb == "ps":
-            known = {model.name: model for model in await self.models()}
-            body = ollama.listing.render_running(self.running.entries(known))
-            yield (Started(raw_path=ollama.listing.PS_PATH), RawFrames(body), Finished())
-            return
-        shown = await self._shown(request)
-        body = ollama.listing.render_show(await self._listed(request)) if shown is None else shown
-        yield (Started(raw_path=ollama.listing.SHOW_PATH), RawFrames(body), Finished())
+        match request.verb:
+            case "version":
+                path = ollama.listing.VERSION_PATH
+                body = await self.upstream.get(path)
+            case "ps":
+                path = ollama.listing.PS_PATH
+                native = await self._running() if self.server.flavour == OLLAMA else None
+                body = await self._used() if native is None else native
+            case _:
+                path = ollama.listing.SHOW_PATH
+                shown = await self._shown(request)
+                body = ollama.listing.render_show(await self._listed(request)) if shown is None else shown
+        yield (Started(raw_path=path), RawFrames(body), Finished())
+
+    async def _running(self) -> bytes | None:
+        """Return what Ollama says that it holds in memory; None where it does not say it."""
+        try:
+            body = await self.upstream.get(ollama.listing.PS_PATH)
+            ollama.listing.parse_running(body)
+        except (UpstreamStatus, UpstreamProtocol):
+            return None
+        return body
+
+    async def _used(self) -> bytes:
+        """Return what another server is likely to hold in memory, by what was used."""
+        known = {model.name: model for model in await self.models()}
+        return ollama.listing.render_running(self.running.entries(known))
 
     async def _shown(self, request: RelayRequest) -> bytes | None:
         """Return the server's own /api/show: Ollama, and newer llama.cpp, know more of a model than /v1 tells.
