@@ -144,4 +144,8 @@ def _weighed(backend: Backend, kind: str, request: Request) -> Weighed:
     is_able = request.operation in adapter.operations
     if not (answers and is_able):
         return Weighed(kind, answers, is_able)
-    return Weighed(kind, answers, is_able, adapter.losses(request))
+    losses = adapter.losses(request)
+    if kind == "openai" and _FIRST in backend.answers and backend.settings.flavour in ("auto", "ollama"):
+        # Who speaks Ollama's API is an Ollama, which reads less of OpenAI's than it takes.
+        losses = (*losses, *request.unmapped)
+    return Weighed(kind, answers, is_able, losses)

@@ -30,8 +30,8 @@ async def open_hub(hub: Hub) -> AsyncIterator[None]:
         if kind not in hub.plugins.adapters:
             _log.warning("agenthub.adapter_missing", kind=kind, remedy=install_command(kind))
     async with hub.shared or nullcontext(), open_adapters(hub.router):
+        await asyncio.gather(*(_announce(hub, backend) for backend in hub.router.backends.values()))
         background = [
-            *[asyncio.create_task(_announce(hub, backend)) for backend in hub.router.backends.values()],
             asyncio.create_task(_keep_fresh(hub.router, hub.settings.health.models_refresh_s)),
             asyncio.create_task(Health(hub.router).watch()),
         ]
@@ -56,7 +56,7 @@ async def open_adapters(router: Router) -> AsyncIterator[None]:
 
 
 async def _announce(hub: Hub, backend: Backend) -> None:
-    """Log through which API the backend is asked, as soon as it is known what it is."""
+    """Log through which API the backend is asked, and whether that is an Ollama's."""
     mode = hub.router.wished_mode(backend)
     title = "auto-detected Ollama API"
     if mode != AUTO:

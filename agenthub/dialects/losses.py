@@ -35,11 +35,7 @@ def losses_to_openai(request: Request, flavour: str = "generic") -> tuple[Loss, 
     if request.source is not None and request.source.dialect == "openai":
         added = [(f"options.{name}", value) for name, value in request.defaults.items()]
         lost = tuple(_lost(TO_OPENAI, request, flavour, added))
-        if flavour != "ollama":
-            return lost
-        # What it would refuse itself it gets to see: the refusal of a newer one may be another.
-        unread = [loss for loss in request.unmapped if not loss.rejected]
-        return (*lost, *unread, *passed_over_by_ollama(request))
+        return (*lost, *passed_over_by_ollama(request)) if flavour == "ollama" else lost
     options = [(f"options.{name}", value) for name, value in request.options.items()]
     losses = [*request.unmapped, *_lost(TO_OPENAI, request, flavour, request.extras.items(), options)]
     losses += _lost(TO_OPENAI, request, flavour, _of_ollama(request))

@@ -127,7 +127,9 @@ class OpenAIAdapter:
         return models
 
     async def _list(self) -> Sequence[ModelInfo]:
-        return openai.listing.parse_models(await self.upstream.get(openai.listing.MODELS_PATH))
+        models = openai.listing.parse_models(await self.upstream.get(openai.listing.MODELS_PATH))
+        self.server.listed(models)
+        return models
 
     async def _list_native(self) -> Sequence[ModelInfo]:
         """Return the models of Ollama's own list; empty where the server has none."""
@@ -148,10 +150,9 @@ class OpenAIAdapter:
         return attrs.evolve(request, upstream_model=listed)
 
     def losses(self, request: Request) -> Sequence[Loss]:
-        flavour = self.server.flavour
-        may_die = self.server.is_ollama is not False
-        fatal = nameless_tools(request, any_server=self.server.is_guessed) if may_die else ()
-        return (*fatal, *losses_to_openai(request, flavour))
+        server = self.server
+        fatal = nameless_tools(request, any_server=server.is_guessed) if server.may_be_ollama else ()
+        return (*fatal, *losses_to_openai(request, server.flavour))
 
     def chat(self, request: ChatRequest) -> AsyncGenerator[Batch, None]:
         return self._ask(request, openai.chat.CODEC)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import attrs
 import structlog
 
-from agenthub import AgentHubError, HttpUpstream, UpstreamProtocol, UpstreamStatus
-from agenthub.dialects import ollama
+from agenthub import AgentHubError, HttpUpstream, ModelInfo, UpstreamProtocol, UpstreamStatus
+from agenthub.dialects import ollama, openai
 
 AUTO, GENERIC, OLLAMA = "auto", "generic", "ollama"
 AGAIN_S = 60.0
@@ -32,11 +32,13 @@ class Server:
     requests whatever a setting calls it.
     """
 
-    upstream: HttpUpstream
+    upstream: HttpUpstream = attrs.field(repr=False)
     setting: str = AUTO
     clock: Callable[[], float] = time.monotonic
     is_ollama: bool | None = None
     flavour: str = attrs.field(init=False)
+    is_other: bool = False
+    """True where it lists models as no Ollama does."""
     _ask_at: float = 0.0
 
     def __attrs_post_init__(self) -> None:
@@ -48,6 +50,11 @@ class Server:
     def is_guessed(self) -> bool:
         """Whether no setting names the server."""
         return self.setting in (AUTO, GENERIC)
+
+    @property
+    def may_be_ollama(self) -> bool:
+        """Whether it is one, or could be one behind a proxy that passes nothing but ``/v1``."""
+        return bool(self.is_ollama) or (self.is_guessed and not self.is_other)
 
     @property
     def title(self) -> str:
@@ -73,6 +80,10 @@ class Server:
             self._ask_at = self.clock() + _SOON_S
         except AgentHubError:
             pass
+
+    def listed(self, models: Sequence[ModelInfo]) -> None:
+        """It gave this list by its OpenAI-compatible API."""
+        self.is_other = bool(models) and not any(map(openai.listing.is_of_ollama, models))
 
     def doubt(self) -> None:
         """The server failed, so another one may be there the next time."""
