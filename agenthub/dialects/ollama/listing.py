@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import attrs
 
 from agenthub.canonical import JSON, Answer, Finished, ModelInfo, RelayRequest, Source
-from agenthub.dialects import jsontext, typed
+from agenthub.dialects import jsontext, listed, typed
 from agenthub.dialects.body import parse_fields
 from agenthub.dialects.codec import BROKEN
 from agenthub.dialects.ollama import fields as common
@@ -25,15 +25,13 @@ TAGS_PATH = "/api/tags"
 PS_PATH = "/api/ps"
 SHOW_PATH = "/api/show"
 VERSION_PATH = "/api/version"
+_MEMBERS, _NAMES = ("models", "data"), ("name", "model", "id")
+_LEAST_DIGEST = 12
 
 
-def parse_tags(body: bytes) -> list[ModelInfo]:
-    """Return what /api/tags lists; raises UpstreamProtocol if it is no list of models."""
-    try:
-        entries = jsontext.loads(body)["models"] or []
-        return [ModelInfo(typed.required(entry["name"]), DIALECT, entry) for entry in entries]
-    except BROKEN as error:
-        raise UpstreamProtocol("the upstream's /api/tags is not a list of models") from error
+def parse_tags(body: bytes, odd: list[JSON] | None = None) -> list[ModelInfo]:
+    """Return what /api/tags lists; raises UpstreamProtocol if it is no list. Entries without a name go to ``odd``."""
+    return listed.parse_models(listed.parse_entries(body, TAGS_PATH, _MEMBERS), DIALECT, _NAMES, odd)
 
 
 def render_tags(models: Iterable[ModelInfo]) -> bytes:
@@ -44,17 +42,41 @@ def render_tags(models: Iterable[ModelInfo]) -> bytes:
 def render_entry(model: ModelInfo) -> dict[str, JSON]:
     """Return one model as /api/tags shows it; one of another dialect gets what can be known of it."""
     if model.dialect == DIALECT:
-        return {**model.entry, "name": model.name, "model": model.name}
+        return (
+            _made_up(model)
+            | {name: value for name, value in model.entry.items() if _is_sound(name, value)}
+            | _named(model)
+        )
+    return _made_up(model)
+
+
+def _named(model: ModelInfo) -> dict[str, JSON]:
+    return {"name": model.name, "model": model.name}
+
+
+def _made_up(model: ModelInfo) -> dict[str, JSON]:
     meta = model.entry.get("meta")
     size = meta.get("size") if isinstance(meta, Mapping) else 0
-    return {
-        "name": model.name,
-        "model": model.name,
+    return _named(model) | {
         "modified_at": _timestamp(model.entry.get("created")),
         "size": size if isinstance(size, int) else 0,
         "digest": hashlib.sha256(model.name.encode("utf-8", "replace")).hexdigest(),
         "details": render_details(model),
     }
+
+
+def _is_sound(name: str, value: JSON) -> bool:
+    """Say whether Ollama's own clients can read a member: others break down, such as the empty texts of llama.cpp."""
+    match name:
+        case "size":
+            return type(value) is int
+        case "digest":
+            return isinstance(value, str) and len(value) >= _LEAST_DIGEST
+        case "modified_at":
+            return isinstance(value, str) and bool(value)
+        case "details":
+            return isinstance(value, Mapping)
+    return True
 
 
 def render_details(model: ModelInfo) -> dict[str, JSON]:
@@ -135,11 +157,9 @@ COPILOT_SHOW_CODEC = attrs.evolve(SHOW_CODEC, complete=show.complete_for_copilot
 
 
 def parse_running(body: bytes) -> list[Mapping[str, JSON]]:
-    """Return the entries of /api/ps."""
-    try:
-        return [dict(entry) for entry in jsontext.loads(body)["models"] or []]
-    except BROKEN as error:
-        raise UpstreamProtocol("the upstream's /api/ps is not a list of models") from error
+    """Return the entries of /api/ps that name a model."""
+    entries = listed.parse_entries(body, PS_PATH, _MEMBERS)
+    return [{**model.entry, **_named(model)} for model in listed.parse_models(entries, DIALECT, _NAMES)]
 
 
 def render_running(entries: Iterable[Mapping[str, JSON]]) -> bytes:

@@ -6,21 +6,16 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from agenthub.canonical import JSON, ModelInfo
-from agenthub.dialects import jsontext, typed
-from agenthub.dialects.codec import BROKEN
-from agenthub.errors import UpstreamProtocol
+from agenthub.dialects import jsontext, listed
 
 DIALECT = "openai"
 MODELS_PATH = "/v1/models"
+_MEMBERS, _NAMES = ("data", "models"), ("id", "name", "model")
 
 
-def parse_models(body: bytes) -> list[ModelInfo]:
-    """Return what /v1/models lists; Ollama's ``"data": null`` is an empty list."""
-    try:
-        entries = jsontext.loads(body)["data"] or []
-        return [ModelInfo(typed.required(entry["id"]), DIALECT, entry) for entry in entries]
-    except BROKEN as error:
-        raise UpstreamProtocol("the upstream's /v1/models is not a list of models") from error
+def parse_models(body: bytes, odd: list[JSON] | None = None) -> list[ModelInfo]:
+    """Return what /v1/models lists; Ollama's ``"data": null`` is an empty list. Unnamed entries go to ``odd``."""
+    return listed.parse_models(listed.parse_entries(body, MODELS_PATH, _MEMBERS), DIALECT, _NAMES, odd)
 
 
 def is_of_ollama(model: ModelInfo) -> bool:

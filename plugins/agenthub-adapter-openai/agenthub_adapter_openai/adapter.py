@@ -12,6 +12,7 @@ from typing import Self, TypeVar
 import attrs
 
 from agenthub import (
+    JSON,
     BackendSettings,
     Batch,
     ChatRequest,
@@ -127,16 +128,21 @@ class OpenAIAdapter:
         return models
 
     async def _list(self) -> Sequence[ModelInfo]:
-        models = openai.listing.parse_models(await self.upstream.get(openai.listing.MODELS_PATH))
+        odd: list[JSON] = []
+        models = openai.listing.parse_models(await self.upstream.get(openai.listing.MODELS_PATH), odd)
+        self.upstream.note_odd(openai.listing.MODELS_PATH, odd)
         self.server.listed(models)
         return models
 
     async def _list_native(self) -> Sequence[ModelInfo]:
         """Return the models of Ollama's own list; empty where the server has none."""
+        odd: list[JSON] = []
         try:
-            return ollama.listing.parse_tags(await self.upstream.get(ollama.listing.TAGS_PATH))
+            models = ollama.listing.parse_tags(await self.upstream.get(ollama.listing.TAGS_PATH), odd)
         except (UpstreamStatus, UpstreamProtocol):
             return ()
+        self.upstream.note_odd(ollama.listing.TAGS_PATH, odd)
+        return models
 
     def _respelled(self, request: Asked) -> Asked:
         """Return the request with the model's id as the upstream lists it: unlike Ollama it knows but one spelling.
