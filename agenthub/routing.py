@@ -10,7 +10,7 @@ from itertools import count
 import attrs
 import structlog
 
-from agenthub.abilities import kept_lacks
+from agenthub.abilities import kept_lacks, set_capabilities
 from agenthub.absence import absence, may_have, named_but_down
 from agenthub.adapter import Adapter
 from agenthub.canonical import JSON, ModelInfo
@@ -25,8 +25,6 @@ from agenthub.probing import may_choose, probe
 from agenthub.settings import ModelSettings, Settings
 
 _log = structlog.get_logger("agenthub")
-
-
 _MOST_ROUTES, _LONGEST_NAME = 1024, 512
 
 
@@ -35,7 +33,7 @@ class Route:
     """Where a model's requests go: its name upstream, the backends that have it (best first), an alias's settings.
 
     ``alias`` is the name of these settings as they are written, empty where there are none. ``key`` is the one spelling
-    of the name upstream.
+    of the name upstream. ``capabilities`` are those that a setting gives the model.
     """
 
     upstream_model: str
@@ -44,6 +42,7 @@ class Route:
     cache_scope: str = ""
     options: Mapping[str, JSON] = attrs.field(factory=dict)
     alias: str = ""
+    capabilities: tuple[str, ...] = ()
     key: str = attrs.field(init=False)
 
     @key.default
@@ -190,7 +189,8 @@ class Router:
             target = union.get(model_key(settings.target))
             if target is not None:
                 union.setdefault(model_key(alias), attrs.evolve(target, name=alias))
-        return list(union.values())
+        told = [(model, set_capabilities(self._aliases, model.name)) for model in union.values()]
+        return [attrs.evolve(model, capabilities=able) if able else model for model, able in told]
 
     def find(self, name: str) -> ModelInfo | None:
         """Return the model as it is listed, by its name or an alias in any case."""
@@ -239,7 +239,8 @@ class Router:
         allowed = [self.backends[name] for name in alias.backends] or list(self.backends.values())
         # Settings of a model under its own name leave the client its spelling.
         target = model if model_key(alias.target) == model_key(model) else alias.target
-        return Route(target, allowed, alias.api_mode, ",".join(alias.backends), alias.options, name)
+        able = set_capabilities(self._aliases, model)
+        return Route(target, allowed, alias.api_mode, ",".join(alias.backends), alias.options, name, able)
 
     def aliases_of(self, model: str) -> list[str]:
         """Return the aliases that stand for a model."""

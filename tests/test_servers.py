@@ -255,7 +255,7 @@ SHAPES: dict[str, Any] = {
         "data": [{"object": "model"}, ENTRY, 5, None, {"id": 3, "name": "", "model": None}],
         "models": [7, ENTRY],
     },
-    "id-only": {"data": [{"id": "m"}], "models": [{"id": "m"}]},
+    "id-only": {"data": [{"id": "m"}], "models": [{"name": "m"}]},
     "name-only": {"data": [{"name": "m"}], "models": [{"name": "m"}]},
     "model-only": {"data": [{"model": "m"}], "models": [{"model": "m"}]},
     "models-only": {"models": [ENTRY]},
@@ -315,3 +315,110 @@ async def test_odd_entries_of_ps() -> None:
                 assert [(entry["name"], entry["model"]) for entry in shown] == [
                     (name, name) for name in ("m", "n", "m2")
                 ]
+
+
+ABLE: list[tuple[dict[str, Any], list[str], int | None]] = [
+    ({"max_model_len": 4096}, ["completion"], 4096),
+    (
+        {"meta": {"n_ctx": 2048, "n_ctx_train": 8192}, "capabilities": ["completion", "multimodal"]},
+        ["completion", "vision"],
+        2048,
+    ),
+    (
+        {"architecture": {"input_modalities": ["text", "image"], "output_modalities": ["text"]}},
+        ["completion", "vision"],
+        None,
+    ),
+    (
+        {"supported_parameters": ["temperature", "tools", "reasoning"], "context_length": 131072},
+        ["completion", "tools", "thinking"],
+        131072,
+    ),
+    (
+        {"type": "vlm", "capabilities": ["tool_use"], "max_context_length": 32768},
+        ["completion", "tools", "vision"],
+        32768,
+    ),
+    ({"type": "embeddings", "max_context_length": 512}, ["embedding"], 512),
+    (
+        {"capabilities": {"completion_chat": True, "function_calling": True, "vision": False, "completion_fim": True}},
+        ["completion", "tools", "insert"],
+        None,
+    ),
+    (
+        {"context_window": "8k", "max_model_len": -1, "capabilities": 7, "architecture": [], "meta": 1, "type": {}},
+        ["completion"],
+        None,
+    ),
+]
+
+
+@pytest.mark.parametrize(("told", "capabilities", "length"), ABLE, ids=range(len(ABLE)))
+async def test_what_a_server_says_of_its_models(
+    told: dict[str, Any], capabilities: list[str], length: int | None
+) -> None:
+    """Each server has its own words; they are shown in Ollama's, where editors look for them."""
+    async with serving(answering()) as upstream:
+        upstream.listed = {"data": [{"id": "m", "owned_by": "acme"} | told]}
+        async with running_hub(backend(upstream), health=QUIET) as hub:
+            shown = (await hub.post("/api/show", {"model": "m"})).json()
+            assert shown["capabilities"] == capabilities
+            arch = shown["model_info"]["general.architecture"]
+            assert shown["model_info"].get(f"{arch}.context_length") == length
+            (tag,) = (await hub.get("/api/tags")).json()["models"]
+            assert tag.get("context_length") == length
+            assert tag.get("capabilities", ["completion"]) == capabilities
+
+
+async def test_what_llamacpp_shows_of_itself() -> None:
+    """Its own /api/show gets what only its list tells, under the names that clients look for."""
+    shown = {
+        "template": "t",
+        "model_info": {"llama.context_length": 64},
+        "details": {"family": ""},
+        "capabilities": ["completion"],
+    }
+    listed = [{"id": "m", "owned_by": "llamacpp", "meta": {"n_ctx_train": 64}}]
+    async with serving(lambda path, body: Reply(shown)) as upstream:
+        upstream.listed = {"data": listed, "models": [{"name": "m", "capabilities": ["completion", "multimodal"]}]}
+        async with running_hub(backend(upstream), health=QUIET) as hub:
+            await hub.hub.router.refresh()
+            told = (await hub.post("/api/show", {"model": "m"})).json()
+            assert told["capabilities"] == ["completion", "vision"]
+            assert told["model_info"] == {"general.architecture": "llama", "llama.context_length": 64}
+
+
+@pytest.mark.parametrize("mode", ["native", "openai"])
+@pytest.mark.parametrize("name", ["m", "alias", "M:latest"])
+async def test_capabilities_by_a_setting(mode: str, name: str) -> None:
+    """They stand in show and in the list, also of an alias, and what is not among them is refused before it is sent."""
+    models = {"m": ModelSettings(capabilities=("completion", "tools")), "alias": ModelSettings("m")}
+    shown = Reply({"modelfile": "x", "model_info": {}, "capabilities": ["completion", "vision"]})
+
+    def reply(path: str, body: Any) -> Reply:
+        return shown if path == "/api/show" else answering()(path, body)
+
+    async with serving(reply) as upstream:
+        upstream.listed = OLLAMA
+        async with running_hub(backend(upstream, api_mode=mode), health=QUIET, models=models) as hub:
+            told = (await hub.post("/api/show", {"model": name})).json()
+            assert told["capabilities"] == ["completion", "tools"]
+            tags = (await hub.get("/api/tags")).json()["models"]
+            told_by_tags = {tag["name"]: tag["capabilities"] for tag in tags}
+            assert told_by_tags == {"m:latest": ["completion", "tools"], "alias": ["completion", "tools"]}
+            before = len(upstream.paths)
+            seeing = [{"role": "user", "content": "hi", "images": ["iVBORw0KGgo="]}]
+            refused = await hub.post("/api/chat", {"model": name, "messages": seeing})
+            assert (refused.status, len(upstream.paths)) == (400, before)
+            assert (await hub.post("/api/chat", {"model": name, "messages": HI, "tools": [TOOL]})).status == 200
+
+
+async def test_the_nearest_capabilities_count() -> None:
+    """An alias may say more than the model that it stands for, and need not say that it completes."""
+    models = {"m": ModelSettings(capabilities=("completion",)), "alias": ModelSettings("m", capabilities=("tools",))}
+    async with serving(answering()) as upstream:
+        upstream.listed = OLLAMA
+        async with running_hub(backend(upstream), health=QUIET, models=models) as hub:
+            asked = {"messages": HI, "tools": [TOOL], "stream": False}
+            assert (await hub.post("/api/chat", {"model": "m", **asked})).status == 400
+            assert (await hub.post("/api/chat", {"model": "alias", **asked})).status == 200

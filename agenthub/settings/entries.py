@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import evolve, field, frozen
 
-from agenthub.canonical import FLAVOURS
+from agenthub.canonical import CAPABILITIES, FLAVOURS
 from agenthub.operations import WORDS
 from agenthub.settings.keys import BackendKeyText, KeyDigest, KeyFileName, KeyText, as_digest
 from agenthub.settings.kinds import Flag, Seconds, Text, Texts, Url, Whole, without_slash
@@ -100,6 +100,10 @@ class ModelSettings:
     options: Mapping[str, object] = field(
         default=EMPTY,
         validator=Options("Model options for requests that do not set them, as num_ctx."),
+    )
+    capabilities: tuple[str, ...] = field(
+        default=(),
+        validator=Words("What it can do, for editors and early refusals; empty: as its server says.", CAPABILITIES),
     )
 
 

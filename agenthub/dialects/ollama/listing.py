@@ -14,6 +14,7 @@ import attrs
 from agenthub.canonical import JSON, Answer, Finished, ModelInfo, RelayRequest, Source
 from agenthub.dialects import jsontext, listed, typed
 from agenthub.dialects.body import parse_fields
+from agenthub.dialects.capabilities import capabilities_of, parse_context_length
 from agenthub.dialects.codec import BROKEN
 from agenthub.dialects.ollama import fields as common
 from agenthub.dialects.ollama import show
@@ -25,7 +26,7 @@ TAGS_PATH = "/api/tags"
 PS_PATH = "/api/ps"
 SHOW_PATH = "/api/show"
 VERSION_PATH = "/api/version"
-_MEMBERS, _NAMES = ("models", "data"), ("name", "model", "id")
+_MEMBERS, _NAMES = ("models", "data"), ("name", "model")
 _LEAST_DIGEST = 12
 
 
@@ -41,13 +42,11 @@ def render_tags(models: Iterable[ModelInfo]) -> bytes:
 
 def render_entry(model: ModelInfo) -> dict[str, JSON]:
     """Return one model as /api/tags shows it; one of another dialect gets what can be known of it."""
-    if model.dialect == DIALECT:
-        return (
-            _made_up(model)
-            | {name: value for name, value in model.entry.items() if _is_sound(name, value)}
-            | _named(model)
-        )
-    return _made_up(model)
+    if model.dialect != DIALECT:
+        return _made_up(model) | _told(model)
+    sound = {name: value for name, value in model.entry.items() if _is_sound(name, value)}
+    by_setting = {"capabilities": list(model.capabilities)} if model.capabilities else {}
+    return _made_up(model) | sound | _named(model) | by_setting
 
 
 def _named(model: ModelInfo) -> dict[str, JSON]:
@@ -63,6 +62,13 @@ def _made_up(model: ModelInfo) -> dict[str, JSON]:
         "digest": hashlib.sha256(model.name.encode("utf-8", "replace")).hexdigest(),
         "details": render_details(model),
     }
+
+
+def _told(model: ModelInfo) -> dict[str, JSON]:
+    """Return what a server that is no Ollama tells besides, and what a setting says."""
+    told: dict[str, JSON] = {"capabilities": found} if (found := capabilities_of(model)) else {}
+    length = parse_context_length(model.entry)
+    return told if length is None else told | {"context_length": length}
 
 
 def _is_sound(name: str, value: JSON) -> bool:
@@ -106,21 +112,11 @@ def render_show(model: ModelInfo) -> bytes:
     details = render_details(model)
     family = details["family"] or "unknown"
     info: dict[str, JSON] = {"general.architecture": family}
-    if (context := context_length(model)) is not None:
+    if (context := parse_context_length(entry)) is not None:
         info[f"{family}.context_length"] = context
-    capabilities = entry.get("capabilities")
-    if not isinstance(capabilities, list) or not capabilities:
-        capabilities = ["embedding" if "embed" in model.name.lower() else "completion"]
+    capabilities = capabilities_of(model) or ["embedding" if "embed" in model.name.lower() else "completion"]
     body = {"modelfile": "", "license": "", "template": "", "details": details, "model_info": info}
     return jsontext.dumps(body | {"capabilities": capabilities, "modified_at": _timestamp(entry.get("created"))})
-
-
-def context_length(model: ModelInfo) -> int | None:
-    """Return how many tokens a model can take, where an OpenAI-compatible server lists it (vLLM, llama.cpp)."""
-    meta = model.entry.get("meta")
-    trained = meta.get("n_ctx_train") if isinstance(meta, Mapping) else None
-    length = model.entry.get("max_model_len") or trained
-    return length if type(length) is int else None
 
 
 def parse_show_request(body: bytes) -> RelayRequest:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from functools import lru_cache, partial
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -27,7 +25,6 @@ from agenthub import (
     RelayRequest,
     Request,
     Started,
-    Timings,
     UnknownModel,
     UpstreamError,
     UpstreamProtocol,
@@ -41,8 +38,11 @@ from agenthub.dialects.ledger import TO_OPENAI
 from agenthub.dialects.losses import losses_to_openai
 from agenthub.dialects.nameless import nameless_tools
 from agenthub.dialects.openai import for_ollama
+from agenthub_adapter_openai.faults import callers_fault
+from agenthub_adapter_openai.last_batch import StreamClock, without_load
 from agenthub_adapter_openai.running import Running
 from agenthub_adapter_openai.server import OLLAMA, Server
+from agenthub_adapter_openai.words import codecs_for, without_stream_options
 
 Asked = TypeVar("Asked", bound=Request)
 _OPERATIONS = frozenset({"chat", "generate", "embed", "show", "ps"})
@@ -56,24 +56,6 @@ def make_adapter(name: str, settings: BackendSettings) -> OpenAIAdapter:
     return OpenAIAdapter(upstream, Server(upstream, settings.flavour))
 
 
-_FAULTS = (
-    "Only one completion choice",
-    "image input is not supported",
-    "audio input is not supported",
-    "Failed to parse",
-    "prompt must be",
-    "[json.exception",
-    "tools param requires",
-    "Unsupported param",
-    "invalid JSON schema",
-)
-
-
-def callers_fault(message: str) -> bool:
-    """Say whether the server blames the request: llama.cpp of 2025 answers 500 to most mistakes of a client's."""
-    return message.startswith(_FAULTS)
-
-
 @attrs.define
 class OpenAIAdapter:
     """An OpenAI-compatible server: Ollama's ``/v1``, llama.cpp, vLLM, OpenAI itself."""
@@ -83,7 +65,7 @@ class OpenAIAdapter:
     running: Running = attrs.field(factory=Running)
     _knows_stream_options: bool | None = None
     _ids: frozenset[str] = frozenset()
-    _by_key: Mapping[str, str] = attrs.field(factory=dict)
+    _by_key: Mapping[str, ModelInfo] = attrs.field(factory=dict)
 
     async def __aenter__(self) -> Self:
         await self.upstream.__aenter__()
@@ -124,7 +106,7 @@ class OpenAIAdapter:
             self.server.doubt()
             raise
         self._ids = frozenset([model.name for model in models])
-        self._by_key = {_key(model.name): model.name for model in reversed(models)}
+        self._by_key = {_key(model.name): model for model in reversed(models)}
         return models
 
     async def _list(self) -> Sequence[ModelInfo]:
@@ -141,7 +123,7 @@ class OpenAIAdapter:
             models = ollama.listing.parse_tags(await self.upstream.get(ollama.listing.TAGS_PATH), odd)
         except (UpstreamStatus, UpstreamProtocol):
             return ()
-        self.upstream.note_odd(ollama.listing.TAGS_PATH, odd)
+        self.upstream.note_odd(ollama.listing.TAGS_PATH, odd if models else ())
         return models
 
     def _respelled(self, request: Asked) -> Asked:
@@ -150,7 +132,8 @@ class OpenAIAdapter:
         Where but ``:latest`` is missing nothing is changed: who lists that is an Ollama.
         """
         target = request.target
-        listed = target if target in self._ids else self._by_key.get(_key(target), target)
+        known = None if target in self._ids else self._by_key.get(_key(target))
+        listed = target if known is None else known.name
         if listed == request.target or listed.lower() == f"{request.target.lower()}:latest":
             return request
         return attrs.evolve(request, upstream_model=listed)
@@ -275,7 +258,9 @@ class OpenAIAdapter:
         except (UpstreamStatus, UpstreamProtocol):
             return None
         body = b"".join(pieces)
-        return body if ollama.show.is_shown(body) else None
+        if not ollama.show.is_shown(body) or self.server.flavour == OLLAMA:
+            return body if ollama.show.is_shown(body) else None
+        return ollama.show.complete_by_list(body, self._by_key.get(_key(request.target)))
 
     async def _listed(self, request: Request) -> ModelInfo:
         """Return the model as the server lists it; raise UnknownModel, or UpstreamError where it answers nothing."""
@@ -300,52 +285,3 @@ def as_chat(request: GenerateRequest) -> ChatRequest:
         logprobs=request.logprobs,
         top_logprobs=request.top_logprobs,
     )
-
-
-def without_load(batch: Batch) -> Batch:
-    """Return the last batch, without its bytes where they say ``load``: Ollama's word, and no reason of OpenAI's."""
-    started, finished = batch[0], batch[-1]
-    if not (isinstance(started, Started) and isinstance(finished, Finished) and finished.reason == "load"):
-        return batch
-    return (attrs.evolve(started, raw_path=""), *(event for event in batch[1:] if not isinstance(event, RawFrames)))
-
-
-@lru_cache
-def codecs_for(flavour: str) -> Mapping[str, Codec]:
-    """Return the codecs, by their paths, whose requests are in the words of that flavour."""
-    return {path: _for_flavour(codec, flavour) for path, codec in openai.CODECS.items()}
-
-
-def _for_flavour(codec: Codec, flavour: str) -> Codec:
-    render_request = partial(codec.render_request, flavour=flavour)
-    return attrs.evolve(
-        codec, render_request=render_request, render_defaults=partial(codec.render_defaults, flavour=flavour)
-    )
-
-
-def without_stream_options(lane: Lane) -> Lane:
-    """Return the lane for a server that refuses ``stream_options``; it will not tell its counts."""
-    body = jsontext.loads(lane.body)
-    body.pop("stream_options", None)
-    return attrs.evolve(lane, body=jsontext.dumps(body))
-
-
-@attrs.define
-class StreamClock:
-    """Times an answer from outside, since most servers of this API tell no durations: native clients divide by them."""
-
-    _started: float = attrs.field(factory=time.perf_counter)
-    _first: float = 0.0
-
-    def see(self) -> None:
-        """A batch arrived."""
-        if not self._first:
-            self._first = time.perf_counter()
-
-    def timed(self, batch: Batch) -> Batch:
-        """Return the last batch with durations in its Finished."""
-        now, finished = time.perf_counter(), batch[-1]
-        assert isinstance(finished, Finished)
-        told = finished.timings or Timings(prompt_s=self._first - self._started, completion_s=now - self._first)
-        timings = attrs.evolve(told, total_s=now - self._started)
-        return (*batch[:-1], attrs.evolve(finished, timings=timings))
