@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 
 from agenthub.canonical import JSON, ChatRequest, GenerateRequest, Loss, ModelInfo, TextRequest
 from agenthub.dialects import answerjson
 from agenthub.dialects.openai.listing import is_of_ollama
 from agenthub.errors import Unsupported
+from agenthub.middleware.cache_key import model_key
+from agenthub.settings import ModelSettings
 
 _WORDS = frozenset({"completion", "tools", "insert", "vision", "embedding", "thinking", "image", "audio"})
 _NEEDED = frozenset({"completion", "tools", "insert", "vision"})
 _THINKING = frozenset({"thinking", "effort"})
 """To think when Ollama's own API is asked for it, and when its OpenAI-compatible one is, by ``reasoning_effort``."""
+_NO_SETTINGS = ("", ModelSettings())
 _MAIN = frozenset({"completion", "embedding"})
 _DIGEST = re.compile(r"(sha256:)?[0-9a-f]{64}")
 _MISTRAL = {"function_calling": "tools", "vision": "vision"}
@@ -81,6 +85,23 @@ def _lacks(told: JSON) -> frozenset[str] | None:
     # Ollama takes sound in the field for images.
     seen = {"vision"} if words & {"image", "audio"} else set()
     return _NEEDED - words - seen | (frozenset() if "thinking" in words else _THINKING)
+
+
+def set_capabilities(settings: Mapping[str, tuple[str, ModelSettings]], model: str) -> tuple[str, ...]:
+    """Return what a setting says that a model can do, by its own name or that of the model it stands for.
+
+    ``settings`` are the models' names and settings by their keys.
+    """
+    _, own = settings.get(model_key(model), _NO_SETTINGS)
+    _, meant = settings.get(model_key(own.target), _NO_SETTINGS)
+    return own.capabilities or meant.capabilities
+
+
+@lru_cache
+def lacks_by_setting(capabilities: tuple[str, ...]) -> frozenset[str]:
+    """Return what a model lacks by the setting ``capabilities``, which need not say that it completes text."""
+    words = list(capabilities) if _MAIN.intersection(capabilities) else [*capabilities, "completion"]
+    return _lacks(words) or frozenset()
 
 
 def refuse_lacking(request: TextRequest, api_mode: str, lacks: frozenset[str], losses: Sequence[Loss]) -> None:

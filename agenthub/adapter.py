@@ -25,9 +25,15 @@ class Adapter(Protocol):
 
     One that asks by an ``HttpUpstream`` in its attribute ``upstream``, and by nothing else, can be explained: a copy of
     it (``copy.deepcopy``) is asked the same while nothing is sent, see ``agenthub.upstream.rehearsal``.
+
+    One whose requests depend on the software behind the upstream has a method ``async identify()``, which finds out
+    what that is and remembers it for a while: it is called before the first request, and then now and again. It takes a
+    second or two at most, and raises nothing where the upstream fails. ``operations`` may change by it. An attribute
+    ``title`` then says for the start-up line what was found, in place of the ``title`` of its AdapterType.
     """
 
-    operations: frozenset[str]
+    @property
+    def operations(self) -> frozenset[str]: ...
 
     async def __aenter__(self) -> Self: ...
 

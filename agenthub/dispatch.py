@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import attrs
 
-from agenthub.abilities import refuse_lacking
+from agenthub.abilities import lacks_by_setting, refuse_lacking
 from agenthub.adapter import Adapter
 from agenthub.balancing import Balancer
 from agenthub.canonical import (
@@ -67,8 +67,8 @@ class Dispatcher:
         """
         if not self.router.is_ready:
             await self.router.refresh()
-        if caller.api_mode == AUTO:
-            await self.router.detect()
+        if caller.api_mode:
+            await (self.router.detect() if caller.api_mode == AUTO else self.router.identities.learn(caller.api_mode))
         dispatch = Dispatch(request, caller, request.model)
         try:
             await offload(request.size_bytes, self._decide, dispatch)
@@ -132,7 +132,7 @@ class Dispatcher:
 
     def _weigh_model(self, dispatch: Dispatch, backend: Backend, route: Route, request: TextRequest) -> None:
         """Refuse what the model is known not to be able to do, and note what is too long for it."""
-        lacks = backend.lacks.get(route.key)
+        lacks = lacks_by_setting(route.capabilities) if route.capabilities else backend.lacks.get(route.key)
         if lacks is None:
             if len(backend.used) < _MOST_USED and not self.only_explains:
                 backend.used.add(route.key)
@@ -253,6 +253,7 @@ def apply_alias(request: Request, route: Route) -> Request:
     """
     if isinstance(request, RelayRequest):
         route = attrs.evolve(route, options={})
+        request = attrs.evolve(request, capabilities=route.capabilities) if route.capabilities else request
     if route.upstream_model == request.model and not route.options:
         return request
     defaults = {name: value for name, value in route.options.items() if name not in request.options}

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 import attrs
 
 from agenthub.canonical import Loss, Request
-from agenthub.dialects.losses import passed_over_by_ollama
 from agenthub.settings import Settings
 from agenthub.settings.sources import dotted
 
@@ -146,7 +145,7 @@ def _weighed(backend: Backend, kind: str, request: Request) -> Weighed:
     if not (answers and is_able):
         return Weighed(kind, answers, is_able)
     losses = adapter.losses(request)
-    if kind == "openai" and _FIRST in backend.answers and backend.settings.flavour == "generic":
+    if kind == "openai" and _FIRST in backend.answers and backend.settings.flavour in ("auto", "ollama"):
         # Who speaks Ollama's API is an Ollama, which reads less of OpenAI's than it takes.
-        losses = (*losses, *request.unmapped, *passed_over_by_ollama(request))
+        losses = (*losses, *request.unmapped)
     return Weighed(kind, answers, is_able, losses)

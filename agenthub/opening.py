@@ -10,6 +10,8 @@ import structlog
 
 from agenthub.api.hub import Hub
 from agenthub.health import Health
+from agenthub.identities import identify
+from agenthub.middleware import Backend
 from agenthub.modes import AUTO
 from agenthub.plugins import install_command
 from agenthub.routing import Router
@@ -28,10 +30,7 @@ async def open_hub(hub: Hub) -> AsyncIterator[None]:
         if kind not in hub.plugins.adapters:
             _log.warning("agenthub.adapter_missing", kind=kind, remedy=install_command(kind))
     async with hub.shared or nullcontext(), open_adapters(hub.router):
-        for backend in hub.router.backends.values():
-            mode = hub.router.wished_mode(backend)
-            title = "auto-detected Ollama API" if mode == AUTO else hub.plugins.adapters[mode].title
-            _log.info(f"Using {title}", backend=backend.name, url=backend.settings.url, api_mode=mode)
+        await asyncio.gather(*(_announce(hub, backend) for backend in hub.router.backends.values()))
         background = [
             asyncio.create_task(_keep_fresh(hub.router, hub.settings.health.models_refresh_s)),
             asyncio.create_task(Health(hub.router).watch()),
@@ -54,6 +53,16 @@ async def open_adapters(router: Router) -> AsyncIterator[None]:
             for adapter in backend.adapters.values():
                 await stack.enter_async_context(adapter)
         yield
+
+
+async def _announce(hub: Hub, backend: Backend) -> None:
+    """Log through which API the backend is asked, and whether that is an Ollama's."""
+    mode = hub.router.wished_mode(backend)
+    title = "auto-detected Ollama API"
+    if mode != AUTO:
+        await identify(backend, mode)
+        title = getattr(backend.adapters[mode], "title", hub.plugins.adapters[mode].title)
+    _log.info(f"Using {title}", backend=backend.name, url=backend.settings.url, api_mode=mode)
 
 
 async def _keep_fresh(router: Router, every_s: float) -> None:

@@ -10,12 +10,13 @@ from itertools import count
 import attrs
 import structlog
 
-from agenthub.abilities import kept_lacks
+from agenthub.abilities import kept_lacks, set_capabilities
 from agenthub.absence import absence, may_have, named_but_down
 from agenthub.adapter import Adapter
 from agenthub.canonical import JSON, ModelInfo
 from agenthub.errors import AgentHubError, InvalidRequest, UpstreamError, UpstreamStatus
 from agenthub.hops import HOPS, HUB_ID, Hops, came_from_hub
+from agenthub.identities import Identities
 from agenthub.middleware import Backend, Caller
 from agenthub.middleware.cache_key import model_key
 from agenthub.modes import AUTO, standing, wished_mode
@@ -24,8 +25,6 @@ from agenthub.probing import may_choose, probe
 from agenthub.settings import ModelSettings, Settings
 
 _log = structlog.get_logger("agenthub")
-
-
 _MOST_ROUTES, _LONGEST_NAME = 1024, 512
 
 
@@ -34,7 +33,7 @@ class Route:
     """Where a model's requests go: its name upstream, the backends that have it (best first), an alias's settings.
 
     ``alias`` is the name of these settings as they are written, empty where there are none. ``key`` is the one spelling
-    of the name upstream.
+    of the name upstream. ``capabilities`` are those that a setting gives the model.
     """
 
     upstream_model: str
@@ -43,6 +42,7 @@ class Route:
     cache_scope: str = ""
     options: Mapping[str, JSON] = attrs.field(factory=dict)
     alias: str = ""
+    capabilities: tuple[str, ...] = ()
     key: str = attrs.field(init=False)
 
     @key.default
@@ -66,6 +66,7 @@ class Router:
     _probing: asyncio.Task[None] | None = None
     autos: set[str] = attrs.field(init=False)
     """The names of the backends at which ``auto`` may choose, whose APIs are therefore asked for."""
+    identities: Identities = attrs.field(init=False)
     hub_id: str = attrs.field(factory=HUB_ID.get)
     """The hub's name in the ``Via`` of all that it sends."""
     _looped: set[str] = attrs.field(factory=set)
@@ -75,13 +76,14 @@ class Router:
     def __attrs_post_init__(self) -> None:
         self._aliases = {model_key(name): (name, alias) for name, alias in self.settings.models.items()}
         self.autos = {name for name, backend in self.backends.items() if may_choose(self.settings, backend)}
+        self.identities = Identities.of(self.settings, self.backends)
 
     async def close(self) -> None:
         """Stop what is under way."""
         tasks = [task for task in (self._refreshing, self._probing) if task is not None]
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, self.identities.close(), return_exceptions=True)
 
     async def refresh(self) -> None:
         """Fetch all lists anew, each within ``ping_timeout_s``; callers at the same time share one fetch.
@@ -127,6 +129,7 @@ class Router:
         try:
             if backend.name in self.autos and not backend.answers:
                 await probe(backend, self.settings.health.ping_timeout_s)
+            await self.identities.refresh(backend)
             async with asyncio.timeout(self.settings.health.ping_timeout_s or None):
                 models = await self.adapter(backend).models()
         except Exception as error:
@@ -186,7 +189,8 @@ class Router:
             target = union.get(model_key(settings.target))
             if target is not None:
                 union.setdefault(model_key(alias), attrs.evolve(target, name=alias))
-        return list(union.values())
+        told = [(model, set_capabilities(self._aliases, model.name)) for model in union.values()]
+        return [attrs.evolve(model, capabilities=able) if able else model for model, able in told]
 
     def find(self, name: str) -> ModelInfo | None:
         """Return the model as it is listed, by its name or an alias in any case."""
@@ -235,7 +239,8 @@ class Router:
         allowed = [self.backends[name] for name in alias.backends] or list(self.backends.values())
         # Settings of a model under its own name leave the client its spelling.
         target = model if model_key(alias.target) == model_key(model) else alias.target
-        return Route(target, allowed, alias.api_mode, ",".join(alias.backends), alias.options, name)
+        able = set_capabilities(self._aliases, model)
+        return Route(target, allowed, alias.api_mode, ",".join(alias.backends), alias.options, name, able)
 
     def aliases_of(self, model: str) -> list[str]:
         """Return the aliases that stand for a model."""

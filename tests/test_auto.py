@@ -36,7 +36,7 @@ async def auto_hub(kind: str, **settings: Any) -> AsyncIterator[tuple[RunningHub
     """A hub whose backend is in auto mode, before an upstream that lacks the paths of its kind."""
     async with serving(answering()) as upstream:
         upstream.missing = MISSING[kind]
-        flavour = "openai" if kind == "openai" else "generic"
+        flavour = "openai" if kind == "openai" else "auto"
         backends = {"b": BackendSettings(url=upstream.url, flavour=flavour)}
         defaults: dict[str, Any] = {"health": QUIET, "api_mode": "auto"}
         async with running_hub(backends, **defaults | settings) as hub:
@@ -65,13 +65,7 @@ TABLE: list[tuple[str, dict[str, Any], str, str, str]] = [
     (CHAT, {"response_format": {"type": "json_object"}}, "native", "", "native"),
     (CHAT, {"logit_bias": {}}, "native", "", "native"),
     (CHAT, {"logit_bias": {"5": 1}}, "openai", "logit_bias", "openai"),
-    (
-        CHAT,
-        {"logit_bias": {"5": 1}, "max_completion_tokens": 9},
-        "openai",
-        "logit_bias,max_completion_tokens",
-        "openai",
-    ),
+    (CHAT, {"logit_bias": {"5": 1}, "max_completion_tokens": 9}, "openai", "logit_bias", "openai"),
     (CHAT, {"web_search_options": {}}, "openai", "web_search_options", "openai"),
     (CHAT, {"user": "u"}, "native", "user", "openai"),
     (CHAT, {"user": "u", "max_completion_tokens": 9}, "native", "user", "openai"),
@@ -160,7 +154,6 @@ async def test_the_header_may_ask_for_it_at_any_time() -> None:
         backend = hub.hub.router.backends["b"]
         assert (await hub.post(CHAT, body_of(CHAT, {}))).status == 200
         assert backend.answers == frozenset()
-        assert "/api/version" not in upstream.looked_up
         answer = await hub.post(OLLAMA, body_of(OLLAMA, {}), X_AgentHub_Api_Mode="auto")
         assert (answer.status, answer.headers["X-AgentHub-Api-Mode"]) == (200, "openai")
         assert backend.answers == {"openai"}

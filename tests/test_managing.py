@@ -458,7 +458,7 @@ async def test_show_for_copilot(upstream: str, adapter: str) -> None:
 
 async def test_ps_joins_the_backends(several: Callable[..., Any]) -> None:
     """Latest expiry first; expiry and context length as each backend knows them."""
-    hub, standins = await several({"a": {}, "v": {"api_mode": "openai"}, "b": {}})
+    hub, standins = await several({"a": {}, "v": {"api_mode": "openai", "flavour": "generic"}, "b": {}})
     now = iter(range(1_900_000_000, 1_900_001_000))
     for standin in standins.values():
         standin.clock = lambda: next(now) * 10**9

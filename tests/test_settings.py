@@ -290,6 +290,29 @@ def test_ollama_host_layers(load_toml: Any, environ: dict[str, str], dotenv: str
 
 
 @pytest.mark.parametrize(
+    ("toml", "environ"),
+    [
+        ("", {"AGENTHUB_BACKENDS__OLLAMA__FLAVOUR": "generic"}),
+        ("", {"AGENTHUB_BACKENDS__OLLAMA__FLAVOUR": "generic", "OLLAMA_HOST": "gpu"}),
+        ("[backends.ollama]\nflavour = 'generic'", {"OLLAMA_HOST": "gpu"}),
+        ("[backends.ollama]", {"OLLAMA_HOST": "gpu", "AGENTHUB_BACKENDS__OLLAMA__FLAVOUR": "generic"}),
+    ],
+)
+def test_settings_beside_ollama_host(load_toml: Any, toml: str, environ: dict[str, str]) -> None:
+    """What a table "ollama" says goes with the URL of OLLAMA_HOST, or its default, where it has none of its own."""
+    url = "http://gpu:11434" if "OLLAMA_HOST" in environ else OLLAMA.url
+    assert load_toml(toml, environ).backends == {"ollama": BackendSettings(url=url, flavour="generic")}
+
+
+def test_a_url_of_its_own_hides_ollama_host(load_toml: Any) -> None:
+    """And with another backend in the settings OLLAMA_HOST fills in nothing."""
+    environ = {"OLLAMA_HOST": "gpu", "AGENTHUB_BACKENDS__OLLAMA__URL": "http://own:1"}
+    assert load_toml("", environ).backends == {"ollama": BackendSettings(url="http://own:1")}
+    with pytest.raises(ConfigError, match=r"backends\.ollama\.url: is missing"):
+        load_toml(GPU, {"OLLAMA_HOST": "gpu", "AGENTHUB_BACKENDS__OLLAMA__FLAVOUR": "generic"})
+
+
+@pytest.mark.parametrize(
     ("toml", "environ", "overrides"),
     [
         (GPU, {}, {}),

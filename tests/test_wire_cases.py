@@ -10,6 +10,7 @@ from typing import Any
 import openai
 import pytest
 
+from agenthub.settings import BackendSettings
 from tests.hubs import RunningHub, error_of, running_hub
 from tests.upstreams import HI, PATHS, Reply, Upstream, answering, chunk, serving
 
@@ -274,7 +275,7 @@ async def test_calls_of_custom_tools(streamed: bool) -> None:
     body = {"model": "m", "messages": HI, "stream": streamed, "tools": [{"type": "custom", "custom": {"name": "f"}}]}
     async with (
         serving(lambda path, _: Reply(frames=frames) if streamed else Reply(whole)) as upstream,
-        running_hub(upstream.url, api_mode="openai") as hub,
+        running_hub({"b": BackendSettings(upstream.url, flavour="openai")}, api_mode="openai") as hub,
     ):
         answer = await hub.post(CHAT, body)
         assert (answer.status, answer.frames()) == (200, frames if streamed else [whole])

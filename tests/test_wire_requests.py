@@ -26,7 +26,7 @@ async def upstream() -> AsyncIterator[Upstream]:
 
 @pytest.fixture
 async def hub(upstream: Upstream) -> AsyncIterator[RunningHub]:
-    async with running_hub(upstream.url) as one:
+    async with running_hub({"b": BackendSettings(upstream.url, flavour="generic")}) as one:
         yield one
 
 

@@ -17,8 +17,10 @@ This page is generated from the loss ledger (`agenthub/dialects/ledger/`), which
 
 There are four lanes. Where the client's dialect is the upstream's (Ollama's clients through the `native` adapter,
 OpenAI's through the `openai` adapter) every field, known or not, goes through byte for byte; only an aliased `model` is
-rewritten. The first two tables below are for the lanes that cross, the last for what an Ollama passes over in
-silence of what reaches it byte for byte. In them a field is
+rewritten, and at an Ollama's `/v1` what that reads only otherwise: `max_completion_tokens` becomes `max_tokens`, and a
+`prompt` that is a list of texts one text, with a call for each where there are several. The first two tables below are
+for the lanes that cross, the last for what an Ollama passes over in silence of what reaches it byte for byte. In them a
+field is
 
 * **carried**: it goes upstream, maybe under another name;
 * **emulated**: the hub does it itself;
@@ -29,7 +31,8 @@ silence of what reaches it byte for byte. In them a field is
 A value that no row is about asks for nothing that the other side would not do anyway. A field that is in no table has
 no known meaning on the other side: it is dropped. OpenAI-compatible servers differ, and the setting `flavour` of a
 backend says which one it is (`generic`, `ollama`, `openai`, `vllm`, `llamacpp`): a row says so where one of them is
-treated otherwise.
+treated otherwise. With `auto`, the default, it is `ollama` where the server answers `/api/version` as an Ollama does,
+else `generic`.
 """
 
 ENDPOINTS = (
@@ -44,7 +47,7 @@ ENDPOINTS = (
         ("/v1/chat/completions", "/v1/completions", "/v1/embeddings"),
     ),
     (
-        'OpenAI\'s clients, Ollama\'s OpenAI-compatible API (`flavour = "ollama"`, or `api_mode = "auto"`)',
+        "OpenAI's clients, Ollama's OpenAI-compatible API (`flavour` \"ollama\", or found out)",
         BY_OLLAMA,
         ("/v1/chat/completions of an Ollama", "/v1/completions of an Ollama", "/v1/embeddings of an Ollama"),
     ),

@@ -21,7 +21,7 @@ from agenthub.canonical.events import (
     Usage,
     assemble,
 )
-from agenthub.canonical.listing import ModelInfo
+from agenthub.canonical.listing import CAPABILITIES, ModelInfo
 from agenthub.canonical.requests import (
     FLAVOURS,
     JSON,
@@ -39,6 +39,7 @@ from agenthub.canonical.requests import (
 )
 
 __all__ = [
+    "CAPABILITIES",
     "FLAVOURS",
     "JSON",
     "Answer",

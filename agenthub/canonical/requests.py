@@ -218,12 +218,14 @@ class RelayRequest(BaseRequest):
     ``model`` is the one that must be there already: what is copied, or what another is created from. ``arguments`` is
     the rest of the parsed body, for blobs the ``digest``. ``content`` is what is uploaded, to be read once, and
     ``length`` its size in bytes where the client told it; without content blobs only asks whether the blob is there.
+    ``capabilities`` are those that a setting gives the model, for what it shows of itself.
     """
 
     verb: str
     arguments: Mapping[str, JSON] = attrs.field(factory=dict)
     content: AsyncIterable[bytes] | None = attrs.field(default=None, eq=False, repr=False)
     length: int | None = attrs.field(default=None, eq=False)
+    capabilities: tuple[str, ...] = attrs.field(default=(), eq=False)
 
     @property
     def operation(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import orjson
 
@@ -35,7 +36,7 @@ def losses_to_openai(request: Request, flavour: str = "generic") -> tuple[Loss, 
     """
     if request.source is not None and request.source.dialect == "openai":
         added = [(f"options.{name}", value) for name, value in request.defaults.items()]
-        lost = tuple(_lost(TO_OPENAI, request, flavour, added))
+        lost = tuple(_lost(TO_OPENAI, request, flavour, added)) if added else ()
         return (*lost, *passed_over_by_ollama(request)) if flavour == "ollama" else lost
     options = [(f"options.{name}", value) for name, value in request.options.items()]
     losses = [*request.unmapped, *_lost(TO_OPENAI, request, flavour, request.extras.items(), options)]
@@ -52,10 +53,18 @@ def passed_over_by_ollama(request: Request) -> tuple[Loss, ...]:
     if request.source is None or request.source.dialect != "openai":
         return ()
     members = _members(request.source.body)
-    asked = {name.lower(): value for name, value in members.items() if value is not None}
-    if not asked.get("tools"):
-        asked.pop("tool_choice", None)  # there is nothing to choose from
-    return tuple(_lost(BY_OLLAMA, request, "", asked.items()))
+    read = _read_by_ollama(request.operation)
+    asked = {name.lower(): value for name, value in members.items() if name not in read and value is not None}
+    if "tool_choice" in asked and not any(value for name, value in members.items() if name.lower() == "tools"):
+        del asked["tool_choice"]  # there is nothing to choose from
+    return tuple(_lost(BY_OLLAMA, request, "", asked.items())) if asked else ()
+
+
+@lru_cache
+def _read_by_ollama(operation: str) -> frozenset[str]:
+    """Return the fields that are read whatever their value, which is most of what clients send."""
+    fates = BY_OLLAMA.fates(operation, "")
+    return frozenset(field for field, rows in fates.items() if [row[:2] for row in rows] == [(None, None)])
 
 
 def _members(body: bytes) -> dict[str, JSON]:

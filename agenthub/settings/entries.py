@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import evolve, field, frozen
 
-from agenthub.canonical import FLAVOURS
+from agenthub.canonical import CAPABILITIES, FLAVOURS
 from agenthub.operations import WORDS
 from agenthub.settings.keys import BackendKeyText, KeyDigest, KeyFileName, KeyText, as_digest
 from agenthub.settings.kinds import Flag, Seconds, Text, Texts, Url, Whole, without_slash
@@ -66,8 +66,11 @@ class BackendSettings:
         ),
     )
     flavour: str = field(
-        default="generic",
-        validator=Text("Whose OpenAI-compatible API it speaks: generic, ollama, openai, vllm or llamacpp.", FLAVOURS),
+        default="auto",
+        validator=Text(
+            "Whose OpenAI-compatible API it speaks: generic, ollama, openai, vllm, llamacpp, or auto: find out.",
+            ("auto", *FLAVOURS),
+        ),
     )
     forward_authorization: bool = field(
         default=False, validator=Flag("Pass the client's Authorization header on; off, so that it stays here.")
@@ -97,6 +100,10 @@ class ModelSettings:
     options: Mapping[str, object] = field(
         default=EMPTY,
         validator=Options("Model options for requests that do not set them, as num_ctx."),
+    )
+    capabilities: tuple[str, ...] = field(
+        default=(),
+        validator=Words("What it can do, for editors and early refusals; empty: as its server says.", CAPABILITIES),
     )
 
 

@@ -24,6 +24,7 @@ PREFIX = "AGENTHUB_"
 CONFIG = "AGENTHUB_CONFIG"
 DEFAULT_CONFIG = "config/agenthub.toml"
 OLLAMA_HOST = "OLLAMA_HOST"
+_OLLAMA_URL = ("backends", "ollama", "url")
 PLAIN_NAMES: Mapping[str, Path] = {"OLLAMA_API_MODE": ("api_mode",)}
 
 
@@ -113,7 +114,9 @@ def add_sources(
     for key, value in overrides.items():
         if value is not None:
             layers.add(_parse_override(key, value), "command line", text=True)
-    if not any(found[0] == "backends" for found in layers.values):
+    # What only that one backend has of settings is beside its URL, which is still Ollama's own variable's.
+    backends = [found for found in layers.values if found[0] == "backends"]
+    if all(found[1] == _OLLAMA_URL[1] for found in backends) and _OLLAMA_URL not in backends:
         _add_ollama(layers, {".env": dotenv, "environment": environ})
 
 
@@ -204,10 +207,9 @@ def _add_ollama(layers: Layers, variables: Mapping[str, Mapping[str, str | None]
     for name, layer in variables.items():
         if host := (layer.get(OLLAMA_HOST) or "").strip():
             url, source = parse_ollama_host(host), f"{name}: {OLLAMA_HOST}"
-    path = ("backends", "ollama", "url")
-    layers.add(_nest(path, url), source)
+    layers.add(_nest(_OLLAMA_URL, url), source)
     if not source:
-        del layers.sources[path]
+        del layers.sources[_OLLAMA_URL]
 
 
 def parse_ollama_host(text: str) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import io
 import os
 import re
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from types import TracebackType
@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import aiohttp
 import attrs
+import structlog
 from yarl import URL
 
 from agenthub.canonical import Batch, Finished
@@ -36,6 +37,8 @@ from agenthub.upstream.upload import Upload
 _KEEPALIVE_S = 4.0
 _LARGE_BYTES = 2**18
 _ERROR_BYTES = 2**16
+_MOST_ODD, _SHOWN_ODD = 3, 120
+_log = structlog.get_logger("agenthub")
 
 
 @attrs.define
@@ -57,6 +60,7 @@ class HttpUpstream:
     _hiding: Hiding = attrs.field(init=False)
     _loop: asyncio.AbstractEventLoop = attrs.field(init=False)
     _urls: dict[str, URL] = attrs.field(factory=dict)
+    _odd: set[str] = attrs.field(factory=set, init=False)
     _circle: Circle = attrs.field(factory=Circle, init=False)
     hub: str = attrs.field(factory=HUB_ID.get, repr=False)
     """The name of the hub, which each request carries in ``Via``."""
@@ -192,6 +196,15 @@ class HttpUpstream:
         response = await request(method, url, data=body, headers=headers, allow_redirects=False)
         body.answered(response)
         return response
+
+    def note_odd(self, path: str, entries: Sequence[object]) -> None:
+        """Log the entries of a list that nobody can read, once for each path."""
+        if entries and path not in self._odd:
+            self._odd.add(path)
+            shown = [self._hiding.hide_text(repr(entry)[:_SHOWN_ODD]) for entry in entries[:_MOST_ODD]]
+            _log.warning(
+                "agenthub.list_entries_skipped", backend=self.name, path=path, count=len(entries), entries=shown
+            )
 
     def _url_of(self, lane: Lane) -> URL:
         return self._make_url(lane.path) if lane.path else self._url(lane.codec.path)

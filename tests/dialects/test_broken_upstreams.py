@@ -280,9 +280,7 @@ def test_half_a_character() -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        *(b"", b"[]", b"{}", b"5", DEEP, b'{"models":5,"data":5}', b'{"models":[5],"data":[5]}'),
-        *(b'{"models":[{}],"data":[{}]}', b'{"models":[{"name":5}],"data":[{"id":5}]}'),
-        *(b'{"models":[{"name":null}],"data":[{"id":null}]}', b'{"models":{"a":1},"data":{"a":1}}'),
+        *(b"", b"{}", b"5", DEEP, b'{"models":5,"data":5}', b'{"models":{"a":1},"data":{"a":1}}'),
         b'{"models":"abc","data":"abc"}',
     ],
     ids=lambda body: repr(body)[:40],
@@ -292,9 +290,8 @@ def test_lists_that_are_none(body: bytes) -> None:
     for parse in (ollama.listing.parse_tags, openai.listing.parse_models):
         with pytest.raises(UpstreamProtocol, match="is not a list of models"):
             parse(body)
-    if b'[{"name"' not in body and body != b'{"models":[{}],"data":[{}]}':
-        with pytest.raises(UpstreamProtocol):
-            ollama.listing.parse_running(body)
+    with pytest.raises(UpstreamProtocol):
+        ollama.listing.parse_running(body)
     with pytest.raises(UpstreamProtocol):
         ollama.listing.parse_version(body)
 

@@ -185,10 +185,11 @@ def test_fields_at_the_top_do_what_the_ledger_says() -> None:
         (
             CHAT,
             {"max_completion_tokens": 9, "num_ctx": 9, "options": {"top_k": 1}},
-            ["max_completion_tokens", "num_ctx", "options"],
+            ["num_ctx", "options"],
         ),
         (COMPLETIONS, {"suffix": "x", "echo": False, "best_of": 1}, []),
-        (COMPLETIONS, {"prompt": ["a"], "logprobs": 1, "echo": True}, ["prompt!", "logprobs", "echo"]),
+        (COMPLETIONS, {"prompt": ["a"], "logprobs": 1, "echo": True}, ["logprobs", "echo"]),
+        (COMPLETIONS, {"prompt": [1, 2], "max_completion_tokens": 9}, ["prompt!"]),
         (EMBEDDINGS, {"dimensions": 2, "encoding_format": "float"}, []),
         (EMBEDDINGS, {"user": "u"}, ["user"]),
     ],

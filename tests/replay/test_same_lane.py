@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from agenthub.settings import CorsSettings
+from agenthub.settings import BackendSettings, CorsSettings
 from tests.hubs import RunningHub, running_hub
 from tests.replay.exchanges import LLAMA, OLLAMA, Exchange, exchanges, find
 from tests.replay.oracle import Said, error_body, refusal
@@ -117,6 +117,11 @@ LANES = [(exchange, "native") for exchange in NATIVE] + [(exchange, "openai") fo
 USUAL = [lane for lane in LANES if lane[0].name not in ELSEWHERE]
 
 
+def plain(url: str) -> dict[str, BackendSettings]:
+    """A server that nobody takes for an Ollama, for which the lane of OpenAI's dialect changes some words."""
+    return {"ollama": BackendSettings(url, flavour="generic")}
+
+
 def by_name(value: Exchange | str) -> str:
     return value if isinstance(value, str) else value.name
 
@@ -132,7 +137,7 @@ async def replay(exchange: Exchange, mode: str) -> tuple[Message, Player]:
     """Send the recorded request through a hub to an upstream that gives the recorded answer."""
     # llama.cpp lets any page call.
     cors = CorsSettings(origins=("*",) if exchange.server in LLAMA else ())
-    async with playing(exchange) as (upstream, player), running_hub(upstream, api_mode=mode, cors=cors) as hub:
+    async with playing(exchange) as (upstream, player), running_hub(plain(upstream), api_mode=mode, cors=cors) as hub:
         answer = await send(hub.url, exchange.request())
         check_every_answer(hub, answer)
         return answer, player
@@ -280,7 +285,7 @@ async def test_a_stream_that_was_cut_ends_with_an_error(exchange: Exchange, mode
 @pytest.mark.parametrize(("exchange", "mode"), lanes(*NOT_HTTP), ids=by_name)
 async def test_what_is_no_request(exchange: Exchange, mode: str) -> None:
     """400 and a closed connection, as from Ollama; nothing is sent upstream."""
-    async with playing(exchange) as (upstream, player), running_hub(upstream, api_mode=mode) as hub:
+    async with playing(exchange) as (upstream, player), running_hub(plain(upstream), api_mode=mode) as hub:
         answer = await send(hub.url, exchange.request())
     assert (answer.status, player.asked) == (400, [])
 

@@ -10,6 +10,7 @@ from agenthub.dialects.ledger.rows import (
     CHAT,
     DROPPED,
     EMBED,
+    EMULATED,
     GENERATE,
     REJECTED,
     TEXT,
@@ -18,7 +19,11 @@ from agenthub.dialects.ledger.rows import (
     When,
 )
 
-_ONE_TEXT = "this API takes one prompt, a text"
+_TEXTS_ONLY = "this API takes a prompt as text, not as tokens"
+_A_LIST = When("tokens", lambda value: isinstance(value, list))
+_A_LIST_OF_TEXTS = When(
+    "a list of texts", lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value)
+)
 
 
 def _read(names: str, operations: tuple[str, ...]) -> list[Row]:
@@ -29,8 +34,10 @@ _READ = (
     Row("model", CARRIED, "model"),
     *_read("stream stream_options max_tokens temperature top_p seed stop frequency_penalty presence_penalty", TEXT),
     *_read("messages tools response_format reasoning_effort reasoning logprobs top_logprobs", (CHAT,)),
-    Row("prompt", REJECTED, "", (GENERATE,), When("a list", lambda value: isinstance(value, list)), reason=_ONE_TEXT),
+    Row("prompt", EMULATED, "a call for each prompt; of a list of one, its text", (GENERATE,), _A_LIST_OF_TEXTS),
+    Row("prompt", REJECTED, "", (GENERATE,), _A_LIST, reason=_TEXTS_ONLY),
     *_read("prompt suffix", (GENERATE,)),
+    Row("max_completion_tokens", CARRIED, "max_tokens", TEXT),
     *_read("input dimensions encoding_format", (EMBED,)),
 )
 
@@ -53,7 +60,6 @@ _PASSED_OVER = (
     Row("echo", DROPPED, "", (GENERATE,), _NOT_EMPTY),
     Row("options", DROPPED, "", when=_NOT_EMPTY),
     *(Row(field, DROPPED, "", TEXT) for field in ("num_ctx", "think", "format")),
-    Row("max_completion_tokens", DROPPED, "", (CHAT,)),
     *(Row(field, DROPPED) for field in ("keep_alive", "user")),
 )
 

@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 import attrs
 
 from agenthub.canonical import JSON, Answer, Finished, ModelInfo, RelayRequest, Source
-from agenthub.dialects import answerjson, jsontext, typed
+from agenthub.dialects import answerjson, jsontext, listed, typed
 from agenthub.dialects.body import parse_fields
+from agenthub.dialects.capabilities import capabilities_of, parse_context_length
 from agenthub.dialects.codec import BROKEN
 from agenthub.dialects.ollama import fields as common
 from agenthub.dialects.ollama import show
@@ -25,15 +26,13 @@ TAGS_PATH = "/api/tags"
 PS_PATH = "/api/ps"
 SHOW_PATH = "/api/show"
 VERSION_PATH = "/api/version"
+_MEMBERS, _NAMES = ("models", "data"), ("name", "model")
+_LEAST_DIGEST = 12
 
 
-def parse_tags(body: bytes) -> list[ModelInfo]:
-    """Return what /api/tags lists; raises UpstreamProtocol if it is no list of models."""
-    try:
-        entries = answerjson.loads(body)["models"] or []
-        return [ModelInfo(typed.required(entry["name"]), DIALECT, entry) for entry in entries]
-    except BROKEN as error:
-        raise UpstreamProtocol("the upstream's /api/tags is not a list of models") from error
+def parse_tags(body: bytes, odd: list[JSON] | None = None) -> list[ModelInfo]:
+    """Return what /api/tags lists; raises UpstreamProtocol if it is no list. Entries without a name go to ``odd``."""
+    return listed.parse_models(listed.parse_entries(body, TAGS_PATH, _MEMBERS), DIALECT, _NAMES, odd)
 
 
 def render_tags(models: Iterable[ModelInfo]) -> bytes:
@@ -43,18 +42,47 @@ def render_tags(models: Iterable[ModelInfo]) -> bytes:
 
 def render_entry(model: ModelInfo) -> dict[str, JSON]:
     """Return one model as /api/tags shows it; one of another dialect gets what can be known of it."""
-    if model.dialect == DIALECT:
-        return {**model.entry, "name": model.name, "model": model.name}
+    if model.dialect != DIALECT:
+        return _made_up(model) | _told(model)
+    sound = {name: value for name, value in model.entry.items() if _is_sound(name, value)}
+    by_setting = {"capabilities": list(model.capabilities)} if model.capabilities else {}
+    return _made_up(model) | sound | _named(model) | by_setting
+
+
+def _named(model: ModelInfo) -> dict[str, JSON]:
+    return {"name": model.name, "model": model.name}
+
+
+def _made_up(model: ModelInfo) -> dict[str, JSON]:
     meta = model.entry.get("meta")
     size = meta.get("size") if isinstance(meta, Mapping) else 0
-    return {
-        "name": model.name,
-        "model": model.name,
+    return _named(model) | {
         "modified_at": _timestamp(model.entry.get("created")),
         "size": size if isinstance(size, int) else 0,
         "digest": hashlib.sha256(model.name.encode("utf-8", "replace")).hexdigest(),
         "details": render_details(model),
     }
+
+
+def _told(model: ModelInfo) -> dict[str, JSON]:
+    """Return what a server that is no Ollama tells besides, and what a setting says."""
+    told: dict[str, JSON] = {"capabilities": found} if (found := capabilities_of(model)) else {}
+    length = parse_context_length(model.entry)
+    return told if length is None else told | {"context_length": length}
+
+
+def _is_sound(name: str, value: JSON) -> bool:
+    """Say whether Ollama's own clients can read a member: others break down, such as the empty texts of llama.cpp."""
+    match name:
+        case "size":
+            return type(value) is int
+        case "digest":
+            return isinstance(value, str) and len(value) >= _LEAST_DIGEST
+        case "modified_at":
+            return isinstance(value, str) and bool(value)
+        case "details":
+            return isinstance(value, Mapping)
+    return True
 
 
 def render_details(model: ModelInfo) -> dict[str, JSON]:
@@ -84,21 +112,11 @@ def render_show(model: ModelInfo) -> bytes:
     details = render_details(model)
     family = details["family"] or "unknown"
     info: dict[str, JSON] = {"general.architecture": family}
-    if (context := context_length(model)) is not None:
+    if (context := parse_context_length(entry)) is not None:
         info[f"{family}.context_length"] = context
-    capabilities = entry.get("capabilities")
-    if not isinstance(capabilities, list) or not capabilities:
-        capabilities = ["embedding" if "embed" in model.name.lower() else "completion"]
+    capabilities = capabilities_of(model) or ["embedding" if "embed" in model.name.lower() else "completion"]
     body = {"modelfile": "", "license": "", "template": "", "details": details, "model_info": info}
     return jsontext.dumps(body | {"capabilities": capabilities, "modified_at": _timestamp(entry.get("created"))})
-
-
-def context_length(model: ModelInfo) -> int | None:
-    """Return how many tokens a model can take, where an OpenAI-compatible server lists it (vLLM, llama.cpp)."""
-    meta = model.entry.get("meta")
-    trained = meta.get("n_ctx_train") if isinstance(meta, Mapping) else None
-    length = model.entry.get("max_model_len") or trained
-    return length if type(length) is int else None
 
 
 def parse_show_request(body: bytes) -> RelayRequest:
@@ -135,11 +153,9 @@ COPILOT_SHOW_CODEC = attrs.evolve(SHOW_CODEC, complete=show.complete_for_copilot
 
 
 def parse_running(body: bytes) -> list[Mapping[str, JSON]]:
-    """Return the entries of /api/ps."""
-    try:
-        return [dict(entry) for entry in answerjson.loads(body)["models"] or []]
-    except BROKEN as error:
-        raise UpstreamProtocol("the upstream's /api/ps is not a list of models") from error
+    """Return the entries of /api/ps that name a model."""
+    entries = listed.parse_entries(body, PS_PATH, _MEMBERS)
+    return [{**model.entry, **_named(model)} for model in listed.parse_models(entries, DIALECT, _NAMES)]
 
 
 def render_running(entries: Iterable[Mapping[str, JSON]]) -> bytes:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from agenthub.canonical import JSON, RelayRequest
+from agenthub.canonical import CAPABILITIES, JSON, ModelInfo, RelayRequest
 from agenthub.dialects import answerjson, jsontext
+from agenthub.dialects.capabilities import capabilities_of, parse_capabilities, parse_context_length
 from agenthub.dialects.framing import BOM
 
 
@@ -24,9 +25,11 @@ def complete(request: RelayRequest, body: bytes) -> bytes:
         changes["model_info"] = {}
     elif info and "general.architecture" not in info:
         # Ollama's own command line breaks down without it; llama.cpp leaves it out.
-        changes["model_info"] = {"general.architecture": _family(shown) or "unknown"} | info
+        changes["model_info"] = {"general.architecture": _architecture(info) or _family(shown) or "unknown"} | info
     capabilities = shown.get("capabilities")
-    if not isinstance(capabilities, list) or not capabilities:
+    if request.capabilities:
+        changes["capabilities"] = request.capabilities
+    elif not isinstance(capabilities, list) or not capabilities:
         changes["capabilities"] = guess_capabilities(shown)
     return jsontext.set_top_level(body, changes) if changes else body
 
@@ -48,6 +51,7 @@ def is_shown(body: bytes) -> bool:
     return isinstance(shown, dict) and "error" not in shown and not _SIGNS.isdisjoint(shown)
 
 
+_LENGTH = ".context_length"
 _SIGNS = frozenset({"model_info", "details", "modelfile", "capabilities", "template"})
 
 
@@ -56,6 +60,27 @@ def _parse(body: bytes) -> Mapping[str, JSON]:
     if not isinstance(shown, dict):
         raise ValueError("not a JSON object")
     return shown
+
+
+def complete_by_list(body: bytes, model: ModelInfo | None) -> bytes:
+    """Return what a server that is no Ollama shows of a model, with what its list tells besides; raises ValueError."""
+    shown, listed = _parse(body), model.entry if model is not None else {}
+    info, changes = shown.get("model_info"), dict[str, JSON]()
+    info = info if isinstance(info, dict) else {}
+    length = parse_context_length(listed)
+    if length is not None and not _architecture(info):
+        family = str(info.get("general.architecture") or _family(shown) or "unknown")
+        changes["model_info"] = {"general.architecture": family} | info | {f"{family}.context_length": length}
+    told = {*parse_capabilities(shown), *(capabilities_of(model) if model is not None else ())}
+    if told and told != set(shown.get("capabilities") or ()):
+        changes["capabilities"] = [word for word in CAPABILITIES if word in told]
+    return jsontext.set_top_level(body, changes) if changes else body
+
+
+def _architecture(info: Mapping[str, JSON]) -> str:
+    """Return the name under which the context length stands, which clients look for by ``general.architecture``."""
+    lengths = [key for key in info if key.endswith(_LENGTH)]
+    return lengths[0].removesuffix(_LENGTH) if lengths else ""
 
 
 def _family(shown: Mapping[str, JSON]) -> str:

@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from agenthub.canonical import JSON, ModelInfo
-from agenthub.dialects import answerjson, jsontext, typed
-from agenthub.dialects.codec import BROKEN
-from agenthub.errors import UpstreamProtocol
+import attrs
+
+from agenthub.canonical import CAPABILITIES, JSON, ModelInfo
+from agenthub.dialects import answerjson, jsontext, listed
+from agenthub.dialects.capabilities import parse_capabilities
 
 DIALECT = "openai"
 MODELS_PATH = "/v1/models"
+_MEMBERS, _NAMES = ("data", "models"), ("id", "name", "model")
 
 
-def parse_models(body: bytes) -> list[ModelInfo]:
-    """Return what /v1/models lists; Ollama's ``"data": null`` is an empty list."""
-    try:
-        entries = answerjson.loads(body)["data"] or []
-        return [ModelInfo(typed.required(entry["id"]), DIALECT, entry) for entry in entries]
-    except BROKEN as error:
-        raise UpstreamProtocol("the upstream's /v1/models is not a list of models") from error
+def parse_models(body: bytes, odd: list[JSON] | None = None) -> list[ModelInfo]:
+    """Return what /v1/models lists; Ollama's ``"data": null`` is an empty list. Unnamed entries go to ``odd``."""
+    models = listed.parse_models(listed.parse_entries(body, MODELS_PATH, _MEMBERS), DIALECT, _NAMES, odd)
+    return _joined(models, _beside(body)) if b'"models"' in body else models
+
+
+def _beside(body: bytes) -> Mapping[str, Mapping[str, JSON]]:
+    """Return by their names the entries of llama.cpp's second list, which alone says what its models can do."""
+    value = answerjson.loads(body)
+    others = value.get("models") if isinstance(value, dict) else None
+    found = listed.parse_models(others, DIALECT, _NAMES) if isinstance(others, list) else []
+    return {model.name: model.entry for model in found}
+
+
+def _joined(models: Iterable[ModelInfo], beside: Mapping[str, Mapping[str, JSON]]) -> list[ModelInfo]:
+    joined = []
+    for model in models:
+        told = {*parse_capabilities(model.entry), *parse_capabilities(beside.get(model.name, {}))}
+        joined.append(attrs.evolve(model, capabilities=tuple([word for word in CAPABILITIES if word in told])))
+    return joined
 
 
 def is_of_ollama(model: ModelInfo) -> bool:

@@ -10,6 +10,7 @@ from typing import Self
 import attrs
 
 from agenthub import (
+    JSON,
     BackendSettings,
     Batch,
     ChatRequest,
@@ -77,7 +78,10 @@ class NativeAdapter:
             raise
 
     async def models(self) -> Sequence[ModelInfo]:
-        return ollama.listing.parse_tags(await self.upstream.get(ollama.listing.TAGS_PATH))
+        odd: list[JSON] = []
+        models = ollama.listing.parse_tags(await self.upstream.get(ollama.listing.TAGS_PATH), odd)
+        self.upstream.note_odd(ollama.listing.TAGS_PATH, odd)
+        return models
 
     def losses(self, request: Request) -> Sequence[Loss]:
         return losses_to_native(request)

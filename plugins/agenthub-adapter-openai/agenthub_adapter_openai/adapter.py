@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from functools import lru_cache, partial
 from types import TracebackType
 from typing import Self, TypeVar
 
 import attrs
 
 from agenthub import (
+    JSON,
     BackendSettings,
     Batch,
     ChatRequest,
@@ -26,46 +25,35 @@ from agenthub import (
     RelayRequest,
     Request,
     Started,
-    Timings,
     UnknownModel,
+    UpstreamError,
     UpstreamProtocol,
     UpstreamStatus,
     ask_again,
 )
 from agenthub.dialects import Codec, jsontext, ollama, openai
+from agenthub.dialects.emulation import joined, split
 from agenthub.dialects.lane import Lane, make_lane
 from agenthub.dialects.ledger import TO_OPENAI
 from agenthub.dialects.losses import losses_to_openai
 from agenthub.dialects.nameless import nameless_tools
+from agenthub.dialects.openai import for_ollama
+from agenthub_adapter_openai.faults import callers_fault
+from agenthub_adapter_openai.last_batch import StreamClock, without_load
 from agenthub_adapter_openai.running import Running
+from agenthub_adapter_openai.server import OLLAMA, Server
+from agenthub_adapter_openai.words import codecs_for, without_stream_options
 
 Asked = TypeVar("Asked", bound=Request)
 _OPERATIONS = frozenset({"chat", "generate", "embed", "show", "ps"})
+_OF_OLLAMA = _OPERATIONS | {"version"}
 
 
 def make_adapter(name: str, settings: BackendSettings) -> OpenAIAdapter:
     """Return the adapter of the backend ``name``; its URL may end in ``/v1`` or not."""
     root = settings.url.removesuffix("/v1")
     upstream = HttpUpstream(name, attrs.evolve(settings, url=root), callers_fault=callers_fault)
-    return OpenAIAdapter(upstream, settings.flavour)
-
-
-_FAULTS = (
-    "Only one completion choice",
-    "image input is not supported",
-    "audio input is not supported",
-    "Failed to parse",
-    "prompt must be",
-    "[json.exception",
-    "tools param requires",
-    "Unsupported param",
-    "invalid JSON schema",
-)
-
-
-def callers_fault(message: str) -> bool:
-    """Say whether the server blames the request: llama.cpp of 2025 answers 500 to most mistakes of a client's."""
-    return message.startswith(_FAULTS)
+    return OpenAIAdapter(upstream, Server(upstream, settings.flavour))
 
 
 @attrs.define
@@ -73,14 +61,11 @@ class OpenAIAdapter:
     """An OpenAI-compatible server: Ollama's ``/v1``, llama.cpp, vLLM, OpenAI itself."""
 
     upstream: HttpUpstream
-    flavour: str = "generic"
-    operations: frozenset[str] = _OPERATIONS
+    server: Server
     running: Running = attrs.field(factory=Running)
     _knows_stream_options: bool | None = None
     _ids: frozenset[str] = frozenset()
-    _is_other: bool = False
-    """True where the list of models is none that an Ollama gives."""
-    _by_key: Mapping[str, str] = attrs.field(factory=dict)
+    _by_key: Mapping[str, ModelInfo] = attrs.field(factory=dict)
 
     async def __aenter__(self) -> Self:
         await self.upstream.__aenter__()
@@ -91,14 +76,54 @@ class OpenAIAdapter:
     ) -> None:
         await self.upstream.__aexit__(kind, error, trace)
 
+    @property
+    def operations(self) -> frozenset[str]:
+        return _OF_OLLAMA if self.server.flavour == OLLAMA else _OPERATIONS
+
+    @property
+    def title(self) -> str:
+        """The server and its API, for the start-up line."""
+        return self.server.title
+
+    async def identify(self) -> None:
+        """Find out whether the server is an Ollama; the lists and health checks do so too."""
+        await self.server.identify()
+
     async def ping(self) -> None:
-        await self.models()
+        await self.identify()
+        try:
+            await self._list()
+        except UpstreamError:
+            self.server.doubt()
+            raise
 
     async def models(self) -> Sequence[ModelInfo]:
-        models = openai.listing.parse_models(await self.upstream.get(openai.listing.MODELS_PATH))
+        await self.identify()
+        try:
+            # An Ollama says more of its models in its own list: sizes, digests and details.
+            models = (await self._list_native() if self.server.flavour == OLLAMA else None) or await self._list()
+        except UpstreamError:
+            self.server.doubt()
+            raise
         self._ids = frozenset([model.name for model in models])
-        self._by_key = {_key(model.name): model.name for model in reversed(models)}
-        self._is_other = bool(models) and not any(map(openai.listing.is_of_ollama, models))
+        self._by_key = {_key(model.name): model for model in reversed(models)}
+        return models
+
+    async def _list(self) -> Sequence[ModelInfo]:
+        odd: list[JSON] = []
+        models = openai.listing.parse_models(await self.upstream.get(openai.listing.MODELS_PATH), odd)
+        self.upstream.note_odd(openai.listing.MODELS_PATH, odd)
+        self.server.listed(models)
+        return models
+
+    async def _list_native(self) -> Sequence[ModelInfo]:
+        """Return the models of Ollama's own list; empty where the server has none."""
+        odd: list[JSON] = []
+        try:
+            models = ollama.listing.parse_tags(await self.upstream.get(ollama.listing.TAGS_PATH), odd)
+        except (UpstreamStatus, UpstreamProtocol):
+            return ()
+        self.upstream.note_odd(ollama.listing.TAGS_PATH, odd if models else ())
         return models
 
     def _respelled(self, request: Asked) -> Asked:
@@ -107,22 +132,25 @@ class OpenAIAdapter:
         Where but ``:latest`` is missing nothing is changed: who lists that is an Ollama.
         """
         target = request.target
-        listed = target if target in self._ids else self._by_key.get(_key(target), target)
+        known = None if target in self._ids else self._by_key.get(_key(target))
+        listed = target if known is None else known.name
         if listed == request.target or listed.lower() == f"{request.target.lower()}:latest":
             return request
         return attrs.evolve(request, upstream_model=listed)
 
     def losses(self, request: Request) -> Sequence[Loss]:
-        # Of the flavours only these may be an Ollama's.
-        may_die = self.flavour == "ollama" or (self.flavour == "generic" and not self._is_other)
-        fatal = nameless_tools(request, any_server=self.flavour == "generic") if may_die else ()
-        return (*fatal, *losses_to_openai(request, self.flavour))
+        server = self.server
+        fatal = nameless_tools(request, any_server=server.is_guessed) if server.may_be_ollama else ()
+        return (*fatal, *losses_to_openai(request, server.flavour))
 
     def chat(self, request: ChatRequest) -> AsyncGenerator[Batch, None]:
         return self._ask(request, openai.chat.CODEC)
 
     def generate(self, request: GenerateRequest) -> AsyncGenerator[Batch, None]:
         own = request.source is not None and request.source.dialect == openai.chat.DIALECT
+        if own and request.more_prompts and self.server.flavour == OLLAMA:
+            # It takes one prompt at a time; further choices it does not give.
+            return joined(split(attrs.evolve(request, choices=1)), self._ask_prompt)
         if own or request.raw or request.suffix or request.loads_only:
             return self._ask(request, openai.completions.CODEC)
         return self._ask(as_chat(request), openai.chat.CODEC)
@@ -135,12 +163,28 @@ class OpenAIAdapter:
         self.running.touch(request.target)
         if request.loads_only and (request.source is None or request.source.dialect == ollama.chat.DIALECT):
             return self._loaded(request)
-        codecs = codecs_for(self.flavour)
-        lane = make_lane(request, codecs, codecs[codec.path])
+        lane = self._lane(request, codec)
         if not lane.raw and request.stream:
             if self._knows_stream_options is None:
                 return self._ask_for_counts(lane, request)
             lane = lane if self._knows_stream_options else without_stream_options(lane)
+        return self._timed(lane, request)
+
+    def _lane(self, request: Request, codec: Codec) -> Lane:
+        codecs = codecs_for(self.server.flavour)
+        lane = make_lane(request, codecs, codecs[codec.path])
+        if lane.raw and self.server.flavour == OLLAMA:
+            lane.body = for_ollama.rewrite(request, lane.body)
+        return lane
+
+    def _ask_prompt(self, request: GenerateRequest) -> AsyncGenerator[Batch, None]:
+        """Ask for one of several prompts, in the client's other words, for an answer that is joined to others."""
+        request = self._respelled(request)
+        self.running.touch(request.target)
+        lane = self._lane(request, openai.completions.CODEC)
+        lane.raw = False
+        if request.stream:
+            lane.body = jsontext.set_top_level(lane.body, {"stream_options": {"include_usage": True}})
         return self._timed(lane, request)
 
     def _ask_for_counts(self, lane: Lane, request: Request) -> AsyncGenerator[Batch, None]:
@@ -173,14 +217,33 @@ class OpenAIAdapter:
         yield (Started(), Finished(reason))
 
     async def relay(self, request: RelayRequest) -> AsyncGenerator[Batch, None]:
-        if request.verb == "ps":
-            known = {model.name: model for model in await self.models()}
-            body = ollama.listing.render_running(self.running.entries(known))
-            yield (Started(raw_path=ollama.listing.PS_PATH), RawFrames(body), Finished())
-            return
-        shown = await self._shown(request)
-        body = ollama.listing.render_show(await self._listed(request)) if shown is None else shown
-        yield (Started(raw_path=ollama.listing.SHOW_PATH), RawFrames(body), Finished())
+        match request.verb:
+            case "version":
+                path = ollama.listing.VERSION_PATH
+                body = await self.upstream.get(path)
+            case "ps":
+                path = ollama.listing.PS_PATH
+                native = await self._running() if self.server.flavour == OLLAMA else None
+                body = await self._used() if native is None else native
+            case _:
+                path = ollama.listing.SHOW_PATH
+                shown = await self._shown(request)
+                body = ollama.listing.render_show(await self._listed(request)) if shown is None else shown
+        yield (Started(raw_path=path), RawFrames(body), Finished())
+
+    async def _running(self) -> bytes | None:
+        """Return what Ollama says that it holds in memory; None where it does not say it."""
+        try:
+            body = await self.upstream.get(ollama.listing.PS_PATH)
+            ollama.listing.parse_running(body)
+        except (UpstreamStatus, UpstreamProtocol):
+            return None
+        return body
+
+    async def _used(self) -> bytes:
+        """Return what another server is likely to hold in memory, by what was used."""
+        known = {model.name: model for model in await self.models()}
+        return ollama.listing.render_running(self.running.entries(known))
 
     async def _shown(self, request: RelayRequest) -> bytes | None:
         """Return the server's own /api/show: Ollama, and newer llama.cpp, know more of a model than /v1 tells.
@@ -195,7 +258,9 @@ class OpenAIAdapter:
         except (UpstreamStatus, UpstreamProtocol):
             return None
         body = b"".join(pieces)
-        return body if ollama.show.is_shown(body) else None
+        if not ollama.show.is_shown(body) or self.server.flavour == OLLAMA:
+            return body if ollama.show.is_shown(body) else None
+        return ollama.show.complete_by_list(body, self._by_key.get(_key(request.target)))
 
     async def _listed(self, request: Request) -> ModelInfo:
         """Return the model as the server lists it; raise UnknownModel, or UpstreamError where it answers nothing."""
@@ -220,52 +285,3 @@ def as_chat(request: GenerateRequest) -> ChatRequest:
         logprobs=request.logprobs,
         top_logprobs=request.top_logprobs,
     )
-
-
-def without_load(batch: Batch) -> Batch:
-    """Return the last batch, without its bytes where they say ``load``: Ollama's word, and no reason of OpenAI's."""
-    started, finished = batch[0], batch[-1]
-    if not (isinstance(started, Started) and isinstance(finished, Finished) and finished.reason == "load"):
-        return batch
-    return (attrs.evolve(started, raw_path=""), *(event for event in batch[1:] if not isinstance(event, RawFrames)))
-
-
-@lru_cache
-def codecs_for(flavour: str) -> Mapping[str, Codec]:
-    """Return the codecs, by their paths, whose requests are in the words of that flavour."""
-    return {path: _for_flavour(codec, flavour) for path, codec in openai.CODECS.items()}
-
-
-def _for_flavour(codec: Codec, flavour: str) -> Codec:
-    render_request = partial(codec.render_request, flavour=flavour)
-    return attrs.evolve(
-        codec, render_request=render_request, render_defaults=partial(codec.render_defaults, flavour=flavour)
-    )
-
-
-def without_stream_options(lane: Lane) -> Lane:
-    """Return the lane for a server that refuses ``stream_options``; it will not tell its counts."""
-    body = jsontext.loads(lane.body)
-    body.pop("stream_options", None)
-    return attrs.evolve(lane, body=jsontext.dumps(body))
-
-
-@attrs.define
-class StreamClock:
-    """Times an answer from outside, since most servers of this API tell no durations: native clients divide by them."""
-
-    _started: float = attrs.field(factory=time.perf_counter)
-    _first: float = 0.0
-
-    def see(self) -> None:
-        """A batch arrived."""
-        if not self._first:
-            self._first = time.perf_counter()
-
-    def timed(self, batch: Batch) -> Batch:
-        """Return the last batch with durations in its Finished."""
-        now, finished = time.perf_counter(), batch[-1]
-        assert isinstance(finished, Finished)
-        told = finished.timings or Timings(prompt_s=self._first - self._started, completion_s=now - self._first)
-        timings = attrs.evolve(told, total_s=now - self._started)
-        return (*batch[:-1], attrs.evolve(finished, timings=timings))

@@ -13,6 +13,7 @@ import attrs
 
 from agenthub import JSON, ModelInfo
 from agenthub.dialects import ollama
+from agenthub.dialects.capabilities import parse_context_length
 
 KEEP_ALIVE_S = 300.0
 _MOST, _LONGEST_NAME = 256, 512
@@ -55,5 +56,5 @@ def _entry(model: ModelInfo, used: float) -> dict[str, JSON]:
     expires = datetime.fromtimestamp(used, UTC) + timedelta(seconds=KEEP_ALIVE_S)
     shown = {name: listed[name] for name in ("name", "model", "size", "digest", "details")}
     shown |= {"expires_at": expires.strftime("%Y-%m-%dT%H:%M:%SZ"), "size_vram": 0}
-    context = ollama.listing.context_length(model)
+    context = parse_context_length(model.entry)
     return shown if context is None else shown | {"context_length": context}

@@ -1,0 +1,106 @@
+"""Server: the software behind an OpenAI-compatible API, found out unless a setting names it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Sequence
+
+import attrs
+import structlog
+
+from agenthub import AgentHubError, HttpUpstream, ModelInfo, UpstreamProtocol, UpstreamStatus
+from agenthub.dialects import ollama, openai
+
+AUTO, GENERIC, OLLAMA = "auto", "generic", "ollama"
+AGAIN_S = 60.0
+"""For how long an answer to the question holds, since another server may be started at the same address."""
+_SOON_S = 10.0
+_LONGEST_S = 1.0
+_LATER = frozenset({408, 425, 429})
+_VERSION = re.compile(r"v?\d+\.\d+")
+_log = structlog.get_logger("agenthub")
+
+
+@attrs.define
+class Server:
+    """Remembers whether the server is an Ollama, by its answer to ``/api/version``; ``clock`` is monotonic.
+
+    ``flavour`` names the words that are used with it: those of the setting, which ``auto`` leaves to what was found.
+    ``is_ollama`` is None until that is known. It is asked for the setting ``generic`` too, since an Ollama dies of some
+    requests whatever a setting calls it.
+    """
+
+    upstream: HttpUpstream = attrs.field(repr=False)
+    setting: str = AUTO
+    clock: Callable[[], float] = time.monotonic
+    is_ollama: bool | None = None
+    flavour: str = attrs.field(init=False)
+    is_other: bool = False
+    """True where it lists models as no Ollama does."""
+    _ask_at: float = 0.0
+
+    def __attrs_post_init__(self) -> None:
+        self.flavour = GENERIC if self.setting == AUTO else self.setting
+        if self.setting not in (AUTO, GENERIC):
+            self.is_ollama = self.setting == OLLAMA
+
+    @property
+    def is_guessed(self) -> bool:
+        """Whether no setting names the server."""
+        return self.setting in (AUTO, GENERIC)
+
+    @property
+    def may_be_ollama(self) -> bool:
+        """Whether it is one, or could be one behind a proxy that passes nothing but ``/v1``."""
+        return bool(self.is_ollama) or (self.is_guessed and not self.is_other)
+
+    @property
+    def title(self) -> str:
+        """What the start-up line calls it; one that nobody has asked yet is taken for an Ollama."""
+        is_ollama = self.flavour == OLLAMA or (self.setting == AUTO and self.is_ollama is None)
+        return "OpenAI-compatible Ollama API" if is_ollama else "OpenAI-compatible API"
+
+    async def identify(self) -> None:
+        """Ask the server, unless its last answer still holds. Takes a second at most; raises nothing for a failure."""
+        if not self.is_guessed or self.clock() < self._ask_at:
+            return
+        try:
+            async with asyncio.timeout(_LONGEST_S):
+                body = await self.upstream.get(ollama.listing.VERSION_PATH)
+            self._found(is_version(body))
+        except UpstreamStatus as error:
+            if error.status < 500 and error.status not in _LATER:
+                self._found(False)
+        except UpstreamProtocol:
+            self._found(False)
+        except TimeoutError:
+            # Some servers keep silent on paths that they do not know: these are not to hold up each list.
+            self._ask_at = self.clock() + _SOON_S
+        except AgentHubError:
+            pass
+
+    def listed(self, models: Sequence[ModelInfo]) -> None:
+        """It gave this list by its OpenAI-compatible API."""
+        self.is_other = bool(models) and not any(map(openai.listing.is_of_ollama, models))
+
+    def doubt(self) -> None:
+        """The server failed, so another one may be there the next time."""
+        self._ask_at = 0.0
+
+    def _found(self, is_ollama: bool) -> None:
+        self._ask_at = self.clock() + AGAIN_S
+        if self.is_ollama is not None and self.is_ollama != is_ollama:
+            _log.info("agenthub.server_changed", backend=self.upstream.name, is_ollama=is_ollama)
+        self.is_ollama = is_ollama
+        if self.setting == AUTO:
+            self.flavour = OLLAMA if is_ollama else GENERIC
+
+
+def is_version(body: bytes) -> bool:
+    """Say whether a body tells a version as Ollama does, in numbers; other proxies tell the number of a build."""
+    try:
+        return _VERSION.match(ollama.listing.parse_version(body)) is not None
+    except UpstreamProtocol:
+        return False
