@@ -19,7 +19,7 @@ from typing import Any
 import attrs
 import pytest
 
-from agenthub.log_buffer import LineBuffer
+from agenthub.log_buffer import _BUFFERS, LineBuffer
 
 LIMIT_S = 20.0
 
@@ -30,10 +30,16 @@ def count_line(count: int) -> bytes:
 
 @attrs.define
 class Pipe:
-    """Both ends of a pipe; what was not yet closed is at the end of the test."""
+    """Both ends of a pipe, each closed once: its number may soon be that of something else."""
 
     reader: int
     writer: int
+    _is_reader_open: bool = True
+
+    def close_reader(self) -> None:
+        if self._is_reader_open:
+            self._is_reader_open = False
+            os.close(self.reader)
 
     def read(self, size: int = 2**16) -> bytes:
         return os.read(self.reader, size)
@@ -51,9 +57,12 @@ class Pipe:
 def pipe() -> Iterator[Pipe]:
     opened = Pipe(*os.pipe())
     yield opened
-    for fd in (opened.reader, opened.writer):
-        with suppress(OSError):  # the test has closed it
-            os.close(fd)
+    # The reader first: a thread that still writes then gets an error, and no number that is another file's.
+    opened.close_reader()
+    for buffer in list(_BUFFERS):
+        if buffer.fd == opened.writer:
+            buffer.close()
+    os.close(opened.writer)
 
 
 def dropped(text: bytes) -> int:
@@ -158,7 +167,7 @@ def test_the_end_tells_what_was_lost(pipe: Pipe) -> None:
 
 def test_a_reader_that_is_gone(pipe: Pipe) -> None:
     """Each line is lost, and writing goes on."""
-    os.close(pipe.reader)
+    pipe.close_reader()
     buffer = LineBuffer(pipe.writer, count_line)
     for _ in range(100):
         buffer.write(b"lost\n")
@@ -244,7 +253,7 @@ def test_no_more_threads(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
 
 FORKING = """
 import os, sys
-from agenthub.log_buffer import LineBuffer
+from agenthub.log_buffer import _BUFFERS, LineBuffer
 buffer = LineBuffer(1, lambda count: b"dropped %d\\n" % count)
 for number in range(3000):
     buffer.write(b"parent %d\\n" % number)
@@ -306,7 +315,7 @@ def test_last_words(last: str, status: int, said: str) -> None:
 def test_last_words_that_nobody_reads(last: str, kind: str, pipe: Pipe) -> None:
     """They change neither the exit status nor keep the process from its end."""
     if kind == "closed":
-        os.close(pipe.reader)
+        pipe.close_reader()
     if kind == "unread":
         os.set_blocking(pipe.writer, False)
         with suppress(BlockingIOError):

@@ -13,8 +13,8 @@ import signal
 import socket
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,50 +36,55 @@ ROOM = 4096
 
 @attrs.define
 class Log:
-    """Where a hub writes to; ``spoil`` makes it what it is called, after the start."""
+    """Where a hub writes to; each end is closed once, for its number may soon be that of something else."""
 
-    fd: int | None
-    spoil: Callable[[], None] = lambda: None
+    fd: int | None = None
     reader: int = -1
+    spoils: bool = False
+    _opened: set[int] = attrs.field(factory=set)
+
+    def __attrs_post_init__(self) -> None:
+        self._opened |= {fd for fd in (self.fd, self.reader) if fd is not None and fd >= 0}
+
+    def close(self, fd: int | None) -> None:
+        """Close an end that is open here."""
+        if fd is not None and fd in self._opened:
+            self._opened.remove(fd)
+            os.close(fd)
+
+    def spoil(self) -> None:
+        """Have nobody at the other end any more, where that is what this log is for."""
+        if self.spoils:
+            self.close(self.reader)
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close(self.fd)
+        self.close(self.reader)
 
 
-@contextmanager
-def _pipe(name: str) -> Iterator[Log]:
+def _pipe(name: str) -> Log:
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, ROOM)
-    with ExitStack() as stack:
-        for fd in (writer, reader):
-            stack.callback(_close, fd)
-        yield Log(writer, (lambda: os.close(reader)) if name == "closed pipe" else lambda: None, reader)
+    return Log(writer, reader, spoils=name == "closed pipe")
 
 
-@contextmanager
-def _terminal(name: str) -> Iterator[Log]:
+def _terminal(name: str) -> Log:
     master, slave = pty.openpty()
-    with ExitStack() as stack:
-        for fd in (slave, master):
-            stack.callback(_close, fd)
-        yield Log(slave, (lambda: os.close(master)) if name == "hung up" else lambda: None, master)
+    return Log(slave, master, spoils=name == "hung up")
 
 
-@contextmanager
-def _full(name: str) -> Iterator[Log]:
-    fd = os.open("/dev/full", os.O_WRONLY)
-    yield Log(fd)
-    _close(fd)
+def _full(name: str) -> Log:
+    return Log(os.open("/dev/full", os.O_WRONLY))
 
 
-@contextmanager
-def _nothing(name: str) -> Iterator[Log]:
-    yield Log(None)
+def _nothing(name: str) -> Log:
+    return Log()
 
 
-def _close(fd: int) -> None:
-    with suppress(OSError):  # the test has closed it
-        os.close(fd)
-
-
-LOGS: dict[str, Callable[[str], Any]] = {
+LOGS: dict[str, Callable[[str], Log]] = {
     "closed pipe": _pipe,
     "unread pipe": _pipe,
     "hung up": _terminal,
@@ -102,8 +107,7 @@ async def served(log: Log, form: str, *arguments: str, **variables: str) -> Asyn
         stderr=log.fd,
         preexec_fn=(lambda: os.close(2)) if log.fd is None else None,
     )
-    if log.fd is not None:
-        os.close(log.fd)
+    log.close(log.fd)
     url = f"http://127.0.0.1:{port}"
     try:
         await up(url)
@@ -263,9 +267,14 @@ async def test_standard_files_that_are_closed() -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "agenthub", "serve", "--port", str(port)), env=clean_environ(), preexec_fn=close
     )
-    await up(f"http://127.0.0.1:{port}")
-    links = [os.readlink(f"/proc/{process.pid}/fd/{fd}") for fd in range(3)]
-    assert (await ended(process), links) == (0, ["/dev/null"] * 3)
+    try:
+        await up(f"http://127.0.0.1:{port}")
+        links = [os.readlink(f"/proc/{process.pid}/fd/{fd}") for fd in range(3)]
+        assert (await ended(process), links) == (0, ["/dev/null"] * 3)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
 
 
 @pytest.mark.parametrize("name", ["closed pipe", "full disk", "no stderr"])
@@ -292,9 +301,9 @@ async def test_out_of_file_descriptors(loop: str, tmp_path: Path) -> None:
         (tmp_path / "uvloop.py").write_text("raise ImportError\n")
     path = tmp_path / "log"
     with ExitStack() as stack:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+        log = stack.enter_context(Log(os.open(path, os.O_WRONLY | os.O_CREAT)))
         variables = {"PYTHONPATH": str(tmp_path), "AGENTHUB_HEALTH__INTERVAL_S": "0"}
-        async with served(Log(fd), "json", **variables) as (process, url):
+        async with served(log, "json", **variables) as (process, url):
             taken = len(os.listdir(f"/proc/{process.pid}/fd"))
             soft, hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
             resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (taken + 2, hard))
