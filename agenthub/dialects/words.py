@@ -18,7 +18,8 @@ def complaint_of(value: JSON) -> str:
     """Return what an object complains of, empty where it does not: what has a member of an answer is one."""
     if not isinstance(value, dict) or not _OF_ANSWERS.isdisjoint(value):
         return ""
-    said = next((value[name] for name in _COMPLAINTS if value.get(name)), None)
+    told = [value.get(name) for name in _COMPLAINTS if name != "message" or isinstance(value.get(name), str)]
+    said = next(filter(None, told), None)  # a message that is no text is a part of an answer
     if isinstance(said, dict) and isinstance(said.get("message"), str):
         said = said["message"]
     if said is None or isinstance(said, str):
