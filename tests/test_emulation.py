@@ -8,6 +8,7 @@ from typing import Any
 import openai
 import pytest
 
+from agenthub.settings import BackendSettings
 from tests.hubs import Answered, running_hub
 from tests.upstreams import Reply, serving
 
@@ -264,7 +265,7 @@ async def test_long_prompts_of_tokens_pass_where_nothing_crosses() -> None:
     answer = {"choices": [{"index": 0, "text": "x", "finish_reason": "stop"}]}
     async with (
         serving(lambda path, body: Reply(answer)) as upstream,
-        running_hub(upstream.url, api_mode="openai") as hub,
+        running_hub({"one": BackendSettings(url=upstream.url, api_mode="openai", flavour="generic")}) as hub,
     ):
         for prompt in ([1] * 1000, ["a"] * 1000):
             assert (await hub.post(COMPLETIONS, {"model": "m", "prompt": prompt})).status == 200

@@ -232,7 +232,7 @@ async def test_servers_that_do_not_know_show(shown: Any) -> None:
 @pytest.mark.parametrize("number", [-1, 1e308, 2**63])
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
 async def test_numbers_without_sense(number: Any, streamed: bool) -> None:
-    """Counts and times that cannot be are an upstream's broken answer, not the hub's."""
+    """Counts and times that cannot be cost nothing of the answer that they stand beside."""
     for odd in ({"usage": {"prompt_tokens": number}}, {"timings": {"predicted_ms": number}}):
         choice = {"index": 0, "delta": {"content": "x"}, "message": MESSAGE, "finish_reason": "stop"}
         answer = {"choices": [choice]} | odd
@@ -242,4 +242,5 @@ async def test_numbers_without_sense(number: Any, streamed: bool) -> None:
             running_hub(upstream.url, api_mode="openai") as hub,
         ):
             got = await hub.post("/api/chat", {"model": "m", "messages": HI, "stream": streamed})
-            assert "the upstream sent" in str(got.frames()[-1]["error"])
+            assert (got.status, "error" in got.frames()[-1]) == (200, False)
+            assert "".join(frame["message"]["content"] for frame in got.frames()) == ("x" if streamed else "hey")

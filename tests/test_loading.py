@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from agenthub.settings import BackendSettings
 from agenthub.standin import Standin, running
 from tests.hubs import RunningHub, running_hub
 
@@ -35,8 +36,11 @@ def standin() -> Standin:
 
 @pytest.fixture(params=["native", "openai"])
 async def hub(request: pytest.FixtureRequest, standin: Standin) -> AsyncIterator[RunningHub]:
-    async with running(standin) as upstream, running_hub(upstream, api_mode=request.param) as running_one:
-        yield running_one
+    # A server of the OpenAI API that is no Ollama: it loads by itself, and the hub tells what it asked for.
+    async with running(standin) as upstream:
+        backend = BackendSettings(url=upstream, api_mode=request.param, flavour="generic")
+        async with running_hub({"ollama": backend}) as running_one:
+            yield running_one
 
 
 @pytest.mark.parametrize(("path", "fields", "reason"), LOADS)

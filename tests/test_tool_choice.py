@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from agenthub.settings import BackendSettings
 from tests.hubs import Answered, running_hub, until
 from tests.sharing import caching_of
 from tests.upstreams import HI, Reply, line, serving
@@ -296,7 +297,10 @@ async def test_lanes_of_one_dialect(path: str) -> None:
         said = {"index": 0, "message": {"role": "assistant", "content": "no"}, "finish_reason": "stop"}
         return Reply({"choices": [said]})
 
-    async with serving(reply) as upstream, running_hub(upstream.url, api_mode=mode) as hub:
+    async with (
+        serving(reply) as upstream,
+        running_hub({"one": BackendSettings(url=upstream.url, api_mode=mode, flavour="generic")}) as hub,
+    ):
         body = asking("f", stream=False)
         answer = await hub.post(path, body, X_AgentHub_Strict="true")
         assert (answer.status, upstream.asked, DROPPED in answer.headers) == (200, [body], False)

@@ -14,7 +14,6 @@ from typing import Any, Self
 
 import aiohttp
 import attrs
-import structlog
 from yarl import URL
 
 from agenthub.canonical import Batch, Finished
@@ -38,7 +37,6 @@ _KEEPALIVE_S = 4.0
 _LARGE_BYTES = 2**18
 _ERROR_BYTES = 2**16
 _MOST_ODD, _SHOWN_ODD = 3, 120
-_log = structlog.get_logger("agenthub")
 
 
 @attrs.define
@@ -202,7 +200,9 @@ class HttpUpstream:
         if entries and path not in self._odd:
             self._odd.add(path)
             shown = [self._hiding.hide_text(repr(entry)[:_SHOWN_ODD]) for entry in entries[:_MOST_ODD]]
-            _log.warning(
+            import structlog  # with rich, which takes a third of the time of `agenthub --help`
+
+            structlog.get_logger("agenthub").warning(
                 "agenthub.list_entries_skipped", backend=self.name, path=path, count=len(entries), entries=shown
             )
 

@@ -49,6 +49,8 @@ REFUSALS = (
     # The document allows what some model at some backend can do; the one asked cannot, and says so.
     r"not support|is supported",
     r"^invalid input type$|Go struct field CompletionRequest.prompt of type string$",
+    # A tool without a name is fit for some servers, and deadly for an Ollama.
+    r"is missing or empty: an Ollama would",
     # A tool that must be called, without the tool.
     r"^tool_choice needs a tool",
     # Texts that must hold JSON or base64 are drawn without regard to that.

@@ -96,6 +96,9 @@ def settled(said: Said, wanted: Said) -> Said:
 def expected(said: Said, path: str, streamed: bool, with_usage: bool) -> Said:
     """What a client of ``path`` has to be told."""
     openai = path.startswith("/v1")
+    if said.error and said.status in (401, 403):
+        # About the hub's own key, which is no matter of the client's.
+        return failure(Said(STREAM_BROKE, error="?"), openai, streamed)
     if said.error:
         return failure(said, openai, streamed)
     if "embed" in path:
