@@ -1,6 +1,6 @@
 """structlog, set up for the whole process: one JSON object a line, or readable lines on a terminal.
 
-Whatever becomes of a line, whoever logs goes on: no value makes rendering fail, and writing neither waits nor fails.
+Logging never stops its caller: no value makes rendering fail, and writing neither waits nor fails.
 """
 
 from __future__ import annotations

@@ -145,6 +145,6 @@ def _without_bytes(record: logging.LogRecord) -> bool:
     if type(error).__module__ != "aiohttp.http_exceptions":
         return True
     record.msg, record.args = f"{record.getMessage()}: {type(error).__name__}", ()
-    # Whoever can reach the hub can have this line written.
+    # Anybody who can reach the hub can cause this line.
     record.exc_info, record.levelno, record.levelname = None, logging.INFO, "INFO"
     return record.levelno >= logging.getLogger().level

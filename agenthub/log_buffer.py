@@ -194,7 +194,7 @@ class _Writer:
         while written < len(data):
             try:
                 written += os.write(self.fd, rest[written:])
-            except BlockingIOError:  # whoever shares the terminal or the pipe has set it so
+            except BlockingIOError:  # set by another process that shares the terminal or the pipe
                 _poll(self.fd).poll()
             except OSError:
                 break

@@ -86,7 +86,7 @@ class Router:
         await asyncio.gather(*tasks, self.identities.close(), return_exceptions=True)
 
     async def refresh(self) -> None:
-        """Fetch all lists anew, each within ``ping_timeout_s``; callers at the same time share one fetch.
+        """Fetch all lists again, each within ``ping_timeout_s``; callers at the same time share one fetch.
 
         A request of another hub has its own: that hub may be waiting for the very fetch that would be shared.
         """

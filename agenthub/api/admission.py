@@ -16,7 +16,7 @@ from agenthub.rights import EVERYTHING
 
 @attrs.frozen
 class Admission:
-    """Who may ask for one endpoint: everybody where it ``is_open``, else whoever may use its ``operation``, if any.
+    """Who may ask for one endpoint: everybody where it ``is_open``, else clients with the right to its ``operation``.
 
     A refusal of an endpoint that ``is_dispatched`` goes through the middleware, as that of any dispatch does. A request
     that came through more than ``most_hubs`` hubs is refused; 0: none is.

@@ -99,7 +99,7 @@ class Connection(web.RequestHandler):
     """
 
     leaves_bodies_packed = True
-    """Whoever reads a body unpacks it."""
+    """The code that reads a body unpacks it."""
     __slots__ = ("_body", "_dialect", "_has_begun", "_head_timeout_s", "_timer")
 
     def __init__(self, manager: web.Server, *, head_timeout_s: float, **kwargs: Any) -> None:

@@ -78,7 +78,7 @@ class Recording:
 
     It is given up as soon as it is larger than ``max_bytes``, or than ``PENDING_BYTES`` while its end has not come, or
     when the ``room`` for all is used up, or where a part of the request turned out to be lost; and at its end where its
-    events say nothing, as those of an answer do of which only the bytes are of use (a picture). ``release`` it in the
+    events are empty, since only the bytes of such an answer can be used (a picture). ``release`` it in the
     end, when nobody needs it any more.
     """
 

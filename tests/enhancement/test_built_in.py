@@ -43,7 +43,7 @@ class Models:
 
 @pytest.mark.parametrize("adapter", ["native", "openai"])
 async def test_with_the_requests_model(adapter: str) -> None:
-    """Whoever calls /hub/enhance wants it: with a model named, nothing needs to be set."""
+    """A call of /hub/enhance asks for it: with a model named, nothing needs to be set."""
     models = Models()
     async with serving(models) as upstream, running_hub(upstream.url, api_mode=adapter) as hub:
         found = (await hub.post(PATH, {"prompt": PROMPT, "model": "m"})).json()
