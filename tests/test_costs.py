@@ -138,6 +138,8 @@ OBJECTS: dict[str, Callable[[int], bytes]] = {
     "deep objects": lambda n: b'{"model":' + b'{"a":' * n + b"1" + b"}" * n + b"}",
     "white space": lambda n: b" " * n * 10 + b'{"model":' + b" " * n * 10 + b"1}",
     "broken at its end": lambda n: b'{"model":[' + b"1," * n + b"]}",
+    "broken after many lists": lambda n: b'{"model":[' + b"[]," * n + b"]}",
+    "broken after brackets in texts": lambda n: b'{"model":["' + rb'["\"' * n + b'",,]}',
     "text without end": lambda n: b'{"model":"' + b"a" * n * 10,
     "much behind it": lambda n: b'{"model":"a"}' + b"}" * n * 10,
 }

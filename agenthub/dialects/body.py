@@ -79,7 +79,9 @@ def _first_value(body: bytes) -> JSON:
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"the body is not UTF-8: invalid byte 0x{body[error.start]:02x}") from None
     except json.JSONDecodeError as error:
-        raise InvalidRequest(_words(error)) from None
+        # Go complains of the depth where it is reached, and how deep Python's parser goes depends on its version.
+        is_too_deep = jsontext.is_text_deeper(error.doc[: error.pos], MAX_DEPTH)
+        raise InvalidRequest(TOO_DEEP if is_too_deep else _words(error)) from None
     except ValueError as error:
         raise InvalidRequest(str(error)) from None
 

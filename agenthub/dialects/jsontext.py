@@ -16,6 +16,8 @@ from agenthub.dialects.ends import end_of_value
 from agenthub.dialects.sizes import LARGE_BYTES, PIECE_BYTES
 
 _SPACE = re.compile(r"[ \t\n\r]*")
+_BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
+_STEPS = {"{": 1, "[": 1, "}": -1, "]": -1}
 _LONG_DIGITS = 19
 _LONG = re.compile(rb"[0-9]{%d}" % _LONG_DIGITS)
 _TOO_DEEP = "exceeded max depth"
@@ -167,6 +169,18 @@ def is_deeper(value: Any, levels: int) -> bool:
             return False
         found = [child for item in inside for child in (item.values() if isinstance(item, dict) else item)]
     return True
+
+
+def is_text_deeper(text: str, levels: int) -> bool:
+    """Say whether more than ``levels`` brackets of a text that need not be JSON stand open at once."""
+    if text.count("{") + text.count("[") <= levels:
+        return False
+    depth = 0
+    for bracket in _BRACKETS.finditer(text):
+        depth += _STEPS.get(bracket[0], 0)
+        if depth > levels:
+            return True
+    return False
 
 
 class Repeated(ValueError):

@@ -107,6 +107,20 @@ def test_faults_at_the_seams(text: str) -> None:
     assert outcome(lambda: read_members(body, _first_value, None)) == outcome(lambda: _parse(body))
 
 
+@pytest.mark.parametrize("brackets", ["[" * 600, '{"a":' * 600, "[" * 600 + "]" * 600 + ",,", '[["]]",' * 501])
+def test_what_is_too_deep_and_broken(brackets: str) -> None:
+    """Is too deep on each version of Python, however deep its own parser goes."""
+    body = f'{{"a":{brackets}'.encode()
+    assert outcome(lambda: _parse(body)) == ("refused", "exceeded max depth")
+    assert outcome(lambda: read_members(body, _first_value, None)) == ("refused", "exceeded max depth")
+
+
+@pytest.mark.parametrize("text", ["[" * 400, '{"a":"' + "[" * 600, '{"\\"[":' + '"[{",' * 600])
+def test_what_is_broken_and_not_too_deep(text: str) -> None:
+    """Brackets within texts do not count."""
+    assert "depth" not in outcome(lambda: _parse(text.encode()))[1]
+
+
 @pytest.mark.parametrize("levels", [490, *range(495, 506)])
 @pytest.mark.parametrize("inner", ["1", "[[[1]]]", "[" * 14 + "1" + "]" * 14, "1," * 40 + "[[1]]," * 5 + "[[[1]]]"])
 def test_the_depth_is_counted_across_pieces(levels: int, inner: str) -> None:
