@@ -91,6 +91,6 @@ async def test_a_hub_that_cannot_be_opened(monkeypatch: pytest.MonkeyPatch) -> N
             with pytest.raises(AgentHubError, match="cannot be opened"):
                 await server.lives.replace(new)
             assert server.serving.hub is old
-            assert native.upstream._session.closed  # type: ignore[attr-defined]
+            assert native.upstream._client.session.closed  # type: ignore[attr-defined]
             async with session.post(f"{url}/api/chat", json=CHAT | {"stream": False}) as response:
                 assert response.status == 200

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import os
 import re
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -27,14 +25,14 @@ from agenthub.upstream.circle import Circle
 from agenthub.upstream.connecting import ReusedConnectionClosed, make_connector
 from agenthub.upstream.errors import as_key_refused, make_status_error
 from agenthub.upstream.hiding import Hiding
+from agenthub.upstream.http_client import HttpClient, Response, open_client
 from agenthub.upstream.patience import Patience
 from agenthub.upstream.reading import read_start, read_whole
-from agenthub.upstream.rehearsal import STAGE, Rehearsed
+from agenthub.upstream.rehearsal import Rehearsed
 from agenthub.upstream.upload import Upload
 
 # llama.cpp's server closes idle connections after 5 s, so a pooled one must not be older than that.
 _KEEPALIVE_S = 4.0
-_LARGE_BYTES = 2**18
 _ERROR_BYTES = 2**16
 _MOST_ODD, _SHOWN_ODD = 3, 120
 
@@ -53,8 +51,8 @@ class HttpUpstream:
     name: str
     settings: BackendSettings
     callers_fault: Callable[[str], bool] = lambda message: False
-    _session: aiohttp.ClientSession | None = None
-    _verbs: aiohttp.ClientSession | None = None
+    _client: HttpClient | None = None
+    _verbs: HttpClient | None = None
     _hiding: Hiding = attrs.field(init=False)
     _loop: asyncio.AbstractEventLoop = attrs.field(init=False)
     _urls: dict[str, URL] = attrs.field(factory=dict)
@@ -77,29 +75,21 @@ class HttpUpstream:
             headers["Authorization"] = f"Bearer {self.settings.api_key.reveal()}"
         headers |= {name: value.reveal() for name, value in self.settings.headers.items()}
         headers["Via"] = via_of(self.hub)
-        self._session = self._open_session(headers, keepalive_timeout=_KEEPALIVE_S)
-        self._verbs = self._open_session({**headers, "Connection": "close"}, force_close=True)
+        self._client = self._open_client(headers, keepalive_timeout=_KEEPALIVE_S)
+        self._verbs = self._open_client({**headers, "Connection": "close"}, force_close=True)
         return self
 
-    def _open_session(self, headers: Mapping[str, str], **connections: Any) -> aiohttp.ClientSession:
-        session = aiohttp.ClientSession(
-            connector=make_connector(limit=0, **connections),
-            # No total limit: a healthy stream may take as long as it likes.
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self.settings.connect_timeout_s or None),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers=headers,
-            read_bufsize=2**16,
-        )
-        # Else aiohttp sends GET, HEAD and DELETE twice, whatever the connection and the verb.
-        session._retry_connection = False
-        return session
+    def _open_client(self, headers: Mapping[str, str], **connections: Any) -> HttpClient:
+        # No total limit: a healthy stream may take as long as it likes.
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self.settings.connect_timeout_s or None)
+        return open_client(make_connector(limit=0, **connections), timeout, headers)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for session in (self._session, self._verbs):
-            if session is not None:
-                await session.close()
+        for client in (self._client, self._verbs):
+            if client is not None:
+                await client.close()
 
     async def get(self, path: str) -> bytes:
         """Return the body of a GET; raise UpstreamError."""
@@ -165,7 +155,7 @@ class HttpUpstream:
                 body.leave()
         yield last
 
-    async def _read(self, url: URL) -> aiohttp.ClientResponse:
+    async def _read(self, url: URL) -> Response:
         try:
             return await self._send("GET", url)
         except ReusedConnectionClosed:
@@ -179,21 +169,13 @@ class HttpUpstream:
         body: bytes | Upload | None = None,
         authorization: str = "",
         is_verb: bool = False,
-    ) -> aiohttp.ClientResponse:
-        session = self._verbs if is_verb else self._session
-        assert session is not None, "the upstream is not open"
-        request, stage = session.request, STAGE.get()
-        if stage is not None:
-            request = partial(request, middlewares=stage)
+    ) -> Response:
+        client = self._verbs if is_verb else self._client
+        assert client is not None, "the upstream is not open"
         headers = {"Authorization": authorization} if authorization and self.settings.forward_authorization else None
         if (hops := HOPS.get()) is not None:
             headers = {**(headers or {}), "Via": hops.via}
-        if not isinstance(body, Upload):
-            return await request(method, url, data=_payload(body), headers=headers, allow_redirects=False)
-        headers = {**(headers or {}), **body.headers}
-        response = await request(method, url, data=body, headers=headers, allow_redirects=False)
-        body.answered(response)
-        return response
+        return await client.send(method, url, body, headers)
 
     def note_odd(self, path: str, entries: Sequence[object]) -> None:
         """Log the entries of a list that nobody can read, once for each path."""
@@ -219,7 +201,7 @@ class HttpUpstream:
         return URL(self.settings.url.rstrip("/") + path)
 
     async def _status_error(
-        self, response: aiohttp.ClientResponse, authorization: str = "", *, is_verb: bool = False
+        self, response: Response, authorization: str = "", *, is_verb: bool = False
     ) -> UpstreamError:
         body = self._hiding.hidden(await read_start(response.content, _ERROR_BYTES))
         error = make_status_error(response.status, response.headers, body, self.callers_fault, is_verb=is_verb)
@@ -242,11 +224,6 @@ class HttpUpstream:
                 failure = UpstreamError(f"backend {self.name} broke off the connection")
                 failure.broke_off, failure.is_stale = True, isinstance(error, ReusedConnectionClosed)
                 return failure
-
-
-def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
-    # aiohttp writes bytes in one go, and warns that a large body would stop everything else meanwhile.
-    return io.BytesIO(body) if body is not None and len(body) > _LARGE_BYTES else body
 
 
 def _broken_off(body: bytes | Upload) -> AgentHubError | None:

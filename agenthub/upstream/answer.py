@@ -18,6 +18,7 @@ from agenthub.errors import UnreadableAnswer, UpstreamError, UpstreamProtocol
 from agenthub.offload import offload
 from agenthub.settings import BackendSettings
 from agenthub.upstream.errors import kept_headers, tells_of_death
+from agenthub.upstream.http_client import Response
 from agenthub.upstream.patience import Patience
 from agenthub.upstream.reading import read_any, read_whole
 
@@ -47,9 +48,7 @@ async def _nothing() -> AsyncGenerator[bytes, None]:
 _UNREAD = Arrival(WHOLE, b"", _nothing())
 
 
-async def arrive(
-    lane: Lane, response: aiohttp.ClientResponse, patience: Patience, settings: BackendSettings
-) -> Arrival:
+async def arrive(lane: Lane, response: Response, patience: Patience, settings: BackendSettings) -> Arrival:
     """Return how the upstream answers. Where a stream is asked for, or promised, the first bytes have the last word."""
     codec = lane.codec
     is_promised = response.content_type == codec.stream_type
@@ -69,7 +68,7 @@ async def arrive(
     return Arrival(form, head, pieces)
 
 
-def make_started(lane: Lane, response: aiohttp.ClientResponse, *, is_streamed: bool) -> Started:
+def make_started(lane: Lane, response: Response, *, is_streamed: bool) -> Started:
     """Return the first event: that the upstream answers, and how."""
     status = 201 if response.status == 201 else 200  # of other words for yes no client of these APIs knows
     return Started(is_streamed, lane.codec.path if lane.raw else "", kept_headers(response.headers), status)
@@ -108,7 +107,7 @@ async def read_stream(
 
 
 async def read_answer(
-    lane: Lane, arrival: Arrival, response: aiohttp.ClientResponse, patience: Patience, settings: BackendSettings
+    lane: Lane, arrival: Arrival, response: Response, patience: Patience, settings: BackendSettings
 ) -> Batch:
     """Return the events of a whole answer, Started among them; raise UpstreamError."""
     # Not response.read(): that waits for the upload's end, even when the answer came before it.
@@ -117,7 +116,7 @@ async def read_answer(
     return await offload(len(data), _parse, lane, data, response)
 
 
-def _parse(lane: Lane, data: bytes, response: aiohttp.ClientResponse) -> Batch:
+def _parse(lane: Lane, data: bytes, response: Response) -> Batch:
     try:
         batch = parse_whole(lane.codec, data, raw=lane.raw, rename=lane.rename)
         return (make_started(lane, response, is_streamed=False), *batch)

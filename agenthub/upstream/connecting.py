@@ -37,6 +37,7 @@ class _Handler(ResponseHandler):
     It also knows whether it was reused, and whether anything of the answer has come: see ``ReusedConnectionClosed``.
     """
 
+    _is_idle = False
     _is_reused = False
     _has_data = False
     _poll: select.poll | None = None
@@ -57,14 +58,21 @@ class _Handler(ResponseHandler):
 
         One that has something to read has been closed by the upstream, though the event loop has not come to it yet.
         """
-        if not super().is_connected() or self._generation < self._pool.generation:
+        if not super().is_connected() or self.should_close or self._generation < self._pool.generation:
             return False
         if self._poll is not None and self._poll.poll(0):
             return False
-        self._is_reused, self._has_data = True, False
+        self._is_reused, self._is_idle, self._has_data = True, False, False
         return True
 
+    def rest(self) -> None:
+        """Wait in the pool for the next request."""
+        self._is_idle = True
+
     def data_received(self, data: bytes) -> None:
+        if self._is_idle:
+            self.close()  # Nobody asked for it; the answer to the next request must not begin with it.
+            return
         self._has_data = True
         _receive(self, data)
 
@@ -83,8 +91,15 @@ class _Handler(ResponseHandler):
             payload.set_exception(aiohttp.ClientPayloadError("the body is not framed as HTTP says"))
 
 
+class _Connector(aiohttp.TCPConnector):
+    def _release(self, key: Any, protocol: ResponseHandler, *, should_close: bool = False) -> None:
+        super()._release(key, protocol, should_close=should_close)
+        if isinstance(protocol, _Handler):
+            protocol.rest()
+
+
 def make_connector(**settings: Any) -> aiohttp.TCPConnector:
     """Return aiohttp's own, with ``settings``, whose connections are of this kind."""
-    connector = aiohttp.TCPConnector(**settings)
+    connector = _Connector(**settings)
     connector._factory = partial(_Handler, _Pool(), loop=asyncio.get_running_loop())  # type: ignore[assignment]
     return connector
