@@ -58,7 +58,7 @@ class _Handler(ResponseHandler):
 
         One that has something to read has been closed by the upstream, though the event loop has not come to it yet.
         """
-        if not super().is_connected() or self.should_close or self._generation < self._pool.generation:
+        if not super().is_connected() or self._generation < self._pool.generation:
             return False
         if self._poll is not None and self._poll.poll(0):
             return False
