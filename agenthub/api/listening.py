@@ -14,6 +14,7 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 
 from agenthub.api.context import dialect_of
 from agenthub.api.described import MOST_FIELDS, has_route_length
+from agenthub.api.direct_routes import make_direct
 from agenthub.api.errors import error_response
 from agenthub.errors import RequestError, RequestTimeout
 from agenthub.middleware import Caller
@@ -63,7 +64,7 @@ class Runner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
         server = Server(
-            made.request_handler,
+            make_direct(self.app, made.request_handler),
             request_factory=made.request_factory,
             handler_cancellation=made.handler_cancellation,
             loop=made._loop,

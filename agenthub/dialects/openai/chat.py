@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import random
 import time
-import uuid
 
 from agenthub.canonical import (
     JSON,
@@ -131,7 +131,7 @@ def render_whole(request: ChatRequest, answer: Answer) -> bytes:
     """Return the answer to a request that was not streamed."""
     choices = [_render_choice(request, index, one) for index, one in enumerate((answer, *answer.more))]
     body = {
-        "id": f"chatcmpl-{uuid.uuid4().hex}",
+        "id": f"chatcmpl-{random.getrandbits(128):032x}",
         "object": "chat.completion",
         "created": int(time.time()),
         "model": request.model,

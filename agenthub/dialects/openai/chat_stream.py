@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import random
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 
 import attrs
@@ -125,7 +125,7 @@ class ChunkTemplate:
     @classmethod
     def make(cls, request: ChatRequest) -> ChunkTemplate:
         shared = {
-            "id": f"chatcmpl-{uuid.uuid4().hex}",
+            "id": f"chatcmpl-{random.getrandbits(128):032x}",
             "object": "chat.completion.chunk",
             "created": int(time.time()),
             "model": request.model,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import random
 import time
-import uuid
 
 import attrs
 
@@ -100,7 +100,7 @@ class CompletionParser(ChoiceParser):
 
 def _shared(request: GenerateRequest) -> dict[str, JSON]:
     return {
-        "id": f"cmpl-{uuid.uuid4().hex}",
+        "id": f"cmpl-{random.getrandbits(128):032x}",
         "object": "text_completion",
         "created": int(time.time()),
         "model": request.model,
