@@ -15,6 +15,7 @@ from agenthub.api.described import Head
 from agenthub.api.encoding import COSTLY, CannotUnpack, Unpacker
 from agenthub.api.hub import SHARE, hub_of
 from agenthub.errors import InvalidRequest, RequestError, RequestTimeout, TooLarge
+from agenthub.stream_reader import take_whole
 
 
 class BrokenBody(InvalidRequest):
@@ -78,7 +79,7 @@ async def read_body(http_request: web.Request) -> bytes:
         return await _read_on(http_request, encoding)
     try:
         # It came with the headers, as most do, so it need not be waited for in pieces.
-        body = content.read_nowait()
+        body = take_whole(content)
     except _BROKEN as error:
         raise _give_up(http_request) from error
     if 0 < http_request.client_max_size < len(body):
