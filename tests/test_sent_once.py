@@ -105,10 +105,7 @@ async def drop_connections(hub: RunningHub) -> None:
     """Have the next request take a new connection."""
     for backend in hub.hub.router.backends.values():
         for adapter in backend.adapters.values():
-            connector: Any = adapter.upstream._client.session.connector  # type: ignore[attr-defined]
-            for connections in connector._conns.values():
-                for handler, _ in connections:
-                    handler.close()
+            adapter.upstream._client.drop_idle()  # type: ignore[attr-defined]
 
 
 @ADAPTERS

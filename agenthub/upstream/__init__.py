@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import aiohttp
 import attrs
@@ -22,7 +22,7 @@ from agenthub.hops import HOPS, HUB_ID, LOOPS, via_of
 from agenthub.settings import BackendSettings
 from agenthub.upstream.answer import arrive, complete, drain, make_parser, make_started, read_answer, read_stream
 from agenthub.upstream.circle import Circle
-from agenthub.upstream.connecting import ReusedConnectionClosed, make_connector
+from agenthub.upstream.connecting import ReusedConnectionClosed
 from agenthub.upstream.errors import as_key_refused, make_status_error
 from agenthub.upstream.hiding import Hiding
 from agenthub.upstream.http_client import HttpClient, Response, open_client
@@ -75,14 +75,11 @@ class HttpUpstream:
             headers["Authorization"] = f"Bearer {self.settings.api_key.reveal()}"
         headers |= {name: value.reveal() for name, value in self.settings.headers.items()}
         headers["Via"] = via_of(self.hub)
-        self._client = self._open_client(headers, keepalive_timeout=_KEEPALIVE_S)
-        self._verbs = self._open_client({**headers, "Connection": "close"}, force_close=True)
-        return self
-
-    def _open_client(self, headers: Mapping[str, str], **connections: Any) -> HttpClient:
         # No total limit: a healthy stream may take as long as it likes.
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self.settings.connect_timeout_s or None)
-        return open_client(make_connector(limit=0, **connections), timeout, headers)
+        self._client = open_client(headers, timeout, _KEEPALIVE_S)
+        self._verbs = open_client({**headers, "Connection": "close"}, timeout, keepalive_s=0.0)
+        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -162,20 +159,20 @@ class HttpUpstream:
             # To read changes nothing, and the second time it is a new connection.
             return await self._send("GET", url)
 
-    async def _send(
+    def _send(
         self,
         method: str,
         url: URL,
         body: bytes | Upload | None = None,
         authorization: str = "",
         is_verb: bool = False,
-    ) -> Response:
+    ) -> Awaitable[Response]:
         client = self._verbs if is_verb else self._client
         assert client is not None, "the upstream is not open"
         headers = {"Authorization": authorization} if authorization and self.settings.forward_authorization else None
         if (hops := HOPS.get()) is not None:
             headers = {**(headers or {}), "Via": hops.via}
-        return await client.send(method, url, body, headers)
+        return client.send(method, url, body, headers)
 
     def note_odd(self, path: str, entries: Sequence[object]) -> None:
         """Log the entries of a list that nobody can read, once for each path."""

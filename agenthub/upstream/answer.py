@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
+from functools import lru_cache
 
 import aiohttp
 import attrs
@@ -51,7 +52,7 @@ _UNREAD = Arrival(WHOLE, b"", _nothing())
 async def arrive(lane: Lane, response: Response, patience: Patience, settings: BackendSettings) -> Arrival:
     """Return how the upstream answers. Where a stream is asked for, or promised, the first bytes have the last word."""
     codec = lane.codec
-    is_promised = response.content_type == codec.stream_type
+    is_promised = _media_type(response.headers.get("Content-Type", "")) == codec.stream_type
     if (lane.is_whole and not is_promised) or codec.make_parser is NoFrames:
         return _UNREAD
     promised, usual = USUAL.get(codec.stream_type, _ANY) if is_promised else _NONE
@@ -66,6 +67,11 @@ async def arrive(lane: Lane, response: Response, patience: Patience, settings: B
         head += piece
         form = form_of(head, is_all=not piece, promised=promised)
     return Arrival(form, head, pieces)
+
+
+@lru_cache(64)
+def _media_type(content_type: str) -> str:
+    return content_type.partition(";")[0].strip().lower()
 
 
 def make_started(lane: Lane, response: Response, *, is_streamed: bool) -> Started:

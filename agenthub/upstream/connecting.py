@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import select
+from collections import deque
 from functools import partial
 from typing import Any
 
 import aiohttp
 import attrs
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
 
 _receive = ResponseHandler.data_received
 
@@ -22,10 +24,10 @@ class ReusedConnectionClosed(aiohttp.ServerDisconnectedError):
 
 
 @attrs.define
-class _Pool:
-    """The connections of one connector: those made before the current ``generation`` are not taken again."""
+class _Generation:
+    """The newest connections of one connector: those of an older generation are not taken again."""
 
-    generation: int = 0
+    number: int = 0
 
 
 class _Handler(ResponseHandler):
@@ -42,9 +44,9 @@ class _Handler(ResponseHandler):
     _has_data = False
     _poll: select.poll | None = None
 
-    def __init__(self, pool: _Pool, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, newest: _Generation, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
-        self._pool, self._generation = pool, pool.generation
+        self._newest, self._generation = newest, newest.number
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -58,7 +60,7 @@ class _Handler(ResponseHandler):
 
         One that has something to read has been closed by the upstream, though the event loop has not come to it yet.
         """
-        if not super().is_connected() or self._generation < self._pool.generation:
+        if not super().is_connected() or self._generation < self._newest.number:
             return False
         if self._poll is not None and self._poll.poll(0):
             return False
@@ -80,7 +82,7 @@ class _Handler(ResponseHandler):
         is_closed = isinstance(exc, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError)
         if is_closed and self._is_reused and not self._has_data:
             # The others may be as stale: what is sent again goes on a new one.
-            self._pool.generation += 1
+            self._newest.number += 1
             exc = ReusedConnectionClosed()
         super().set_exception(exc, *cause)
 
@@ -89,6 +91,55 @@ class _Handler(ResponseHandler):
         super().connection_lost(exc)
         if payload is not None and not payload.is_eof() and payload.exception() is None:
             payload.set_exception(aiohttp.ClientPayloadError("the body is not framed as HTTP says"))
+
+
+@attrs.define(eq=False)
+class IdleConnections:
+    """Connections to one server that wait for a request, for ``keepalive_s`` seconds each; 0: none does."""
+
+    keepalive_s: float
+    loop: asyncio.AbstractEventLoop
+    _idle: deque[tuple[float, Connection]] = attrs.field(factory=deque, repr=False)
+    _sweep: asyncio.TimerHandle | None = None
+
+    def take(self) -> Connection | None:
+        """Return the one that served last, if it may serve again."""
+        oldest = self.loop.time() - self.keepalive_s if self._idle else 0.0
+        while self._idle:
+            since, connection = self._idle.pop()
+            protocol = connection.protocol
+            if since >= oldest and protocol is not None and protocol.is_connected():
+                return connection
+            connection.close()
+        return None
+
+    def give_back(self, connection: Connection) -> None:
+        """Keep one whose answer was read to its end; close any other."""
+        protocol = connection.protocol
+        if protocol is None or protocol.should_close or not self.keepalive_s:
+            connection.close()
+            return
+        if isinstance(protocol, _Handler):
+            protocol.rest()
+        self._idle.append((self.loop.time(), connection))
+        if self._sweep is None:
+            self._sweep = self.loop.call_later(self.keepalive_s, self._close_old)
+
+    def close(self) -> None:
+        """Close all that wait."""
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+        while self._idle:
+            self._idle.pop()[1].close()
+
+    def _close_old(self) -> None:
+        self._sweep, oldest = None, self.loop.time() - self.keepalive_s
+        while self._idle and self._idle[0][0] <= oldest:
+            self._idle.popleft()[1].close()
+        if self._idle:
+            left_s = self._idle[0][0] - oldest
+            self._sweep = self.loop.call_later(left_s, self._close_old)
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -101,5 +152,5 @@ class _Connector(aiohttp.TCPConnector):
 def make_connector(**settings: Any) -> aiohttp.TCPConnector:
     """Return aiohttp's own, with ``settings``, whose connections are of this kind."""
     connector = _Connector(**settings)
-    connector._factory = partial(_Handler, _Pool(), loop=asyncio.get_running_loop())  # type: ignore[assignment]
+    connector._factory = partial(_Handler, _Generation(), loop=asyncio.get_running_loop())  # type: ignore[assignment]
     return connector

@@ -10,7 +10,8 @@ from __future__ import annotations
 import inspect
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeAlias
 
@@ -20,9 +21,10 @@ from aiohttp.client_middlewares import ClientHandlerType
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
-from multidict import CIMultiDictProxy
+from aiohttp.http_parser import RawResponseMessage
 from yarl import URL
 
+from agenthub.upstream.connecting import IdleConnections, make_connector
 from agenthub.upstream.rehearsal import STAGE
 from agenthub.upstream.upload import Upload
 
@@ -40,7 +42,7 @@ def _is_known() -> bool:
         list(connect) == ["self", "req", "traces", "timeout"]
         and settings.keys() >= {"read_until_eof", "auto_decompress", "read_bufsize", "timer", "skip_payload"}
         and not inspect.signature(ResponseHandler.read).parameters.keys() - {"self"}
-        and all(hasattr(Connection, name) for name in ("protocol", "release", "close"))
+        and all(hasattr(Connection, name) for name in ("protocol", "transport", "close"))
     )
 
 
@@ -56,6 +58,7 @@ class Template:
     """
 
     request: aiohttp.ClientRequest = attrs.field(repr=False)
+    idle: IdleConnections
     before: bytes = attrs.field(repr=False)
     after: bytes = attrs.field(repr=False)
 
@@ -70,17 +73,13 @@ class LeanResponse:
     When its block ends, the connection serves again if the answer was read to its end, and is closed if not.
     """
 
-    __slots__ = ("_connection", "content", "headers", "status")
+    __slots__ = ("_connection", "_idle", "content", "headers", "status")
 
     def __init__(
-        self, connection: Connection, status: int, headers: CIMultiDictProxy[str], content: aiohttp.StreamReader
+        self, connection: Connection, idle: IdleConnections, message: RawResponseMessage, content: aiohttp.StreamReader
     ) -> None:
-        self._connection = connection
-        self.status, self.headers, self.content = status, headers, content
-
-    @property
-    def content_type(self) -> str:
-        return self.headers.get("Content-Type", "application/octet-stream").partition(";")[0].strip().lower()
+        self._connection, self._idle = connection, idle
+        self.status, self.headers, self.content = message.code, message.headers, content
 
     async def __aenter__(self) -> Self:
         return self
@@ -88,12 +87,11 @@ class LeanResponse:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        protocol = self._connection.protocol
-        transport = protocol.transport if protocol is not None else None
+        transport = self._connection.transport
         if transport is not None and transport.get_write_buffer_size():
             self._connection.close()  # The answer came before the request was sent: another must not follow its half.
         else:
-            self._connection.release()
+            self._idle.give_back(self._connection)
 
 
 Response: TypeAlias = aiohttp.ClientResponse | LeanResponse
@@ -103,35 +101,39 @@ Response: TypeAlias = aiohttp.ClientResponse | LeanResponse
 class HttpClient:
     """Sends requests by ``session``, each once: what fails is not repeated. Redirects are answers like any other.
 
-    ``timeout`` is the session's own, of which connecting is all that a short request needs.
-
-    Raises aiohttp.ClientError, TimeoutError and OSError, as the session does.
+    ``timeout`` is the session's own, of which connecting is all that a short request needs. Its connections serve again
+    within ``keepalive_s`` seconds, or not at all.
     """
 
     session: aiohttp.ClientSession
     timeout: aiohttp.ClientTimeout
+    keepalive_s: float
     _templates: dict[object, Template | None] = attrs.field(factory=dict, repr=False)
+    _idle: dict[object, IdleConnections] = attrs.field(factory=dict, repr=False)
 
     async def close(self) -> None:
         """Close all connections."""
+        self.drop_idle()
         await self.session.close()
 
-    async def send(
+    def drop_idle(self) -> None:
+        """Close the connections that wait for a request: the next one has a new connection."""
+        for idle in self._idle.values():
+            idle.close()
+
+    def send(
         self, method: str, url: URL, body: bytes | Upload | None = None, headers: Mapping[str, str] | None = None
-    ) -> Response:
+    ) -> Awaitable[Response]:
         """Return the answer as soon as its head is there. ``headers`` replace those of the session."""
         if isinstance(body, Upload):
-            return await self._upload(method, url, body, headers)
-        if IS_KNOWN and method != "HEAD" and (body is None or len(body) <= _LARGE_BYTES) and STAGE.get() is None:
-            key = (method, url, body is None) if headers is None else (method, url, body is None, *headers.items())
-            template = self._templates.get(key)
-            if template is None and key not in self._templates:
-                template = await self._learn(key, method, url, b"1" if body is not None else None, headers)
-            if template is not None:
-                return await self._exchange(template, template.render(body))
-        # aiohttp writes bytes in one go, and warns that a large body would stop everything else meanwhile.
-        data = io.BytesIO(body) if body is not None and len(body) > _LARGE_BYTES else body
-        return await self._request(method, url, data, headers)
+            return self._upload(method, url, body, headers)
+        is_short = body is None or len(body) <= _LARGE_BYTES
+        if not (IS_KNOWN and is_short and method != "HEAD" and STAGE.get() is None):
+            # aiohttp writes bytes in one go, and warns that a large body would stop everything else meanwhile.
+            return self._request(method, url, body if body is None or is_short else io.BytesIO(body), headers)
+        key = (method, url, body is None) if headers is None else (method, url, body is None, *headers.items())
+        template = self._templates.get(key)
+        return self._send_first(key, method, url, body, headers) if template is None else self._exchange(template, body)
 
     async def _upload(self, method: str, url: URL, body: Upload, headers: Mapping[str, str] | None) -> Response:
         response = await self._request(method, url, body, {**(headers or {}), **body.headers})
@@ -145,19 +147,27 @@ class HttpClient:
             method, url, data=data, headers=headers, allow_redirects=False, middlewares=STAGE.get()
         )
 
-    async def _exchange(self, template: Template, data: bytes) -> LeanResponse:
-        connector = self.session.connector
-        assert connector is not None, "the session is open"
-        try:
-            connection = await connector.connect(template.request, [], self.timeout)
-        except TimeoutError as error:
-            raise aiohttp.ConnectionTimeoutError(f"no connection to {template.request.url} in time") from error
+    async def _send_first(
+        self, key: object, method: str, url: URL, body: bytes | None, headers: Mapping[str, str] | None
+    ) -> Response:
+        if key not in self._templates:
+            template = await self._learn(method, url, b"1" if body is not None else None, headers)
+            if len(self._templates) >= _MOST_TEMPLATES:
+                self._templates.clear()
+            self._templates[key] = template
+        template = self._templates[key]
+        if template is None:
+            return await self._request(method, url, body, headers)
+        return await self._exchange(template, body)
+
+    async def _exchange(self, template: Template, body: bytes | None) -> LeanResponse:
+        connection = template.idle.take() or await self._connect(template.request)
         try:
             protocol = connection.protocol
-            assert protocol is not None, "just made"
+            assert protocol is not None, "it is in use"
             protocol.set_response_params(read_until_eof=True, read_bufsize=READ_BYTES)
             if protocol.transport is not None:  # else it is closed already, as read() tells
-                protocol.transport.write(data)
+                protocol.transport.write(template.render(body))
             message, content = await protocol.read()
             while 100 <= message.code <= 199 and message.code != 101:
                 message, content = await protocol.read()
@@ -167,10 +177,18 @@ class HttpClient:
         except BaseException:
             connection.close()
             raise
-        return LeanResponse(connection, message.code, message.headers, content)
+        return LeanResponse(connection, template.idle, message, content)
+
+    async def _connect(self, request: aiohttp.ClientRequest) -> Connection:
+        connector = self.session.connector
+        assert connector is not None, "the session is open"
+        try:
+            return await connector.connect(request, [], self.timeout)
+        except TimeoutError as error:
+            raise aiohttp.ConnectionTimeoutError(f"no connection to {request.url} in time") from error
 
     async def _learn(
-        self, key: object, method: str, url: URL, body: bytes | None, headers: Mapping[str, str] | None
+        self, method: str, url: URL, body: bytes | None, headers: Mapping[str, str] | None
     ) -> Template | None:
         """Return what aiohttp would send, found out by the very code that sends; None where only a session can."""
         found: list[aiohttp.ClientRequest] = []
@@ -179,24 +197,24 @@ class HttpClient:
             found.append(request)
             raise _Taken
 
-        try:
+        with suppress(_Taken):
             await self.session.request(
                 method, url, data=body, headers=headers, allow_redirects=False, middlewares=(take,)
             )
-        except _Taken:
-            template = _make_template(found[0], has_body=body is not None)
-        if len(self._templates) >= _MOST_TEMPLATES:
-            self._templates.clear()
-        self._templates[key] = template
-        return template
+        request = found[0]
+        idle = self._idle.get(request.connection_key)
+        if idle is None:
+            idle = self._idle[request.connection_key] = IdleConnections(self.keepalive_s, request.loop)
+        return _make_template(request, idle, has_body=body is not None)
 
 
 def open_client(
-    connector: aiohttp.BaseConnector, timeout: aiohttp.ClientTimeout, headers: Mapping[str, str]
+    headers: Mapping[str, str], timeout: aiohttp.ClientTimeout, keepalive_s: float, **connections: Any
 ) -> HttpClient:
-    """Return a client whose requests all have the ``headers``."""
+    """Return a client whose requests all have the ``headers``; ``connections`` are settings of aiohttp's connector."""
+    reuse: dict[str, Any] = {"keepalive_timeout": keepalive_s} if keepalive_s else {"force_close": True}
     session = aiohttp.ClientSession(
-        connector=connector,
+        connector=make_connector(limit=0, **reuse, **connections),
         timeout=timeout,
         cookie_jar=aiohttp.DummyCookieJar(),
         headers=headers,
@@ -204,14 +222,14 @@ def open_client(
     )
     # Else aiohttp sends GET, HEAD and DELETE twice, whatever the connection and the verb.
     session._retry_connection = False
-    return HttpClient(session, timeout)
+    return HttpClient(session, timeout, keepalive_s)
 
 
 class _Taken(Exception):
     """The request is made, and is not to be sent."""
 
 
-def _make_template(request: aiohttp.ClientRequest, *, has_body: bool) -> Template | None:
+def _make_template(request: aiohttp.ClientRequest, idle: IdleConnections, *, has_body: bool) -> Template | None:
     lines = [f"{name}: {value}" for name, value in request.headers.items()]
     is_plain = not any(map(_CONTROL.search, lines)) and request.proxy is None and "Content-Type" in request.headers
     head = "\r\n".join([f"{request.method} {request.url.raw_path_qs} HTTP/1.1", *lines, "", ""])
@@ -220,7 +238,7 @@ def _make_template(request: aiohttp.ClientRequest, *, has_body: bool) -> Templat
         return None
     start, end = places[0].span() if places else (len(head), len(head))
     before, after = (part.encode("utf-8", "surrogateescape") for part in (head[:start], head[end:]))
-    return Template(request, before, after)
+    return Template(request, idle, before, after)
 
 
 def _no_http(request: aiohttp.ClientRequest, error: HttpProcessingError) -> aiohttp.ClientResponseError:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import aiohttp
@@ -13,7 +14,7 @@ import pytest
 from yarl import URL
 
 from agenthub.upstream import http_client
-from agenthub.upstream.connecting import ReusedConnectionClosed, make_connector
+from agenthub.upstream.connecting import ReusedConnectionClosed
 from agenthub.upstream.http_client import HttpClient, LeanResponse, open_client
 from tests.hubs import until
 from tests.raw_upstream import CLOSE, RESET, Act, Asked, RawUpstream, chunked, message, raw_upstream
@@ -23,14 +24,38 @@ GOOD = Act(message(b"good"))
 
 
 @asynccontextmanager
-async def client_of(**connections: Any) -> AsyncIterator[HttpClient]:
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=5)
-    client = open_client(make_connector(limit=0, **connections), timeout, HEADERS)
+async def client_of(keepalive_s: float = 3600.0, **connections: Any) -> AsyncIterator[HttpClient]:
+    client = open_client(HEADERS, aiohttp.ClientTimeout(total=None, sock_connect=5), keepalive_s, **connections)
     try:
         async with asyncio.timeout(20):
             yield client
     finally:
         await client.close()
+
+
+Handle = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def serving(handle: Handle, listener: socket.socket | None = None) -> AsyncIterator[str]:
+    """Have each connection handled and closed; all are at their ends when the block is."""
+    handlers: list[asyncio.Task[None]] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        handlers.append(task)
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            await handle(reader, writer)
+            await reader.read()
+        writer.close()
+
+    made = listener or socket.create_server(("127.0.0.1", 0))
+    server = await asyncio.start_server(serve, sock=made, limit=4096)
+    async with server:
+        yield f"http://127.0.0.1:{made.getsockname()[1]}"
+        server.close()
+        await asyncio.gather(*handlers)
 
 
 async def read(client: HttpClient, url: str, body: bytes | None = b"{}", path: str = "/api/chat") -> bytes:
@@ -41,7 +66,17 @@ async def read(client: HttpClient, url: str, body: bytes | None = b"{}", path: s
 
 def in_use(client: HttpClient) -> int:
     connector: Any = client.session.connector
-    return len(connector._acquired)
+    return len(connector._acquired) - len(idle(client))
+
+
+def age(client: HttpClient) -> None:
+    """Have each connection wait for an hour longer."""
+    for waiting in client._idle.values():
+        waiting._idle = deque((since - 3600.0, connection) for since, connection in waiting._idle)
+
+
+def idle(client: HttpClient) -> list[Any]:
+    return [connection for waiting in client._idle.values() for _, connection in waiting._idle]
 
 
 def test_this_aiohttp_is_known() -> None:
@@ -61,18 +96,15 @@ async def test_the_same_bytes_as_by_a_session(
         head = await reader.readuntil(b"\r\n\r\n")
         sent.append(head + await reader.readexactly(len(body or b"")))
         writer.write(GOOD.data)
-        await reader.read()
-        writer.close()
 
-    server = await asyncio.start_server(handle, "127.0.0.1", 0)
-    url = URL(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/api/chat%20x?a=1&b=%C3%A4")
-    for is_known in (True, False):
-        monkeypatch.setattr(http_client, "IS_KNOWN", is_known)
-        async with client_of() as client, await client.send("PUT", url, body, headers) as response:
-            assert (response.status, response.content_type) == (200, "application/json")
-            assert isinstance(response, LeanResponse) is (is_known and len(body or b"") <= 2**18)
-            assert await response.content.read() == b"good"
-    server.close()
+    async with serving(handle) as url:
+        asked = URL(f"{url}/api/chat%20x?a=1&b=%C3%A4")
+        for is_known in (True, False):
+            monkeypatch.setattr(http_client, "IS_KNOWN", is_known)
+            async with client_of() as client, await client.send("PUT", asked, body, headers) as response:
+                assert (response.status, response.headers["Content-Type"]) == (200, "application/json")
+                assert isinstance(response, LeanResponse) is (is_known and len(body or b"") <= 2**18)
+                assert await response.content.read() == b"good"
     assert sent[0] == sent[1]
 
 
@@ -90,6 +122,29 @@ async def test_connections_serve_again() -> None:
         ]
 
 
+async def test_a_connection_that_waited_too_long() -> None:
+    """Does not serve again, and is closed though nobody asks."""
+    async with raw_upstream(lambda asked: GOOD) as upstream, client_of() as client:
+        await asyncio.gather(*[read(client, upstream.url) for _ in range(2)])
+        assert len(idle(client)) == 2
+        age(client)
+        assert await read(client, upstream.url) == b"good"
+        assert [asked.is_reused for asked in upstream.asked] == [False] * 3
+        age(client)
+        for waiting in client._idle.values():
+            waiting._close_old()
+        assert not idle(client)
+        assert in_use(client) == 0
+
+
+async def test_no_connection_waits() -> None:
+    """Where none is to serve again."""
+    async with raw_upstream(lambda asked: GOOD) as upstream, client_of(0.0) as client:
+        assert [await read(client, upstream.url) for _ in range(2)] == [b"good"] * 2
+        assert not idle(client)
+        assert [asked.is_reused for asked in upstream.asked] == [False] * 2
+
+
 STRAY = {
     "an answer": message(b"stray"),
     "half a head": b"HTTP/1.1 200 OK\r\nX-Half: ",
@@ -102,13 +157,12 @@ STRAY = {
 @pytest.mark.parametrize("is_seen", [True, False], ids=["seen", "not yet seen"])
 async def test_bytes_on_an_idle_connection(stray: bytes, is_seen: bool) -> None:
     """Nobody asked for them, so they are nobody's answer: the next request has a connection of its own."""
-    async with raw_upstream(lambda asked: GOOD) as upstream, client_of(keepalive_timeout=3600) as client:
+    async with raw_upstream(lambda asked: GOOD) as upstream, client_of() as client:
         assert await read(client, upstream.url) == b"good"
         upstream.writers[0].write(stray)
         if is_seen:
-            connector: Any = client.session.connector
-            ((handler, _),) = next(iter(connector._conns.values()))
-            await until(lambda: handler.transport is None)
+            (connection,) = idle(client)
+            await until(lambda: connection.transport is None)
         assert await read(client, upstream.url) == b"good"
         assert [asked.connection for asked in upstream.asked] == [1, 2]
 
@@ -145,21 +199,19 @@ async def test_an_answer_before_the_request_is_sent() -> None:
         writer.write(message(b"too large", status="413 Content Too Large"))
         await writer.drain()
         await released.wait()
-        writer.close()
 
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     listener.bind(("127.0.0.1", 0))
+    listener.listen()
     released = asyncio.Event()
-    server = await asyncio.start_server(handle, sock=listener, limit=4096)
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
 
     def small_buffers(address: Any) -> socket.socket:
         made = socket.socket(*address[:3])
         made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         return made
 
-    async with server, client_of(socket_factory=small_buffers) as client:
+    async with serving(handle, listener) as url, client_of(socket_factory=small_buffers) as client:
         for _ in range(2):
             assert await read(client, url, b"x" * 2**18) == b"too large"
         released.set()
@@ -200,12 +252,9 @@ async def test_a_head_that_comes_byte_by_byte() -> None:
             writer.write(GOOD.data[place : place + 1])
             await writer.drain()
             await asyncio.sleep(0)
-        await reader.read()
-        writer.close()
 
-    server = await asyncio.start_server(handle, "127.0.0.1", 0)
-    async with server, client_of() as client:
-        assert await read(client, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") == b"good"
+    async with serving(handle) as url, client_of() as client:
+        assert await read(client, url) == b"good"
 
 
 LONG_HEAD = b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 9000 + b"\r\nContent-Length: 0\r\n\r\n"
@@ -304,13 +353,12 @@ async def test_cancelled_while_it_waits(name: str) -> None:
         else:
             writer.write(SILENT[name].data)
             has_answered.set()
-        await reader.read()
-        ended.set()
-        writer.close()
+        try:
+            await reader.read()
+        finally:
+            ended.set()  # by FIN, or by RST where the client had not read all
 
-    server = await asyncio.start_server(handle, "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with server, client_of() as client:
+    async with serving(handle) as url, client_of() as client:
         await _cancelled_where(has_answered.is_set, client, url)
         await ended.wait()
         assert await read(client, url) == b"good"
@@ -325,14 +373,11 @@ async def test_what_was_learned_is_bounded() -> None:
             seen.append(head.decode().partition("Authorization: ")[2].partition("\r\n")[0])
             writer.write(GOOD.data)
 
-    server = await asyncio.start_server(handle, "127.0.0.1", 0)
-    url = URL(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
     keys = [f"Bearer {number}" for number in range(300)]
-    async with client_of() as client:
+    async with serving(handle) as url, client_of() as client:
         for key in keys:
-            async with await client.send("GET", url, headers={"Authorization": key}) as response:
+            async with await client.send("GET", URL(url), headers={"Authorization": key}) as response:
                 await response.content.read()
         assert seen == keys
         assert len(client._templates) <= 256
         assert "Bearer" not in repr(client)
-    server.close()
