@@ -176,8 +176,9 @@ class OpenAIAdapter:
 
     def _questions(self, lane: Lane, request: Request) -> Questions:
         """Return how to ask in words that are not the client's own, without those that are known to be refused."""
-        questions = Questions(request, lane.codec.path, self.server.flavour, self.refused, self.upstream.name)
-        if self.refused.of(request.target):
+        known = self.refused.of(request.target)
+        questions = Questions(request, lane.codec.path, self.server.flavour, self.refused, self.upstream.name, known)
+        if known:
             lane.body = questions.start()
         return questions
 

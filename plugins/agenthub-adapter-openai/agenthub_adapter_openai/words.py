@@ -130,16 +130,17 @@ class Questions:
     flavour: str
     memory: RefusedWords
     backend: str
+    known: tuple[Refusal, ...] = ()
     wording: Wording | None = None
     _repeats: int = 0
 
     def start(self) -> bytes:
-        """Return the first body, without what is known to be refused; raises Unsupported."""
+        """Return the first body, without what is ``known`` to be refused; raises Unsupported."""
         self.wording = self._worded()
         return self.wording.render()
 
     def _worded(self) -> Wording:
-        return Wording(self.request, self.path, self.flavour, self.memory.of(self.request.target))
+        return Wording(self.request, self.path, self.flavour, self.known)
 
     def after(self, error: UpstreamStatus) -> bytes | None:
         """Return the body to ask with next; None where no other words would help. Raises Unsupported."""
