@@ -328,16 +328,39 @@ async def test_a_server_that_is_replaced() -> None:
         assert upstream.asked[-1]["reasoning_effort"] == "none"
 
 
-async def test_requests_that_were_decided_before() -> None:
-    """One that waited for its place while another showed what is refused says what it lost all the same."""
+@pytest.mark.parametrize("places", [1, 0])
+async def test_requests_that_were_decided_before(places: int) -> None:
+    """Those under way while another shows what is refused are answered too, and say what they lost all the same."""
     async with serving(strict("reasoning_effort")) as upstream:
-        backend = BackendSettings(url=upstream.url, api_mode="openai", max_concurrency=1, queue_size=8)
+        backend = BackendSettings(url=upstream.url, api_mode="openai", max_concurrency=places, queue_size=8)
         async with running_hub({"b": backend}) as hub:
             answers = await asyncio.gather(*(hub.post("/api/chat", native(think=False)) for _ in range(4)))
             assert [answer.headers.get("X-AgentHub-Dropped") for answer in answers] == ["think"] * 4
-            assert sum("reasoning_effort" in body for body in upstream.asked) == 1
-            strictly = hub.post("/api/chat", native(think=False), X_AgentHub_Strict="true")
-            assert (await strictly).status == 400
+            assert not places or sum("reasoning_effort" in body for body in upstream.asked) == 1
+
+
+@pytest.mark.parametrize("path", ASKED)
+async def test_large_requests(path: str) -> None:
+    """A body that is rendered in a thread is rendered anew there, whole and with all that was not refused."""
+    text = "a" * 600_000
+    asked = {"messages": [{"role": "user", "content": text}]} if path == "/api/chat" else {"prompt": text}
+    asked |= {"model": "m", "stream": False, "think": False, "options": {"seed": 3}}
+    async with serving(strict("reasoning_effort")) as upstream, running_hub(upstream.url, api_mode="openai") as hub:
+        for count in (2, 3):
+            answer = await hub.post(path, asked)
+            assert (answer.status, answer.headers["X-AgentHub-Dropped"], len(upstream.asked)) == (200, "think", count)
+            assert upstream.asked[-1]["messages"] == [{"role": "user", "content": text}]
+            assert upstream.asked[-1]["seed"] == 3
+
+
+async def test_explained() -> None:
+    """What is known to be refused is told beforehand too."""
+    async with serving(strict("reasoning_effort")) as upstream, running_hub(upstream.url, api_mode="openai") as hub:
+        await hub.post("/api/chat", native(think=False))
+        told = (await hub.post("/hub/explain", {"path": "/api/chat", "body": native(think=False)})).json()
+        assert [loss["field"] for loss in told["losses"]["openai"]] == ["think"]
+        assert "reasoning_effort" not in told["upstream"]["requests"][0]["body"]
+        assert len(upstream.asked) == 2
 
 
 @pytest.mark.parametrize("flavour", ["vllm", "llamacpp"])

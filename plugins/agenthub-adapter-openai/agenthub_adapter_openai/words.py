@@ -173,5 +173,5 @@ def _thought_in(request: Request, flavour: str) -> str | None:
 
 
 def _loss(field: str, member: str) -> Loss:
-    said = "" if field == member else f", which it is sent as ({member.removeprefix('messages.')})"
-    return Loss(field, reason=f"{field} is not supported by this server for the model: it refuses it{said}")
+    carrier = "" if field == member else f": it refuses {member}"
+    return Loss(field, reason=f"the server does not support {field} for this model{carrier}")
