@@ -65,7 +65,7 @@ from agenthub.errors import (
 from agenthub.middleware import Backend, Dispatch, Handler, Middleware, MiddlewareContext, MiddlewareType, Outcome
 from agenthub.settings import BackendSettings, Settings
 from agenthub.upstream import HttpUpstream
-from agenthub.upstream.again import ask_again
+from agenthub.upstream.again import ask_again, reword
 
 __version__ = "0.1.0"
 
@@ -137,4 +137,5 @@ __all__ = [
     "ask_again",
     "assemble",
     "hookimpl",
+    "reword",
 ]

@@ -222,7 +222,7 @@ async def test_choices_with_the_openai_package() -> None:
 
 
 async def test_levels_of_thinking_at_an_older_ollama() -> None:
-    """One that knows no levels is asked again just to think, at once and from then on; other refusals stay."""
+    """One that knows no levels is asked again just to think, and the level named as lost; other refusals stay."""
 
     def old(path: str, body: Any) -> Reply:
         if isinstance(body["think"], str):
@@ -233,8 +233,13 @@ async def test_levels_of_thinking_at_an_older_ollama() -> None:
     async with serving(old) as upstream, running_hub(upstream.url) as hub:
         body = {"model": "m", "messages": HI, "reasoning_effort": "low"}
         for asked in (["low", True], ["low", True, True]):
-            assert (await hub.post(CHAT, body)).json()["choices"][0]["message"]["content"] == "hm"
+            answer = await hub.post(CHAT, body)
+            assert answer.json()["choices"][0]["message"]["content"] == "hm"
+            assert answer.headers["X-AgentHub-Dropped"] == "reasoning_effort"
             assert [one["think"] for one in upstream.asked] == asked
+        strictly = await hub.post(CHAT, body, X_AgentHub_Strict="true")
+        assert (strictly.status, strictly.json()["error"]["param"]) == (400, "reasoning_effort")
+        assert "X-AgentHub-Dropped" not in (await hub.post(CHAT, body | {"reasoning_effort": "none"})).headers
     refusing = {"error": '"m" does not support thinking'}
     async with serving(lambda path, body: Reply(refusing, status=400)) as upstream, running_hub(upstream.url) as hub:
         refused = await hub.post(CHAT, body)

@@ -33,6 +33,24 @@ no known meaning on the other side: it is dropped. OpenAI-compatible servers dif
 backend says which one it is (`generic`, `ollama`, `openai`, `vllm`, `llamacpp`): a row says so where one of them is
 treated otherwise. With `auto`, the default, it is `ollama` where the server answers `/api/version` as an Ollama does,
 else `generic`.
+
+In the lanes that cross, a server may refuse what the tables say: a 400 or 422 names it in `param`, in `loc` or in its
+text. As long as nothing of an answer has come it is asked again, and what it refuses is remembered for the model until
+a check of the backend fails:
+
+* `max_tokens` becomes `max_completion_tokens`, or the other way round; where neither is taken, the client gets the
+  refusal;
+* `response_format` of type `json_object` becomes a `json_schema` of any object, and where that is refused too it is
+  left out; a schema of the client's own is not, so the client gets the refusal;
+* `reasoning_effort` `max` becomes `xhigh` where the refusal names that, else `high`; any other effort is left out, as
+  is `chat_template_kwargs`;
+* `stream_options` and `encoding_format` are left out, which loses nothing but the token counts of streams;
+* `messages.reasoning` and `messages.reasoning_content` are left out;
+* `logprobs`, `logit_bias`, `tool_choice`, `parallel_tool_calls` and all options but `stop` are left out where the
+  server says that it does not support them; a value out of range is for the client to correct.
+
+What is left out, and an effort that became `high`, counts as dropped. An Ollama that knows no levels of thinking is
+asked just to think, and `reasoning_effort` is dropped.
 """
 
 ENDPOINTS = (

@@ -128,7 +128,7 @@ class Dispatch:
         """Take up what the asking showed to be lost; to be called with the first batch, before headers are made."""
         started = batch[0]
         if type(started) is Started and started.losses:
-            self.losses = (*self.losses, *started.losses)
+            self.losses = (*self.losses, *(loss for loss in started.losses if loss not in self.losses))
 
     def sent(self, batch: Batch, size_bytes: int) -> None:
         """The consumer passed a batch on, as ``size_bytes`` on the wire; to be called before it pulls the next."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 
 import attrs
@@ -91,13 +91,17 @@ class Recording:
     says_something: bool = False
     _came_at: list[float] = attrs.field(factory=list, repr=False)
 
-    def add(self, batch: Batch) -> tuple[Batch, int]:
-        """Take in a batch; return what is kept of it, which may be nothing, and its size in bytes."""
+    def add(self, batch: Batch, known: Sequence[Loss] = ()) -> tuple[Batch, int]:
+        """Take in a batch; return what is kept of it, which may be nothing, and its size in bytes.
+
+        ``known`` are the losses under which it is kept.
+        """
         kept = tuple([event for event in batch if type(event) is not RawFrames and type(event) is not Started])
         losses: tuple[Loss, ...] = ()
         if not self.size_bytes:
             # In the place of the one that belongs to a connection.
-            losses = batch[0].losses if isinstance(batch[0], Started) else ()
+            told = batch[0].losses if isinstance(batch[0], Started) else ()
+            losses = tuple([loss for loss in told if loss not in known]) if told else ()
             kept = (Started(losses=losses), *kept)
         size_bytes = size_of(kept)
         if self.is_given_up:

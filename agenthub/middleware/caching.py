@@ -121,7 +121,7 @@ class Caching:
         try:
             async with aclosing(handler(dispatch)) as batches:
                 async for batch in batches:
-                    recording.add(batch)
+                    recording.add(batch, dispatch.losses)
                     if recording.is_finished:
                         # Before the client has its end: one that leaves with it takes nothing away.
                         await self._keep(key, dispatch, api_mode, recording.entry())

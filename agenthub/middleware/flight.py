@@ -151,7 +151,7 @@ class Flight:
 
     async def _pump(self, batches: AsyncGenerator[Batch, None]) -> None:
         async for batch in batches:
-            kept, size_bytes = self.recording.add(batch)
+            kept, size_bytes = self.recording.add(batch, self.dispatch.losses)
             if type(batch[-1]) is Finished:
                 await self._keep()
             self._publish(batch, kept, size_bytes)

@@ -1,12 +1,13 @@
-"""Asks once more, in simpler words, where an upstream refuses a word that it does not know."""
+"""Asks again, in other words, where an upstream refuses a word that it does not know."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
-from agenthub.canonical import Batch
+from agenthub.canonical import Batch, Request
 from agenthub.errors import UpstreamStatus
+from agenthub.offload import offload
 
 Answer = AsyncGenerator[Batch, None]
 
@@ -35,3 +36,13 @@ async def ask_again(
         async for batch in batches:
             learned(False)
             yield batch
+
+
+async def reword(
+    request: Request, after: Callable[[UpstreamStatus], bytes | None], error: UpstreamStatus
+) -> bytes | None:
+    """Return the body that ``after`` makes of ``request`` when it was refused with ``error``, None where none helps.
+
+    That of a large request is made in a thread.
+    """
+    return await offload(request.size_bytes, after, error)

@@ -108,6 +108,13 @@ class _Error:
     fields: Mapping[str, JSON] = attrs.field(factory=dict)
 
 
+def _text_of(error: Mapping[str, JSON]) -> str:
+    """Return what an error object says; one that has its text elsewhere, as Mistral's has in ``detail``, is shown."""
+    if message := error.get("message"):
+        return str(message)
+    return jsontext.dumps(error).decode("utf-8", "replace") if error.get("detail") else ""
+
+
 def _parse(body: bytes) -> _Error:
     try:
         value = answerjson.loads(body)
@@ -126,7 +133,7 @@ def _parse(body: bytes) -> _Error:
     if kind == "exceed_context_size_error":
         code = "context_length_exceeded"  # llama.cpp's words for what OpenAI's clients look for
     return _Error(
-        str(error.get("message") or ""),
+        _text_of(error),
         kind=kind[:_MAX_WORD] if isinstance(kind, str) else "",
         code=None if code is None else str(code)[:_MAX_WORD],
         param=param[:_MAX_WORD] if isinstance(param, str) else None,

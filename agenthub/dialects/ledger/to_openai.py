@@ -35,6 +35,7 @@ _ELSEWHERE = When("not in a tool message", lambda value: value is False)
 _OF_NO_CALL = When("of no call that waits for a result", lambda value: value is None)
 _IN_TOOL = When("in a tool message", lambda value: value is True)
 _THINKING = "chat_template_kwargs.enable_thinking"
+_TEMPLATE = {"vllm": (CARRIED, _THINKING), "llamacpp": (CARRIED, _THINKING)}
 _FILL_IN = "this server has no completion with a suffix"
 
 _ASKED = (
@@ -51,8 +52,9 @@ _ASKED = (
     Row("_debug_render_only", REJECTED, "", TEXT, when=_TRUE),
     Row("format", CARRIED, "response_format", (CHAT,)),
     Row("format", CARRIED, "response_format (as a chat)", (GENERATE,)),
-    Row("think", CARRIED, "reasoning_effort", TEXT, when=When("false or a level", lambda value: value is not True)),
-    Row("think", DROPPED, "", TEXT, _TRUE, {"vllm": (CARRIED, _THINKING), "llamacpp": (CARRIED, _THINKING)}),
+    Row("think", CARRIED, "reasoning_effort", TEXT, _FALSE, _TEMPLATE),
+    Row("think", CARRIED, "reasoning_effort", TEXT, When("a level", lambda value: value is not True)),
+    Row("think", DROPPED, "", TEXT, _TRUE, _TEMPLATE),
 )
 
 _CHAT = (

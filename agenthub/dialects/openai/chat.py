@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Mapping
 
 from agenthub.canonical import (
     JSON,
@@ -85,10 +86,21 @@ def _parse_response_format(fields: Fields, noted: Noted) -> JSON:
     return None
 
 
-def render_request(request: ChatRequest, model: str, flavour: str = "generic") -> bytes:
-    """Return the body for an OpenAI-compatible upstream; raises RequestError for a history that it cannot take."""
+def render_request(
+    request: ChatRequest, model: str, flavour: str = "generic", members: Mapping[str, JSON] | None = None
+) -> bytes:
+    """Return the body for an OpenAI-compatible upstream; raises RequestError for a history that it cannot take.
+
+    ``members`` stand for what ``render_members`` gives, for a server that refuses some of these.
+    """
     body: dict[str, JSON] = {"model": model, "messages": render_messages(request.messages, flavour)}
-    body |= common.render_options(request, flavour) | common.render_stream_options(request)
+    body |= render_members(request, flavour) if members is None else members
+    return dump_body(body, request.size_bytes)
+
+
+def render_members(request: ChatRequest, flavour: str = "generic") -> dict[str, JSON]:
+    """Return all of the body but the model and the messages."""
+    body = common.render_options(request, flavour) | common.render_stream_options(request)
     body |= TO_OPENAI.extras(request, flavour)
     body |= render_tools(request)
     if request.choices != 1:
@@ -101,7 +113,7 @@ def render_request(request: ChatRequest, model: str, flavour: str = "generic") -
         body |= _render_think(request.think, flavour)
     if request.logprobs:
         body |= {"logprobs": True} | ({"top_logprobs": request.top_logprobs} if request.top_logprobs else {})
-    return dump_body(body, request.size_bytes)
+    return body
 
 
 def _render_think(think: bool | str, flavour: str) -> dict[str, JSON]:

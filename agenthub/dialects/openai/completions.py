@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Mapping
 
 import attrs
 
@@ -65,11 +66,22 @@ def _parse_prompts(fields: Fields) -> tuple[tuple[str, ...], list[Loss]]:
     return ("tokens",), [loss] if loss is not None else []
 
 
-def render_request(request: GenerateRequest, model: str, flavour: str = "generic") -> bytes:
-    """Return the body for an OpenAI-compatible upstream: for raw prompts and for prompts with a suffix."""
+def render_request(
+    request: GenerateRequest, model: str, flavour: str = "generic", members: Mapping[str, JSON] | None = None
+) -> bytes:
+    """Return the body for an OpenAI-compatible upstream: for raw prompts and for prompts with a suffix.
+
+    ``members`` stand for what ``render_members`` gives, for a server that refuses some of these.
+    """
     prompts = (request.prompt, *request.more_prompts)
     body: dict[str, JSON] = {"model": model, "prompt": list(prompts) if request.more_prompts else request.prompt}
-    body |= common.render_options(request, flavour) | common.render_stream_options(request)
+    body |= render_members(request, flavour) if members is None else members
+    return dump_body(body, request.size_bytes)
+
+
+def render_members(request: GenerateRequest, flavour: str = "generic") -> dict[str, JSON]:
+    """Return all of the body but the model and the prompt."""
+    body = common.render_options(request, flavour) | common.render_stream_options(request)
     body |= TO_OPENAI.extras(request, flavour)
     if request.choices != 1:
         body["n"] = request.choices
@@ -77,7 +89,7 @@ def render_request(request: GenerateRequest, model: str, flavour: str = "generic
         body["suffix"] = request.suffix
     if request.logprobs:
         body["logprobs"] = request.top_logprobs
-    return dump_body(body, request.size_bytes)
+    return body
 
 
 def _parse_choice(choice: JSON, events: list[Event]) -> None:

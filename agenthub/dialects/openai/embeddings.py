@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import sys
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from agenthub.canonical import JSON, Answer, EmbedRequest, Event, Finished, Loss, Source, Usage
 from agenthub.dialects import answerjson, typed
@@ -62,12 +62,22 @@ def _parse_inputs(fields: Fields) -> tuple[tuple[str, ...], tuple[Loss, ...]]:
     raise InvalidRequest("invalid input type", param="input")
 
 
-def render_request(request: EmbedRequest, model: str, flavour: str = "generic") -> bytes:
-    """Return the body for an OpenAI-compatible upstream; floats, since not every upstream knows base64."""
-    body: dict[str, JSON] = {"model": model, "input": list(request.inputs), "encoding_format": "float"}
-    if request.dimensions is not None:
-        body["dimensions"] = request.dimensions
+def render_request(
+    request: EmbedRequest, model: str, flavour: str = "generic", members: Mapping[str, JSON] | None = None
+) -> bytes:
+    """Return the body for an OpenAI-compatible upstream.
+
+    ``members`` stand for what ``render_members`` gives, for a server that refuses some of these.
+    """
+    body: dict[str, JSON] = {"model": model, "input": list(request.inputs)}
+    body |= render_members(request, flavour) if members is None else members
     return dump_body(body, request.size_bytes)
+
+
+def render_members(request: EmbedRequest, flavour: str = "generic") -> dict[str, JSON]:
+    """Return all of the body but the model and the input; floats, since not every upstream knows base64."""
+    dimensions = {} if request.dimensions is None else {"dimensions": request.dimensions}
+    return {"encoding_format": "float"} | dimensions
 
 
 def parse_whole(body: bytes) -> list[Event]:

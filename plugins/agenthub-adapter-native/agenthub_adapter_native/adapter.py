@@ -25,6 +25,7 @@ from agenthub import (
     Request,
     Started,
     TextRequest,
+    Unsupported,
     UpstreamProtocol,
     ask_again,
 )
@@ -33,6 +34,9 @@ from agenthub.dialects.emulation import emulated, emulated_chat
 from agenthub.dialects.lane import Lane, make_lane
 from agenthub.dialects.losses import losses_to_native
 
+_LEVEL = Loss(
+    "reasoning_effort", reason="this Ollama knows no levels of thinking: reasoning_effort only makes it think"
+)
 _GET = {"ps": ollama.listing.PS_PATH, "version": ollama.listing.VERSION_PATH}
 _OPERATIONS = frozenset({"chat", "generate", "embed", *_GET, *ollama.VERBS})
 
@@ -50,6 +54,12 @@ def callers_fault(message: str) -> bool:
 def just_thinking(lane: Lane) -> Lane:
     """Return the lane for an older Ollama, which thinks or does not, but knows no levels."""
     return attrs.evolve(lane, body=jsontext.replace_top_level(lane.body, "think", True))
+
+
+def has_level(request: Request) -> bool:
+    """Say whether a request that is translated says how much to think."""
+    is_own = request.source is not None and request.source.dialect == ollama.chat.DIALECT
+    return isinstance(request, TextRequest) and isinstance(request.think, str) and not is_own
 
 
 @attrs.define
@@ -84,7 +94,8 @@ class NativeAdapter:
         return models
 
     def losses(self, request: Request) -> Sequence[Loss]:
-        return losses_to_native(request)
+        lost = losses_to_native(request)
+        return (*lost, _LEVEL) if self._knows_levels is False and has_level(request) else lost
 
     def chat(self, request: ChatRequest) -> AsyncGenerator[Batch, None]:
         if request.source is not None and request.source.dialect == ollama.chat.DIALECT:
@@ -101,10 +112,11 @@ class NativeAdapter:
 
     def _ask(self, request: Request, codec: Codec) -> AsyncGenerator[Batch, None]:
         lane = make_lane(request, ollama.CODECS, codec)
-        if not lane.raw and isinstance(request, TextRequest) and isinstance(request.think, str):
+        if not lane.raw and has_level(request):
             if self._knows_levels is None:
                 return self._ask_at_level(request, lane)
-            lane = lane if self._knows_levels else just_thinking(lane)
+            if not self._knows_levels:
+                return self._ask_without_level(request, lane)
         return self.upstream.ask(lane, authorization=request.authorization)
 
     def _ask_at_level(self, request: Request, lane: Lane) -> AsyncGenerator[Batch, None]:
@@ -113,10 +125,19 @@ class NativeAdapter:
 
         return ask_again(
             self.upstream.ask(lane, authorization=request.authorization),
-            lambda: self.upstream.ask(just_thinking(lane), authorization=request.authorization),
+            lambda: self._ask_without_level(request, lane),
             lambda error: error.status == 400 and "think of type bool" in str(error),
             learned,
         )
+
+    async def _ask_without_level(self, request: Request, lane: Lane) -> AsyncGenerator[Batch, None]:
+        if request.strict:
+            raise Unsupported(_LEVEL.reason, param=_LEVEL.field)
+        async with aclosing(self.upstream.ask(just_thinking(lane), authorization=request.authorization)) as batches:
+            async for batch in batches:
+                if isinstance(started := batch[0], Started):
+                    batch = (attrs.evolve(started, losses=(*started.losses, _LEVEL)), *batch[1:])
+                yield batch
 
     async def relay(self, request: RelayRequest) -> AsyncGenerator[Batch, None]:
         if request.verb in _GET:

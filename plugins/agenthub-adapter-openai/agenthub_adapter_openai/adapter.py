@@ -19,7 +19,6 @@ from agenthub import (
     GenerateRequest,
     HttpUpstream,
     Loss,
-    Message,
     ModelInfo,
     RawFrames,
     RelayRequest,
@@ -29,12 +28,11 @@ from agenthub import (
     UpstreamError,
     UpstreamProtocol,
     UpstreamStatus,
-    ask_again,
+    reword,
 )
 from agenthub.dialects import Codec, jsontext, ollama, openai
 from agenthub.dialects.emulation import joined, split
 from agenthub.dialects.lane import Lane, make_lane
-from agenthub.dialects.ledger import TO_OPENAI
 from agenthub.dialects.losses import losses_to_openai
 from agenthub.dialects.nameless import nameless_tools
 from agenthub.dialects.openai import for_ollama
@@ -42,7 +40,8 @@ from agenthub_adapter_openai.faults import callers_fault
 from agenthub_adapter_openai.last_batch import StreamClock, without_load
 from agenthub_adapter_openai.running import Running
 from agenthub_adapter_openai.server import OLLAMA, Server
-from agenthub_adapter_openai.words import codecs_for, without_stream_options
+from agenthub_adapter_openai.translated import is_translated, translated
+from agenthub_adapter_openai.words import Questions, RefusedWords, codecs_for
 
 Asked = TypeVar("Asked", bound=Request)
 _OPERATIONS = frozenset({"chat", "generate", "embed", "show", "ps"})
@@ -63,7 +62,7 @@ class OpenAIAdapter:
     upstream: HttpUpstream
     server: Server
     running: Running = attrs.field(factory=Running)
-    _knows_stream_options: bool | None = None
+    refused: RefusedWords = attrs.field(factory=RefusedWords)
     _ids: frozenset[str] = frozenset()
     _by_key: Mapping[str, ModelInfo] = attrs.field(factory=dict)
 
@@ -94,7 +93,7 @@ class OpenAIAdapter:
         try:
             await self._list()
         except UpstreamError:
-            self.server.doubt()
+            self._doubt()
             raise
 
     async def models(self) -> Sequence[ModelInfo]:
@@ -103,11 +102,16 @@ class OpenAIAdapter:
             # An Ollama says more of its models in its own list: sizes, digests and details.
             models = (await self._list_native() if self.server.flavour == OLLAMA else None) or await self._list()
         except UpstreamError:
-            self.server.doubt()
+            self._doubt()
             raise
         self._ids = frozenset([model.name for model in models])
         self._by_key = {_key(model.name): model for model in reversed(models)}
         return models
+
+    def _doubt(self) -> None:
+        """Another server may be there the next time, which takes other words."""
+        self.server.doubt()
+        self.refused.forget()
 
     async def _list(self) -> Sequence[ModelInfo]:
         odd: list[JSON] = []
@@ -141,7 +145,10 @@ class OpenAIAdapter:
     def losses(self, request: Request) -> Sequence[Loss]:
         server = self.server
         fatal = nameless_tools(request, any_server=server.is_guessed) if server.may_be_ollama else ()
-        return (*fatal, *losses_to_openai(request, server.flavour))
+        lost = (*fatal, *losses_to_openai(request, server.flavour))
+        if self.refused and is_translated(request):
+            lost += self.refused.losses(self._respelled(request), server.flavour)
+        return lost
 
     def chat(self, request: ChatRequest) -> AsyncGenerator[Batch, None]:
         return self._ask(request, openai.chat.CODEC)
@@ -151,9 +158,10 @@ class OpenAIAdapter:
         if own and request.more_prompts and self.server.flavour == OLLAMA:
             # It takes one prompt at a time; further choices it does not give.
             return joined(split(attrs.evolve(request, choices=1)), self._ask_prompt)
-        if own or request.raw or request.suffix or request.loads_only:
+        if own:
             return self._ask(request, openai.completions.CODEC)
-        return self._ask(as_chat(request), openai.chat.CODEC)
+        asked, path = translated(request)
+        return self._ask(asked, openai.CODECS[path])
 
     def embed(self, request: EmbedRequest) -> AsyncGenerator[Batch, None]:
         return self._ask(request, openai.embeddings.CODEC)
@@ -164,11 +172,15 @@ class OpenAIAdapter:
         if request.loads_only and (request.source is None or request.source.dialect == ollama.chat.DIALECT):
             return self._loaded(request)
         lane = self._lane(request, codec)
-        if not lane.raw and request.stream:
-            if self._knows_stream_options is None:
-                return self._ask_for_counts(lane, request)
-            lane = lane if self._knows_stream_options else without_stream_options(lane)
-        return self._timed(lane, request)
+        return self._timed(lane, request, None if lane.raw else self._questions(lane, request))
+
+    def _questions(self, lane: Lane, request: Request) -> Questions:
+        """Return how to ask in words that are not the client's own, without those that are known to be refused."""
+        known = self.refused.of(request.target)
+        questions = Questions(request, lane.codec.path, self.server.flavour, self.refused, self.upstream.name, known)
+        if known:
+            lane.body = questions.start()
+        return questions
 
     def _lane(self, request: Request, codec: Codec) -> Lane:
         codecs = codecs_for(self.server.flavour)
@@ -187,25 +199,30 @@ class OpenAIAdapter:
             lane.body = jsontext.set_top_level(lane.body, {"stream_options": {"include_usage": True}})
         return self._timed(lane, request)
 
-    def _ask_for_counts(self, lane: Lane, request: Request) -> AsyncGenerator[Batch, None]:
-        def learned(knows: bool) -> None:
-            self._knows_stream_options = knows
-
-        return ask_again(
-            self._timed(lane, request),
-            lambda: self._timed(without_stream_options(lane), request),
-            lambda error: error.status in (400, 422) and "stream_options" in f"{error.param} {error}",
-            learned,
-        )
-
-    async def _timed(self, lane: Lane, request: Request) -> AsyncGenerator[Batch, None]:
-        clock = StreamClock()
-        async with aclosing(self.upstream.ask(lane, authorization=request.authorization)) as batches:
-            async for batch in batches:
-                clock.see()
-                if type(batch[-1]) is Finished:
-                    batch = clock.timed(without_load(batch))
-                yield batch
+    async def _timed(
+        self, lane: Lane, request: Request, questions: Questions | None = None
+    ) -> AsyncGenerator[Batch, None]:
+        clock, has_begun = StreamClock(), False
+        while True:
+            try:
+                async with aclosing(self.upstream.ask(lane, authorization=request.authorization)) as batches:
+                    async for batch in batches:
+                        if not has_begun:
+                            has_begun = True
+                            clock.see()
+                            if questions is not None:
+                                batch = questions.opened(batch)
+                        if type(batch[-1]) is Finished:
+                            batch = clock.timed(without_load(batch))
+                        yield batch
+                return
+            except UpstreamStatus as error:
+                if questions is None or has_begun:
+                    raise
+                body = await reword(request, questions.after, error)
+                if body is None:
+                    raise
+            lane.body = body
 
     async def _loaded(self, request: Request) -> AsyncGenerator[Batch, None]:
         # This API cannot load or unload; it does so by itself when it is asked something.
@@ -272,16 +289,3 @@ class OpenAIAdapter:
 
 def _key(model: str) -> str:
     return model.lower().removesuffix(":latest")
-
-
-def as_chat(request: GenerateRequest) -> ChatRequest:
-    """Return the conversation that a prompt with its system text and its images is."""
-    system = (Message("system", request.system),) if request.system else ()
-    shared = ("model", "upstream_model", "stream", "options", "keep_alive", "format", "think", "authorization")
-    return ChatRequest(
-        **{name: getattr(request, name) for name in shared},
-        messages=(*system, Message("user", request.prompt, images=request.images)),
-        extras={name: value for name, value in request.extras.items() if TO_OPENAI.home("generate", name, value)},
-        logprobs=request.logprobs,
-        top_logprobs=request.top_logprobs,
-    )

@@ -25,9 +25,8 @@ class StreamClock:
     _first: float = 0.0
 
     def see(self) -> None:
-        """A batch arrived."""
-        if not self._first:
-            self._first = time.perf_counter()
+        """The first batch arrived."""
+        self._first = time.perf_counter()
 
     def timed(self, batch: Batch) -> Batch:
         """Return the last batch with durations in its Finished."""

@@ -1,14 +1,27 @@
-"""Words of a request: those of the flavour, and those that a server refuses."""
+"""Words of a translated request: those of the flavour, but for those that the server refuses for the model."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
+from typing import Any
 
 import attrs
+import structlog
 
-from agenthub.dialects import Codec, jsontext, openai
-from agenthub.dialects.lane import Lane
+from agenthub import JSON, Batch, ChatRequest, InvalidRequest, Loss, Request, Started, Unsupported, UpstreamStatus
+from agenthub.dialects import Codec, openai
+from agenthub.dialects.ledger import TO_OPENAI
+from agenthub.dialects.openai.refusals import Refusal, find_refusals, respell
+from agenthub_adapter_openai.translated import translated
+
+_MOST_MODELS, _MOST_OF_MODEL, _LONGEST_NAME, _SHOWN = 256, 32, 512, 500
+_MOST_REPEATS = 5
+"""How often one request is asked again: some servers name what they refuse one at a time."""
+_log = structlog.get_logger("agenthub")
+_MEMBERS: Mapping[str, Callable[[Any, str], dict[str, JSON]]] = {
+    module.PATH: module.render_members for module in (openai.chat, openai.completions, openai.embeddings)
+}
 
 
 @lru_cache
@@ -24,8 +37,141 @@ def _for_flavour(codec: Codec, flavour: str) -> Codec:
     )
 
 
-def without_stream_options(lane: Lane) -> Lane:
-    """Return the lane for a server that refuses ``stream_options``; it will not tell its counts."""
-    body = jsontext.loads(lane.body)
-    body.pop("stream_options", None)
-    return attrs.evolve(lane, body=jsontext.dumps(body))
+@attrs.define
+class RefusedWords:
+    """Remembers what a backend refuses, by model, until it fails: then another server may be there."""
+
+    _by_model: dict[str, tuple[Refusal, ...]] = attrs.field(factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self._by_model)
+
+    def of(self, model: str) -> tuple[Refusal, ...]:
+        """Return what is known to be refused for a model."""
+        return self._by_model.get(model, ())
+
+    def learn(self, model: str, refusals: Sequence[Refusal]) -> None:
+        """An answer came without these."""
+        known = self._by_model.pop(model, ())
+        lasting = [one for one in refusals if one.is_lasting and one not in known]
+        if len(model) <= _LONGEST_NAME and (known or lasting):
+            self._by_model[model] = (*known, *lasting)[-_MOST_OF_MODEL:]
+        if len(self._by_model) > _MOST_MODELS:
+            del self._by_model[next(iter(self._by_model))]
+
+    def losses(self, request: Request, flavour: str) -> tuple[Loss, ...]:
+        """Return what is known to be lost of a request that is translated."""
+        if not (known := self.of(request.target)):
+            return ()
+        try:
+            return Wording(*translated(request), flavour, known).lost
+        except InvalidRequest:
+            return ()  # the asking says it too
+
+    def forget(self) -> None:
+        """The server failed."""
+        self._by_model.clear()
+
+
+@attrs.define
+class Wording:
+    """One translated request for the endpoint at ``path``, in words that ``refusals`` does not rule out.
+
+    ``lost`` are the fields that are left out of it. ``learned`` were found out by asking.
+    """
+
+    request: Request
+    path: str
+    flavour: str
+    refusals: tuple[Refusal, ...] = ()
+    learned: tuple[Refusal, ...] = ()
+    lost: tuple[Loss, ...] = ()
+    members: Mapping[str, JSON] = attrs.field(factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        self._spell()
+
+    def _spell(self) -> None:
+        members = _MEMBERS[self.path](self.request, self.flavour)
+        if (thought := _thought_in(self.request, self.flavour)) is not None:
+            members[thought] = True
+        self.members, lost = respell(members, (*self.refusals, *self.learned))
+        self.lost = tuple([_loss(field, member) for field, member in lost.items()])
+
+    def simplify(self, error: UpstreamStatus) -> bool:
+        """Leave out what the server refuses, or say it otherwise; False where something else is wrong."""
+        known = (*self.refusals, *self.learned)
+        found = [one for one in find_refusals(error, self.members, known) if one not in known]
+        if not found:
+            return False
+        self.learned = (*self.learned, *found)
+        self._spell()
+        return True
+
+    def render(self) -> bytes:
+        """Return the body; raises Unsupported for a loss where the request is strict."""
+        request = self.request
+        if self.lost and request.strict:
+            raise Unsupported(self.lost[0].reason, param=self.lost[0].field)
+        thought = _thought_in(request, self.flavour)
+        if isinstance(request, ChatRequest) and thought is not None and thought not in self.members:
+            request = attrs.evolve(request, messages=tuple([attrs.evolve(m, reasoning="") for m in request.messages]))
+        members = {name: value for name, value in self.members.items() if name != thought}
+        codec = openai.CODECS[self.path]
+        return codec.render_request(request, request.target, flavour=self.flavour, members=members)
+
+
+@attrs.define
+class Questions:
+    """One translated request, as it is asked: again as often as the server refuses a word, within reason."""
+
+    request: Request
+    path: str
+    flavour: str
+    memory: RefusedWords
+    backend: str
+    known: tuple[Refusal, ...] = ()
+    wording: Wording | None = None
+    _repeats: int = 0
+
+    def start(self) -> bytes:
+        """Return the first body, without what is ``known`` to be refused; raises Unsupported."""
+        self.wording = self._worded()
+        return self.wording.render()
+
+    def _worded(self) -> Wording:
+        return Wording(self.request, self.path, self.flavour, self.known)
+
+    def after(self, error: UpstreamStatus) -> bytes | None:
+        """Return the body to ask with next; None where no other words would help. Raises Unsupported."""
+        self._repeats += 1
+        wording = self.wording = self.wording or self._worded()
+        if self._repeats > _MOST_REPEATS or not wording.simplify(error):
+            return None
+        facts = {"model": wording.request.target[:_LONGEST_NAME], "error": str(error)[:_SHOWN]}
+        refused = [one.member for one in wording.learned]
+        _log.info("agenthub.words_refused", backend=self.backend, refused=refused, **facts)
+        return wording.render()
+
+    def opened(self, batch: Batch) -> Batch:
+        """Return the first batch of the answer, with what it was asked without, which is what the server refuses."""
+        wording, started = self.wording, batch[0]
+        if wording is None:
+            return batch
+        if wording.learned:
+            self.memory.learn(wording.request.target, wording.learned)
+        if not (wording.lost and isinstance(started, Started)):
+            return batch
+        return (attrs.evolve(started, losses=(*started.losses, *wording.lost)), *batch[1:])
+
+
+def _thought_in(request: Request, flavour: str) -> str | None:
+    """Return the member of messages that holds what was thought, if there is one."""
+    if not isinstance(request, ChatRequest) or not any(message.reasoning for message in request.messages):
+        return None
+    return TO_OPENAI.home("chat", "messages.thinking", True, flavour) or None
+
+
+def _loss(field: str, member: str) -> Loss:
+    carrier = "" if field == member else f": it refuses {member}"
+    return Loss(field, reason=f"the server does not support {field} for this model{carrier}")

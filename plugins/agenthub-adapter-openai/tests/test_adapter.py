@@ -19,8 +19,9 @@ from agenthub import (
     assemble,
 )
 from agenthub.standin import Standin, running
-from agenthub_adapter_openai.adapter import OpenAIAdapter, as_chat, make_adapter
+from agenthub_adapter_openai.adapter import OpenAIAdapter, make_adapter
 from agenthub_adapter_openai.running import KEEP_ALIVE_S, Running
+from agenthub_adapter_openai.translated import as_chat
 
 
 @pytest.fixture
