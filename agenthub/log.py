@@ -69,8 +69,7 @@ def _open(settings: LogSettings, out: TextIO, render: _Renderer) -> tuple[Write,
 
 def _make_renderer(settings: LogSettings, out: TextIO) -> _Renderer:
     if settings.format == "json" or (settings.format == "auto" and not out.isatty()):
-        to_json = structlog.processors.JSONRenderer(serializer=_dumps)
-        return _Renderer((_stamp, structlog.processors.format_exc_info, to_json))
+        return _Renderer((_to_json,))
     console = ConsoleLines(has_colours=out.isatty(), is_full=settings.level == "debug")
     encoding = encoding_of(out)
 
@@ -127,6 +126,13 @@ def _stamp(logger: Any, method: str, event: Fields) -> Fields:
     return event
 
 
+def _to_json(logger: Any, method: str, event: Fields) -> bytes:
+    event = _stamp(logger, method, event)
+    if "exc_info" in event:
+        event = structlog.processors.format_exc_info(logger, method, event)
+    return _dumps(event)
+
+
 def timestamp(unix_ns: int) -> str:
     """Return a time as lines show it: ISO 8601, UTC, microseconds."""
     seconds, nanoseconds = divmod(unix_ns, 1_000_000_000)
@@ -143,7 +149,7 @@ def _tame(logger: Any, method: str, event: Fields) -> Fields:
     return {name: printable(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
-def _dumps(value: Any, **kwargs: Any) -> bytes:
+def _dumps(value: Any) -> bytes:
     line = jsontext.dumps(value)
     return line if line.isascii() and b"\x7f" not in line else _UNSEEN.sub(_escaped, line.decode()).encode()
 

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator
-from contextlib import suppress
 from typing import Any
 
 import attrs
@@ -42,10 +41,12 @@ class LineLogger(structlog.BoundLoggerBase):
 
     def write(self, method: str, line: Any) -> None:
         """Pass a line, which it may change, through the processors to its end."""
-        with suppress(structlog.DropEvent):
+        try:
             for processor in self._processors:
                 line = processor(self._logger, method, line)
-            self._logger.msg(line)
+        except structlog.DropEvent:
+            return
+        self._logger.msg(line)
 
 
 @attrs.define
@@ -101,7 +102,11 @@ class Logging:
         for ended_ns, dispatch, outcome, content in ended:
             method = "warning" if outcome.name == "failed" else "info"
             if self.level <= _LEVELS[method]:
-                self.log.write(method, make_line(dispatch, outcome) | content | {"timestamp": timestamp(ended_ns)})
+                line = make_line(dispatch, outcome)
+                if content:
+                    line |= content
+                line["timestamp"] = timestamp(ended_ns)
+                self.log.write(method, line)
 
 
 def _make_converter() -> Converter:
