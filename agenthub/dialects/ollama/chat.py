@@ -29,7 +29,13 @@ from agenthub.dialects.body import parse_fields
 from agenthub.dialects.groups import MANY, dump_body, listed
 from agenthub.dialects.ledger import FIELDS, TO_OPENAI, Noted
 from agenthub.dialects.ollama import fields as common
-from agenthub.dialects.ollama.messages import parse_message, read_arguments, render_answer_calls, render_message
+from agenthub.dialects.ollama.messages import (
+    parse_message,
+    parse_plain,
+    read_arguments,
+    render_answer_calls,
+    render_message,
+)
 from agenthub.dialects.tool_choice import is_forced, offered_tools
 from agenthub.dialects.tool_results import in_order
 from agenthub.dialects.toolcalls import make_call_id
@@ -49,7 +55,8 @@ def parse_request(body: bytes) -> ChatRequest:
     if not shared["model"]:
         raise InvalidRequest("model is required", param="model")
     noted = Noted(TO_OPENAI)
-    shared["messages"] = tuple([parse_message(message, noted) for message in fields.stream("messages", "api.Message")])
+    messages = fields.stream("messages", "api.Message")
+    shared["messages"] = tuple([parse_plain(message) or parse_message(message, noted) for message in messages])
     shared["unmapped"] = tuple(noted.losses)
     if is_usual:
         return ChatRequest(**shared, source=Source(DIALECT, PATH, body))

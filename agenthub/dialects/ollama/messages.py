@@ -20,9 +20,7 @@ _ROLES = {role: role for role in ("system", "user", "assistant", "tool")}
 
 
 def parse_message(value: JSON, noted: Noted) -> Message:
-    """Return one message; raises InvalidRequest in Go's words."""
-    if (plain := parse_plain(value)) is not None:
-        return plain
+    """Return one message that is more than ``parse_plain`` takes; raises InvalidRequest in Go's words."""
     if not isinstance(value, dict):
         raise InvalidRequest(
             f"json: cannot unmarshal {kind(value)} into Go struct field ChatRequest.messages of type api.Message",

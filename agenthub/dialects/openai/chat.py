@@ -36,17 +36,19 @@ PATH = "/v1/chat/completions"
 def parse_request(body: bytes) -> ChatRequest:
     """Return the canonical request; raises InvalidRequest."""
     fields = parse_fields(body, "ChatCompletionRequest", package="openai", empty="EOF", known=FIELDS)
-    shared = common.parse_common(fields)
+    is_usual = fields.values.keys() <= common.USUAL
+    shared = common.parse_usual(fields) if is_usual else common.parse_common(fields)
     parser = MessageParser()
     messages = with_names([parser.parse(value) for value in fields.stream("messages", "openai.Message")])
     if not messages:
         raise InvalidRequest("[] is too short - 'messages'", param="messages")
     losses = parser.noted.losses
     losses[:0] = shared.pop("unmapped")
-    if fields.values:
-        think, wanted = parse_reasoning(fields, losses), _parse_response_format(fields, parser.noted)
-        shared |= {} if think is None else {"think": think}
-        shared |= {} if wanted is None else {"format": wanted}
+    if not fields.values:
+        return ChatRequest(**shared, messages=messages, unmapped=tuple(losses), source=Source(DIALECT, PATH, body))
+    think, wanted = parse_reasoning(fields, losses), _parse_response_format(fields, parser.noted)
+    shared |= {} if think is None else {"think": think}
+    shared |= {} if wanted is None else {"format": wanted}
     return ChatRequest(
         **shared,
         **parse_tools(fields, losses),

@@ -41,26 +41,36 @@ _EFFORTS: Mapping[str, bool | str] = {
 }
 
 
-def parse_common(fields: Fields) -> dict[str, Any]:
-    """Take what chat and completions share, as arguments of a TextRequest; ``stream`` is false by default."""
+USUAL = frozenset({"model", "messages", "prompt", "stream", "stream_options", *_OPTIONS})
+"""What most requests consist of; they need not be searched for the rest."""
+
+
+def parse_usual(fields: Fields) -> dict[str, Any]:
+    """Take the few of the common fields that most requests have, and leave the others at their defaults."""
     model = fields.text("model")
     if not model:
         raise InvalidRequest("model is required", param="model")
-    choices = fields.integer("n")
-    if choices is not None and not 1 <= choices <= _MOST_CHOICES:
-        raise InvalidRequest(f"n must be between 1 and {_MOST_CHOICES}", param="n")
-    options = parse_options(fields)
     stream_options = fields.object("stream_options")
     return {
         "model": model,
         "stream": fields.flag("stream"),
         "include_usage": bool(stream_options.get("include_usage")),
+        "options": parse_options(fields),
+        "unmapped": _stream_losses(stream_options) if stream_options else (),
+    }
+
+
+def parse_common(fields: Fields) -> dict[str, Any]:
+    """Take what chat and completions share, as arguments of a TextRequest; ``stream`` is false by default."""
+    shared = parse_usual(fields)
+    choices = fields.integer("n")
+    if choices is not None and not 1 <= choices <= _MOST_CHOICES:
+        raise InvalidRequest(f"n must be between 1 and {_MOST_CHOICES}", param="n")
+    return shared | {
         "choices": choices or 1,
-        "options": options,
         "keep_alive": parse_keep_alive(fields.take("keep_alive")),
         "format": parse_format(fields.take("format")),
         "think": parse_think(fields.take("think")),
-        "unmapped": _stream_losses(stream_options) if stream_options else (),
     }
 
 
