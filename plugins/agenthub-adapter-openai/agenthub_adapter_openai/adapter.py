@@ -19,7 +19,6 @@ from agenthub import (
     GenerateRequest,
     HttpUpstream,
     Loss,
-    Message,
     ModelInfo,
     RawFrames,
     RelayRequest,
@@ -34,12 +33,13 @@ from agenthub import (
 from agenthub.dialects import Codec, jsontext, ollama, openai
 from agenthub.dialects.emulation import joined, split
 from agenthub.dialects.lane import Lane, make_lane
-from agenthub.dialects.ledger import TO_OPENAI
-from agenthub.dialects.losses import losses_to_openai
+from agenthub.dialects.losses import losses_to_native, losses_to_openai
 from agenthub.dialects.nameless import nameless_tools
 from agenthub.dialects.openai import for_ollama
+from agenthub_adapter_openai.conversation import as_chat
 from agenthub_adapter_openai.faults import callers_fault
 from agenthub_adapter_openai.last_batch import StreamClock, without_load
+from agenthub_adapter_openai.load import is_load, may_lack_path, native_lane
 from agenthub_adapter_openai.running import Running
 from agenthub_adapter_openai.server import OLLAMA, Server
 from agenthub_adapter_openai.words import codecs_for, without_stream_options
@@ -140,6 +140,8 @@ class OpenAIAdapter:
 
     def losses(self, request: Request) -> Sequence[Loss]:
         server = self.server
+        if server.flavour == OLLAMA and is_load(request):
+            return losses_to_native(request)
         fatal = nameless_tools(request, any_server=server.is_guessed) if server.may_be_ollama else ()
         return (*fatal, *losses_to_openai(request, server.flavour))
 
@@ -161,7 +163,7 @@ class OpenAIAdapter:
     def _ask(self, request: Request, codec: Codec) -> AsyncGenerator[Batch, None]:
         request = self._respelled(request)
         self.running.touch(request.target)
-        if request.loads_only and (request.source is None or request.source.dialect == ollama.chat.DIALECT):
+        if is_load(request):
             return self._loaded(request)
         lane = self._lane(request, codec)
         if not lane.raw and request.stream:
@@ -208,6 +210,18 @@ class OpenAIAdapter:
                 yield batch
 
     async def _loaded(self, request: Request) -> AsyncGenerator[Batch, None]:
+        if self.server.flavour == OLLAMA:
+            try:
+                async with aclosing(
+                    self.upstream.ask(native_lane(request), authorization=request.authorization)
+                ) as own:
+                    async for batch in own:
+                        yield batch
+                return
+            except (UpstreamStatus, UpstreamProtocol) as error:
+                if not may_lack_path(error):
+                    raise
+                await self._listed(request)
         # This API cannot load or unload; it does so by itself when it is asked something.
         reason = "unload" if ollama.fields.is_zero(request.keep_alive) else "load"
         if reason == "unload":
@@ -272,16 +286,3 @@ class OpenAIAdapter:
 
 def _key(model: str) -> str:
     return model.lower().removesuffix(":latest")
-
-
-def as_chat(request: GenerateRequest) -> ChatRequest:
-    """Return the conversation that a prompt with its system text and its images is."""
-    system = (Message("system", request.system),) if request.system else ()
-    shared = ("model", "upstream_model", "stream", "options", "keep_alive", "format", "think", "authorization")
-    return ChatRequest(
-        **{name: getattr(request, name) for name in shared},
-        messages=(*system, Message("user", request.prompt, images=request.images)),
-        extras={name: value for name, value in request.extras.items() if TO_OPENAI.home("generate", name, value)},
-        logprobs=request.logprobs,
-        top_logprobs=request.top_logprobs,
-    )
