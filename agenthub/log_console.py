@@ -164,8 +164,9 @@ def _checked(event: Fields) -> str | Sequence[str]:
     """``backend ollama  http://127.0.0.1:11434  Ollama 0.9.3 through its native API  2 models``."""
     name, remedies = f"backend {_text(event, 'backend')}", event.get("remedies")
     if error := event.get("error"):
-        shown = _joined(name, error)
-        return (shown, f"->  {remedies[0]}") if isinstance(remedies, list | tuple) and remedies else shown
+        helps = [f"->  {remedy}" for remedy in remedies[:1]] if isinstance(remedies, list | tuple) else []
+        whole = _joined(name, error)
+        return (whole, *helps) if len(whole) <= _ROOM - len("warning  ") else (name, str(error), *helps)
     count, server, kinds = event.get("models"), event.get("server"), event.get("answers")
     kinds = list(map(str, kinds)) if isinstance(kinds, list | tuple) else []
     apis = " and ".join([_OWN_WORDS.get(kind, f"the {kind}") for kind in kinds])
