@@ -94,8 +94,10 @@ async def test_the_address_then_what_is_behind_it(mode: str, apis: str) -> None:
     async with running(standin) as upstream, shown(OLLAMA_HOST=upstream, OLLAMA_API_MODE=mode) as terminal:
         await terminal.read_until("2 models")
         lines = await terminal.end()
-    detected = "backend ollama answers the native and openai API"  # told by the health checks, before it or after
-    assert (lines.count(detected), lines[:4]) == (int(mode == "auto"), opening(terminal.url))
+    # Told by the hub's own probe, before it or after, or not any more where the stop came first.
+    detected = "backend ollama answers the native and openai API"
+    assert lines.count(detected) <= int(mode == "auto")
+    assert lines[:4] == opening(terminal.url)
     state = " ".join(" ".join(line for line in lines[4:-2] if line != detected).split())
     assert state == f"backend ollama {upstream} Ollama {standin.version} through {apis} 2 models"
     assert lines[-2:] == ["stopping: requests have 30.0 s to finish", "stopped"]
