@@ -126,6 +126,6 @@ async def test_a_request_through_the_other_adapter(exchange: Exchange) -> None:
 
 
 def loads_only(exchange: Exchange) -> bool:
-    """Say whether the request only loads or unloads a model, which OpenAI's API cannot: an Ollama is asked by its own."""
+    """Say whether the request only loads or unloads a model, which an Ollama is asked by its own API."""
     body = {} if exchange.streamed or exchange.status != 200 else json.loads(exchange.answer)
     return body.get("done_reason") in ("load", "unload") or [] in (body.get("embedding"), body.get("embeddings"))
