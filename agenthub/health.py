@@ -32,6 +32,7 @@ class Health:
 
     router: Router
     _slow: dict[str, int] = attrs.field(factory=dict)
+    _has_checked: bool = False
 
     async def watch(self) -> None:
         """Check all backends every ``health.interval_s`` until cancelled."""
@@ -42,6 +43,7 @@ class Health:
     async def check(self) -> None:
         """Check all backends once, at the same time."""
         await asyncio.gather(*(self._check(backend) for backend in self.router.backends.values()))
+        self._has_checked = True
 
     async def _check(self, backend: Backend) -> None:
         try:
@@ -83,7 +85,8 @@ class Health:
         if backend.is_up:
             backend.is_up, backend.loaded, backend.contexts = False, frozenset(), {}
             self.router.forget_routes()
-            _log.warning("agenthub.backend_down", backend=backend.name, error=str(error))
+            about = {"backend": backend.name, "at_start": not self._has_checked}
+            _log.warning("agenthub.backend_down", **about, error=str(error))
 
     async def _up(self, backend: Backend) -> None:
         self._slow.pop(backend.name, None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, TypeAlias
@@ -11,6 +11,7 @@ import attrs
 import structlog
 
 COLUMNS = 100
+_ROOM = COLUMNS - len("08:25:24  ")
 _LONGEST_NAME = 40
 Fields: TypeAlias = Mapping[str, Any]
 _COLOURS = {"2": "\x1b[32m", "3": "\x1b[36m", "4": "\x1b[33m", "5": "\x1b[31m", "w": "\x1b[33m", "e": "\x1b[31m"}
@@ -38,11 +39,16 @@ class ConsoleLines:
     def __call__(self, logger: Any, method: str, event: dict[str, Any]) -> str:
         clock = _clock(str(event.get("timestamp", "")))
         name = str(event.get("event", ""))
-        form = _using if name.startswith("Using ") else _FORMS.get(name)
+        form = _FORMS.get("Using" if name.startswith("Using ") and "api_mode" in event else name)
         if form is None or "exc_info" in event or "exception" in event:
             return self._full(logger, method, event | {"timestamp": clock})
-        line = self._line(clock, form(event), str(event.get("level", "")))
-        return f"{line}\n{self._full(logger, method, event | {'timestamp': clock})}" if self.is_full else line
+        if not self.is_full and is_told_otherwise(event):
+            raise structlog.DropEvent
+        told = form(event)
+        words, *more = (told,) if isinstance(told, str) else told
+        lines = [self._line(clock, words, str(event.get("level", "")))]
+        lines += [cut(f"{' ' * len(clock)}  {printable(text)}", COLUMNS) for text in more]
+        return "\n".join([*lines, self._full(logger, method, event | {"timestamp": clock})] if self.is_full else lines)
 
     def _line(self, clock: str, words: str, level: str) -> str:
         """Return the line, cut to its columns; a line without a status begins with its level where that matters."""
@@ -54,6 +60,11 @@ class ConsoleLines:
         if colour is None or not (words[:3].isdigit() or words.startswith(level)):
             return shown
         return f"{shown[:start]}{colour}{shown[start:end]}{_PLAIN}{shown[end:]}"
+
+
+def is_told_otherwise(event: Fields) -> bool:
+    """Say whether ``agenthub.backend_checked`` tells a person the same, and more of it."""
+    return event.get("event") in _TROUBLES and event.get("at_start") is True
 
 
 def printable(text: str) -> str:
@@ -127,12 +138,60 @@ def _using(event: Fields) -> str:
     return _joined(event.get("event"), _text(event, "backend"), event.get("url"))
 
 
-def _listening(event: Fields) -> str:
-    workers = event.get("workers")
-    return _joined(f"listening on {event.get('url')}", f"{workers} workers" if workers else "", "Ctrl-C stops it")
+def _listening(event: Fields) -> Sequence[str]:
+    url, workers = str(event.get("url") or ""), event.get("workers")
+    first = _joined(f"listening on {url}", f"{workers} workers" if workers else "", "Ctrl-C stops it")
+    # What listens on every address is called by this machine's own.
+    near = url.replace("://0.0.0.0:", "://127.0.0.1:").replace("://[::]:", "://[::1]:")
+    key = "KEY" if event.get("needs_key") else "any"
+    return (
+        first,
+        f"Ollama clients  OLLAMA_HOST={near.removeprefix('http://')}",
+        f"OpenAI clients  OPENAI_BASE_URL={near}/v1 OPENAI_API_KEY={key}",
+        f"who may call    {_callers(event)}",
+    )
 
 
-_FORMS: Mapping[str, Callable[[Fields], str]] = {
+def _callers(event: Fields) -> str:
+    callers = event.get("callers")
+    if isinstance(callers, list | tuple):
+        return f"clients with a key: {', '.join(map(str, callers))}"
+    return f"anyone on {callers or 'this machine'}, without a key"
+
+
+def _checked(event: Fields) -> str | Sequence[str]:
+    """``backend ollama  http://127.0.0.1:11434  Ollama 0.9.3 through its native API  2 models``."""
+    name, remedies = f"backend {_text(event, 'backend')}", event.get("remedies")
+    if error := event.get("error"):
+        helps = [f"->  {remedy}" for remedy in remedies[:1]] if isinstance(remedies, list | tuple) else []
+        whole = _joined(name, error)
+        return (whole, *helps) if len(whole) <= _ROOM - len("warning  ") else (name, str(error), *helps)
+    count, server, kinds = event.get("models"), event.get("server"), event.get("answers")
+    kinds = list(map(str, kinds)) if isinstance(kinds, list | tuple) else []
+    apis = " and ".join([_OWN_WORDS.get(kind, f"the {kind}") for kind in kinds])
+    auto = " (auto)" if event.get("api_mode") == "auto" else ""
+    models = "no model yet" if not count else f"{count} model{'' if count == 1 else 's'}"
+    place, state = _joined(name, event.get("url")), f"{server or 'answers'} through {apis} API{auto}"
+    whole = _joined(place, state, models)
+    return whole if len(whole) <= _ROOM else (place, _joined(state, models))
+
+
+def _detected(event: Fields) -> str:
+    kinds = event.get("answers")
+    apis = " and ".join(map(str, kinds)) if isinstance(kinds, list | tuple) else ""
+    return f"backend {_text(event, 'backend')} answers {f'the {apis} API' if apis else 'no API'}"
+
+
+def _sharing(event: Fields) -> Sequence[str]:
+    own = event.get("each_has_its_own")
+    things = ", ".join(map(str, own)) if isinstance(own, list | tuple) else "cache"
+    return (f"each of the {event.get('workers')} workers has its own {things}", f"->  {event.get('remedy')}")
+
+
+_OWN_WORDS = {"native": "its native", "openai": "the OpenAI"}
+_TROUBLES = ("agenthub.backend_unreachable", "agenthub.backend_down")
+_FORMS: Mapping[str, Callable[[Fields], str | Sequence[str]]] = {
+    "Using": _using,
     "agenthub.dispatch_finished": _dispatch,
     "agenthub.request_refused": _refusal,
     "agenthub.request_rejected": _refusal,
@@ -146,6 +205,10 @@ _FORMS: Mapping[str, Callable[[Fields], str]] = {
     "agenthub.redis_down": lambda event: _joined("Redis is away", event.get("server"), event.get("error")),
     "agenthub.redis_back": lambda event: _joined("Redis is back", event.get("server")),
     "agenthub.listening": _listening,
+    "agenthub.exposed": lambda event: (f"{event.get('problem')}", f"->  {event.get('remedy')}"),
+    "agenthub.backend_checked": _checked,
+    "agenthub.apis_detected": _detected,
+    "agenthub.workers_share_nothing": _sharing,
     "agenthub.stopping": lambda event: f"stopping: requests have {event.get('drain_s')} s to finish",
     "agenthub.stopped": lambda event: "stopped",
     "agenthub.reload_failed": lambda event: _joined("the settings were not reloaded", event.get("error")),

@@ -141,7 +141,8 @@ class Router:
                 error if isinstance(error, AgentHubError) else UpstreamError(str(error) or "did not answer in time")
             )
             if backend.name not in self._errors:
-                _log.warning("agenthub.backend_unreachable", backend=backend.name, error=str(failure))
+                about = {"backend": backend.name, "at_start": not self.is_ready}
+                _log.warning("agenthub.backend_unreachable", **about, error=str(failure))
             self._errors[backend.name] = failure
             return
         if turn < self._known.get(backend.name, -1):

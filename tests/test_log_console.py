@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,6 +34,25 @@ DISPATCH: dict[str, Any] = {
     "prompt_tokens": 3,
     "completion_tokens": 32,
 }
+USING = {"event": "Using native Ollama API", "level": "info", "api_mode": "native", "backend": "ollama", "url": "u"}
+CHECKED: dict[str, Any] = {
+    "event": "agenthub.backend_checked",
+    "level": "info",
+    "backend": "ollama",
+    "url": "http://127.0.0.1:11434",
+    "api_mode": "native",
+}
+LISTENING: dict[str, Any] = {
+    "event": "agenthub.listening",
+    "level": "info",
+    "url": "http://127.0.0.1:9090",
+    "hub": "agenthub-1",
+    "callers": "this machine",
+    "needs_key": False,
+}
+OTHERS = """
+error dropped asked to old new server count workers drain_s answers models remedies remedy problem each_has_its_own
+"""
 FAILED = {"status": 502, "outcome": "failed", "level": "warning", "error": "backend ollama cannot be reached"}
 
 
@@ -94,12 +114,61 @@ def line(**event: Any) -> str:
             "warning  breaker of a: closed > open",
         ),
         (
-            {"event": "Using native Ollama API", "level": "info", "backend": "ollama", "url": "http://127.0.0.1:11434"},
-            "Using native Ollama API  ollama  http://127.0.0.1:11434",
+            CHECKED | {"answers": ["native"], "server": "Ollama 0.9.3", "models": 2},
+            "backend ollama  http://127.0.0.1:11434  Ollama 0.9.3 through its native API  2 models",
         ),
         (
-            {"event": "agenthub.listening", "level": "info", "url": "http://127.0.0.1:9090", "hub": "agenthub-1"},
-            "listening on http://127.0.0.1:9090  Ctrl-C stops it",
+            CHECKED | {"answers": ["openai"], "server": "llama.cpp", "models": 1},
+            "backend ollama  http://127.0.0.1:11434  llama.cpp through the OpenAI API  1 model",
+        ),
+        (
+            CHECKED | {"answers": ["acme"], "server": "", "models": 0},
+            "backend ollama  http://127.0.0.1:11434  answers through the acme API  no model yet",
+        ),
+        (
+            CHECKED | {"answers": ["native", "openai"], "server": "Ollama 0.9.3", "models": 2, "api_mode": "auto"},
+            "backend ollama  http://127.0.0.1:11434\n"
+            "          Ollama 0.9.3 through its native and the OpenAI API (auto)  2 models",
+        ),
+        (
+            CHECKED | {"level": "warning", "error": "it is silent", "remedies": ["Wake it.", "Or not."]},
+            "warning  backend ollama  it is silent\n          ->  Wake it.",
+        ),
+        (
+            CHECKED | {"level": "warning", "error": "it is silent", "remedies": []},
+            "warning  backend ollama  it is silent",
+        ),
+        (
+            {"event": "agenthub.apis_detected", "level": "info", "backend": "b", "answers": ["native", "openai"]},
+            "backend b answers the native and openai API",
+        ),
+        (
+            LISTENING,
+            "listening on http://127.0.0.1:9090  Ctrl-C stops it\n"
+            "          Ollama clients  OLLAMA_HOST=127.0.0.1:9090\n"
+            "          OpenAI clients  OPENAI_BASE_URL=http://127.0.0.1:9090/v1 OPENAI_API_KEY=any\n"
+            "          who may call    anyone on this machine, without a key",
+        ),
+        (
+            LISTENING | {"url": "http://[::]:80", "workers": 2, "callers": ["a", "b"], "needs_key": True},
+            "listening on http://[::]:80  2 workers  Ctrl-C stops it\n"
+            "          Ollama clients  OLLAMA_HOST=[::1]:80\n"
+            "          OpenAI clients  OPENAI_BASE_URL=http://[::1]:80/v1 OPENAI_API_KEY=KEY\n"
+            "          who may call    clients with a key: a, b",
+        ),
+        (
+            {"event": "agenthub.exposed", "level": "warning", "problem": "it is open", "remedy": "Close it."},
+            "warning  it is open\n          ->  Close it.",
+        ),
+        (
+            {
+                "event": "agenthub.workers_share_nothing",
+                "level": "warning",
+                "workers": 4,
+                "each_has_its_own": ["kept answers", "limits"],
+                "remedy": 'caching.backend = "redis"',
+            },
+            'warning  each of the 4 workers has its own kept answers, limits\n          ->  caching.backend = "redis"',
         ),
         (
             {"event": "agenthub.log_dropped", "level": "warning", "count": 7},
@@ -127,6 +196,24 @@ def test_all_fields_at_debug() -> None:
     assert "prompt_tokens=3" in rest
 
 
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"event": "agenthub.backend_unreachable", "level": "warning", "backend": "a", "error": "e", "at_start": True},
+        {"event": "agenthub.backend_down", "level": "warning", "backend": "a", "error": "e", "at_start": True},
+    ],
+)
+def test_what_is_told_otherwise_is_left_out(event: dict[str, Any]) -> None:
+    """The state of a backend is told once at the start; at debug, and when it changes later, each has its line."""
+    with pytest.raises(structlog.DropEvent):
+        line(**event)
+    first, rest = ConsoleLines(has_colours=False, is_full=True)(None, "info", AT | event).split("\n", 1)
+    assert event["backend"] in first
+    assert event["backend"] in rest
+    assert line(**(event | {"at_start": False})).startswith("08:25:24  warning  backend a ")
+    assert "Using selector" in line(event="Using selector: Epoll", level="info")
+
+
 def test_other_events_keep_their_fields() -> None:
     """Those of plugins, and whatever has a traceback."""
     assert "x=1" in line(event="acme.happened", level="info", x=1)
@@ -134,21 +221,23 @@ def test_other_events_keep_their_fields() -> None:
 
 
 @given(
-    st.sampled_from([*_FORMS, "Using native Ollama API"]),
+    st.sampled_from([name for name in _FORMS if name != "Using"]),
     st.dictionaries(
-        st.sampled_from(
-            [*DISPATCH, "error", "dropped", "asked", "to", "old", "new", "url", "server", "count", "workers", "drain_s"]
-        ).filter(lambda name: name not in ("event", "level", "total_s")),
+        st.sampled_from([*DISPATCH, *LISTENING, *CHECKED, *OTHERS.split()]).filter(
+            lambda name: name not in ("event", "level", "total_s")
+        ),
         st.text(max_size=300) | st.integers() | st.none() | st.lists(st.text(max_size=50), max_size=20),
     ),
     st.sampled_from(["info", "warning", "error"]),
 )
 def test_no_line_is_too_long(name: str, fields: dict[str, Any], level: str) -> None:
-    """Whatever the names, errors and texts are."""
-    shown = line(**(DISPATCH | fields | {"event": name, "level": level}))
-    assert len(shown) <= COLUMNS
-    assert shown.startswith("08:25:24  ")
-    assert shown.isprintable()
+    """Whatever the names, errors and texts are; an event has four at the most."""
+    first, *more = line(**(DISPATCH | fields | {"event": name, "level": level})).split("\n")
+    assert first.startswith("08:25:24  ")
+    assert len(more) <= 3
+    for shown in (first, *more):
+        assert len(shown) <= COLUMNS
+        assert shown.isprintable()
 
 
 def test_what_is_cut_says_so() -> None:

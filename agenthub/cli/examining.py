@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from agenthub.api.access import REMEDIES, exposure
+from agenthub.canonical import ModelInfo
 from agenthub.cli.addresses import explain_itself, leads_to
 from agenthub.cli.diagnosis import OLLAMA_PORT, Trouble, diagnose, one_line
 from agenthub.cli.findings import Finding, Level
@@ -35,6 +36,8 @@ class Probes:
 
     router: Router
     backend: Backend
+    models: Sequence[ModelInfo] = ()
+    """Those that it lists, once they were asked for."""
     _errors: dict[str, Exception | None] = attrs.field(factory=dict)
 
     async def error(self, kind: str) -> Exception | None:
@@ -111,13 +114,17 @@ async def examine_redis(shared: Shared) -> Finding:
     return Finding("server.redis", Level.ERROR, text, ["Start it, or name another with caching.url."])
 
 
-async def examine_backend(probes: Probes, listed: Listed) -> Finding:
-    """Return whether a backend answers as its settings have it asked, or why not; put its models into ``listed``."""
+async def examine_backend(probes: Probes, listed: Listed, hub_id: str = "") -> Finding:
+    """Return whether a backend answers as its settings have it asked, or why not; put its models into ``listed``.
+
+    ``hub_id`` is the name of the hub that asks, where that serves.
+    """
     router, backend, url = probes.router, probes.backend, probes.backend.settings.url
-    if leads_to(url, router.settings.host, router.settings.port):
+    # Beside the event loop, since names may have to be looked up.
+    if await asyncio.to_thread(leads_to, url, router.settings.host, router.settings.port):
         text, remedies = explain_itself(router.settings, backend.name)
         return _about(backend, "itself", Level.ERROR, text, remedies)
-    hops = Hops.start(make_hub_id())
+    hops = Hops.start(hub_id or make_hub_id())
     HOPS.set(hops)
     mode = await probes.mode()
     if mode not in backend.adapters:
@@ -129,7 +136,7 @@ async def examine_backend(probes: Probes, listed: Listed) -> Finding:
         return diagnose(Trouble(router.settings, backend, mode, error, await probes.answering()))
     try:
         async with asyncio.timeout(router.settings.health.ping_timeout_s or None):
-            names = sorted(model.name for model in await backend.adapters[mode].models())
+            probes.models = await backend.adapters[mode].models()
     except Exception as failure:
         if is_loop or hops.loops:
             return _about_loop(backend, hops)
@@ -138,7 +145,7 @@ async def examine_backend(probes: Probes, listed: Listed) -> Finding:
         return _about(backend, "list", Level.ERROR, f"{url} answers, but does not list its models: {why}")
     if is_loop or hops.loops:
         return _about_loop(backend, hops)
-    listed[backend.name] = names
+    names = listed[backend.name] = sorted(model.name for model in probes.models)
     shown = f"{mode} API"
     if wished_mode(router.settings, backend) == AUTO:
         shown = f"{' and '.join(preferred(backend.answers))} API (auto)"

@@ -18,8 +18,10 @@ from gunicorn.glogging import Logger
 
 from agenthub.app import make_hub
 from agenthub.cli.addresses import check_backends
+from agenthub.cli.banner import callers, warn_of_exposure
 from agenthub.cli.reloading import Load, load_anew
 from agenthub.cli.signals import STOPPING
+from agenthub.cli.speaker import Speaker
 from agenthub.cli.worker import HELD, HubWorker
 from agenthub.errors import AgentHubError
 from agenthub.hops import HUB_ID
@@ -54,8 +56,8 @@ class Application(BaseApplication):  # type: ignore[misc]
     If all shared one socket, the first to wake would take every connection of a burst.
     """
 
-    def __init__(self, settings: Settings, load: Load, reserved: Sequence[socket], url: str) -> None:
-        self.settings, self.load_settings, self.url = settings, load, url
+    def __init__(self, settings: Settings, load: Load, reserved: Sequence[socket], url: str, speaker: Speaker) -> None:
+        self.settings, self.load_settings, self.url, self.speaker = settings, load, url, speaker
         self.reserved, self.port = reserved, reserved[0].getsockname()[1]
         super().__init__()
 
@@ -71,7 +73,7 @@ class Application(BaseApplication):  # type: ignore[misc]
             "control_socket_disable": True,
             "proc_name": "agenthub",
             # What a worker touches to say that it lives should not wait for a disk.
-            "worker_tmp_dir": _MEMORY if os.access(_MEMORY, os.W_OK) else None,
+            "worker_tmp_dir": memory_folder(),
         }
         for name, value in options.items():
             self.cfg.set(name, value)
@@ -96,7 +98,9 @@ class Master(Arbiter):  # type: ignore[misc]
     def start(self) -> None:
         super().start()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
-        _log.info("agenthub.listening", url=self.app.url, hub=HUB_ID.get(), workers=self.num_workers)
+        about = {"url": self.app.url, "hub": HUB_ID.get(), "workers": self.num_workers}
+        _log.info("agenthub.listening", **about, **callers(self.app.settings))
+        warn_of_exposure(self.app.settings)
 
     def signal(self, sig: int, frame: Any) -> None:
         # Of what comes during the stop the arbiter obeys SIGQUIT only.
@@ -140,6 +144,11 @@ class Master(Arbiter):  # type: ignore[misc]
             super().halt(reason, exit_status)
         finally:
             _log.info("agenthub.stopped")
+
+
+def memory_folder() -> str | None:
+    """Return where files never wait for a disk, None where there is no such place."""
+    return _MEMORY if os.access(_MEMORY, os.W_OK) else None
 
 
 def graceful_timeout_s(settings: Settings) -> int:

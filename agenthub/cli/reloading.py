@@ -15,6 +15,7 @@ from agenthub.cli.addresses import check_backends
 from agenthub.errors import AgentHubError
 from agenthub.lives import Lives
 from agenthub.plugins import make_plugins
+from agenthub.routing import Router
 from agenthub.settings import Settings
 from agenthub.settings.changes import changed
 
@@ -52,7 +53,7 @@ def load_anew(old: Settings, load: Load) -> tuple[Settings, dict[str, list[str]]
 class Reloader:
     """Reloads when it is asked to: once for all who asked before it began, and one time after the other.
 
-    ``port`` is where the hub listens, which no backend may be.
+    ``port`` is where the hub listens, which no backend may be. ``told`` is called with what is behind the new hub.
     """
 
     lives: Lives
@@ -60,6 +61,7 @@ class Reloader:
     asked: asyncio.Event
     port: int
     log: Any = _log
+    told: Callable[[Router], None] = lambda router: None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -91,3 +93,4 @@ class Reloader:
         hub = make_hub(settings, make_plugins(settings.plugins), kept=old.kept.next())
         await self.lives.replace(hub)
         self.log.info("agenthub.reloaded", **facts)
+        self.told(hub.router)

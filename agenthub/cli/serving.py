@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import structlog
 
 from agenthub import signal_hold
+from agenthub.cli.banner import Banner, callers, warn_of_exposure
 from agenthub.cli.reloading import Load, Reloader
 from agenthub.cli.server import Server
 from agenthub.cli.signals import on_each_signal, on_signals
@@ -40,9 +41,12 @@ async def serve(settings: Settings, load: Load | None = None, *, ready: Callable
     """
     server, stop, reload = Server(settings), asyncio.Event(), asyncio.Event()
     with on_each_signal(signal.SIGHUP, reload.set), on_signals(stop.set, server.cut), signal_hold.lifted():
-        async with server as url:
-            reloader = Reloader(server.lives, load or (lambda: settings), reload, server.port)
-            _log.info("agenthub.listening", url=url, hub=HUB_ID.get(), loop=type(asyncio.get_running_loop()).__module__)
+        async with server as url, Banner() as banner:
+            reloader = Reloader(server.lives, load or (lambda: settings), reload, server.port, told=banner.tell)
+            loop = type(asyncio.get_running_loop()).__module__
+            _log.info("agenthub.listening", url=url, hub=HUB_ID.get(), loop=loop, **callers(settings))
+            warn_of_exposure(settings)
+            banner.tell(server.serving.hub.router)
             if ready is not None:
                 ready(url)
             spare_collector()

@@ -11,11 +11,13 @@ import structlog
 from aiohttp.worker import GunicornWebWorker
 
 from agenthub import signal_hold
+from agenthub.cli.banner import Banner
 from agenthub.cli.ports import open_port
 from agenthub.cli.reloading import Reloader
 from agenthub.cli.server import Server
 from agenthub.cli.serving import find_loop_factory, spare_collector
 from agenthub.cli.signals import on_each_signal
+from agenthub.routing import Router
 
 HELD = frozenset({signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT})
 """The signals that the master sends; they are held back until the worker has ears for them."""
@@ -56,11 +58,18 @@ class HubWorker(GunicornWebWorker):
         ):
             signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
             try:
-                async with server:
+                async with server, Banner() as banner:
                     self.booted = True
                     spare_collector()
                     log = structlog.get_logger("agenthub").bind(pid=self.pid)
-                    async with Reloader(server.lives, self.app.load_settings, reload, server.port, log).running():
+                    if self.app.speaker.starts(self.age):
+                        banner.tell(server.serving.hub.router)
+
+                    def told(router: Router) -> None:
+                        if self.app.speaker.is_me():
+                            banner.tell(router)
+
+                    async with Reloader(server.lives, self.app.load_settings, reload, server.port, log, told).running():
                         await stop.wait()
             finally:
                 # What comes now would kill the worker, and the master would take that for a failure.

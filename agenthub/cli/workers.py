@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from importlib.util import find_spec
 
 import structlog
@@ -10,6 +11,7 @@ from agenthub.app import make_hub
 from agenthub.cli.addresses import check_backends
 from agenthub.cli.ports import reserve_port, url_of
 from agenthub.cli.reloading import Load
+from agenthub.cli.speaker import Speaker
 from agenthub.errors import ConfigError
 from agenthub.plugins import make_plugins
 from agenthub.settings import Settings
@@ -36,6 +38,8 @@ def serve_with_workers(settings: Settings, load: Load) -> None:
         own = ["kept answers", "circuit breakers", "limits of clients"]
         _log.warning("agenthub.workers_share_nothing", workers=settings.workers, each_has_its_own=own, remedy=remedy)
 
-    from agenthub.cli.master import Application
+    from agenthub.cli.master import Application, memory_folder
 
-    Application(settings, load, reserved, url_of(settings.host, reserved)).run()
+    with tempfile.TemporaryFile(dir=memory_folder()) as file:
+        speaker = Speaker(file, settings.workers)
+        Application(settings, load, reserved, url_of(settings.host, reserved), speaker).run()

@@ -9,11 +9,11 @@ from typing import Any, Protocol
 import attrs
 
 from agenthub.canonical import JSON, Answer, Batch, Event, Finished, RawFrames, Request
-from agenthub.dialects import answerjson, jsontext
+from agenthub.dialects import jsontext
 from agenthub.dialects.forms import EVENTS, LINES
 from agenthub.dialects.framing import BOM, DEFAULT_MAX_FRAME_BYTES, EventFramer, Framer, LineFramer
 from agenthub.dialects.opening import Opening, said_in
-from agenthub.dialects.words import complained, is_object, not_allowed
+from agenthub.dialects.words import complained, is_object, not_allowed, unread
 from agenthub.errors import AgentHubError, UnreadableAnswer, UpstreamError, UpstreamProtocol
 
 
@@ -241,19 +241,9 @@ class StreamParser:
 def as_upstream_error(error: Exception, payload: bytes) -> UpstreamError:
     """Say that a frame or body is not what the API promises; an UpstreamError is returned as it is.
 
-    A JSON object is an UnreadableAnswer. Anything else, such as a proxy's page, half an object or a lone ``null``, does
-    not come from a server that works.
+    One that is a JSON object is an UnreadableAnswer.
     """
-    if isinstance(error, UpstreamError):
-        return error
-    failure = not_allowed(payload)
-    return UnreadableAnswer(str(failure)) if answerjson.is_object(payload) else failure
-
-
-def _unread(failure: UpstreamError, body: bytes) -> UpstreamError:
-    """Return the failure of a whole answer: one that is a JSON object came from a server that works."""
-    is_object = type(failure) is UpstreamProtocol and answerjson.is_object(body)
-    return UnreadableAnswer(str(failure)) if is_object else failure
+    return error if isinstance(error, UpstreamError) else unread(not_allowed(payload), payload)
 
 
 def parse_whole(codec: Codec, body: bytes, *, raw: bool = False, rename: str | None = None) -> Batch:
@@ -268,7 +258,7 @@ def parse_whole(codec: Codec, body: bytes, *, raw: bool = False, rename: str | N
             raise
         events = error.events
     except BROKEN as error:
-        failure = _unread(complained(as_upstream_error(error, body), body), body)
+        failure = unread(complained(as_upstream_error(error, body), body), body)
         is_unknown = isinstance(failure, UpstreamProtocol) and not isinstance(error, UpstreamError) and is_object(body)
         if not (raw and is_unknown):
             raise failure from error

@@ -54,8 +54,18 @@ def no_answer(data: bytes) -> UpstreamError:
     """Return the error for an answer that holds nothing but ``data``: the upstream's own words, if these are any."""
     if said := complaint_in(data):
         return UpstreamError(said)
-    kind = UnreadableAnswer if is_object(data) else UpstreamProtocol
-    return page(data) or kind(f"the upstream sent no answer, but {_quoted(data, _QUOTED_BYTES)}")
+    return page(data) or unread(
+        UpstreamProtocol(f"the upstream sent no answer, but {_quoted(data, _QUOTED_BYTES)}"), data
+    )
+
+
+def unread(failure: UpstreamError, data: bytes) -> UpstreamError:
+    """Return the failure to read ``data`` as an answer: an UnreadableAnswer where it is a JSON object.
+
+    Anything else, such as a proxy's page, half an object or a lone ``null``, does not come from a server that works.
+    """
+    is_readable = type(failure) is UpstreamProtocol and answerjson.is_object(data)
+    return UnreadableAnswer(str(failure)) if is_readable else failure
 
 
 def not_allowed(data: bytes) -> UpstreamProtocol:

@@ -175,7 +175,7 @@ async def test_the_demo_beside_an_ollama_on_its_port() -> None:
         environ = clean_environ(OLLAMA_HOST=url)
         status, out, err = await finished("demo", "--exit", "--port", url.rpartition(":")[2], environ=environ)
     assert (status, err) == (0, "")
-    assert f"{url}, Ollama, model talker" in out
+    assert f"{url}, Ollama {Standin().version}, model talker" in out
 
 
 Backends = Callable[[int, Sequence[str]], Mapping[str, BackendSettings]]

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from agenthub.cli.demo.asking import LANES, text_of
 from agenthub.cli.demo.show import Flow
-from agenthub.cli.demo.upstream import NoChat, find_model
+from agenthub.cli.demo.upstream import NoChat, find_ollama
 from agenthub.standin import Fault, Model, Standin, running
 from tests.cli.support import clean_environ, finished, started, taken_port
 
@@ -58,7 +58,7 @@ async def test_with_an_ollama(port: int) -> None:
         environ = clean_environ(OLLAMA_HOST=url)
         status, out, _ = await finished("demo", "--exit", "--port", str(port), environ=environ)
     assert status == 0
-    assert f"{url}, Ollama, model talker" in checked_show(out)
+    assert f"{url}, Ollama {Standin().version}, model talker" in checked_show(out)
     assert "NO REAL MODEL" not in out
 
 
@@ -106,14 +106,14 @@ async def test_a_model_that_is_not_there() -> None:
 async def test_what_is_no_ollama(closed_port: int) -> None:
     """Each reason for the stand-in is told from the others: nothing there, no Ollama, no model that can chat."""
     with pytest.raises(NoChat, match="no Ollama answers at"):
-        await find_model(f"http://127.0.0.1:{closed_port}", None)
+        await find_ollama(f"http://127.0.0.1:{closed_port}", None)
     standin = Standin(models=("only-embed",))
     async with running(standin) as url:
         with pytest.raises(NoChat, match="has no model that can chat"):
-            await find_model(url, None)
+            await find_ollama(url, None)
         standin.script(Fault.answer(404).at("/api/version"))
         with pytest.raises(NoChat, match=r"is no Ollama \(404\)"):
-            await find_model(url, None)
+            await find_ollama(url, None)
 
 
 def test_an_answer_is_broken_between_words() -> None:

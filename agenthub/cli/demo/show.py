@@ -54,8 +54,9 @@ class Show:
             self._say(fill(_STANDIN.format(excuse=upstream.excuse), _WIDTH, break_on_hyphens=False) + "\n", "yellow")
         port = urlsplit(self.url).port
         taken = f" (port {wanted_port} is in use, so it took {port})" if port != wanted_port else ""
-        self._say(f"model server   {upstream.url}, {'stand-in' if upstream.excuse else 'Ollama'}, model {self.model}")
-        self._say(f"the hub        {self.url}{taken}\n")
+        self._say(f"model server   {upstream.url}, {upstream.server}, model {self.model}")
+        self._say(f"the hub        {self.url}{taken}")
+        self._say("who may call   anyone on this machine, without a key\n")
 
     async def ask_in_each_lane(self) -> bool:
         """Ask in all four lanes, streaming; return whether each answered."""

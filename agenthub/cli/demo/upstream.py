@@ -23,11 +23,15 @@ STANDIN_MODEL = "standin"
 
 @attrs.frozen
 class Upstream:
-    """A server and the model to ask there; ``excuse`` is why it is only the stand-in, empty for a real Ollama."""
+    """A server and the model to ask there; ``excuse`` is why it is only the stand-in, empty for a real Ollama.
+
+    ``server`` is its name, and its version where it is an Ollama.
+    """
 
     url: str
     model: str
     excuse: str = ""
+    server: str = "stand-in"
 
 
 class NoChat(Exception):
@@ -52,7 +56,7 @@ async def find_upstream(url: str, model: str | None = None) -> AsyncIterator[Ups
     excuse = ""
     if url:
         try:
-            upstream = Upstream(url, await find_model(url, model))
+            upstream = await find_ollama(url, model)
         except NoChat as error:
             excuse = str(error)
         else:
@@ -63,16 +67,16 @@ async def find_upstream(url: str, model: str | None = None) -> AsyncIterator[Ups
         yield Upstream(standin_url, model or STANDIN_MODEL, excuse or "you asked for it with --stand-in")
 
 
-async def find_model(url: str, wanted: str | None) -> str:
-    """Return ``wanted``, or the smallest model that can chat; raises NoChat."""
+async def find_ollama(url: str, wanted: str | None) -> Upstream:
+    """Return the Ollama at ``url`` with the model ``wanted``, or its smallest one that can chat; raises NoChat."""
     try:
         async with aiohttp.ClientSession(url + "/", timeout=_TIMEOUT, raise_for_status=True) as session:
             # Other servers imitate the list of models, but not this.
-            await (await session.get("api/version")).read()
+            version = (await _json(session.get("api/version")))["version"]
             models = (await _json(session.get("api/tags")))["models"] or []
             names = [entry["name"] for entry in models]
             if wanted is not None:
-                return _named(wanted, names, url)
+                return Upstream(url, _named(wanted, names, url), server=f"Ollama {version}")
             chat = [entry for entry in models if await _can_chat(session, entry)]
     except aiohttp.ClientResponseError as error:
         raise NoChat(f"what answers at {url} is no Ollama ({error.status})") from error
@@ -83,7 +87,7 @@ async def find_model(url: str, wanted: str | None) -> str:
     if not chat:
         raise NoChat(f"the Ollama at {url} has no model that can chat")
     smallest: str = min(chat, key=lambda entry: entry.get("size", 0))["name"]
-    return smallest.removesuffix(":latest")
+    return Upstream(url, smallest.removesuffix(":latest"), server=f"Ollama {version}")
 
 
 def _named(wanted: str, names: list[str], url: str) -> str:

@@ -28,16 +28,16 @@ from agenthub import (
     UpstreamError,
     UpstreamProtocol,
     UpstreamStatus,
-    reword,
 )
 from agenthub.dialects import Codec, jsontext, ollama, openai
 from agenthub.dialects.emulation import joined, split
 from agenthub.dialects.lane import Lane, make_lane
-from agenthub.dialects.losses import losses_to_openai
+from agenthub.dialects.losses import losses_to_native, losses_to_openai
 from agenthub.dialects.nameless import nameless_tools
 from agenthub.dialects.openai import for_ollama
+from agenthub_adapter_openai.exchange import exchange
 from agenthub_adapter_openai.faults import callers_fault
-from agenthub_adapter_openai.last_batch import StreamClock, without_load
+from agenthub_adapter_openai.load import is_load, may_lack_path, native_lane
 from agenthub_adapter_openai.running import Running
 from agenthub_adapter_openai.server import OLLAMA, Server
 from agenthub_adapter_openai.translated import is_translated, translated
@@ -144,6 +144,8 @@ class OpenAIAdapter:
 
     def losses(self, request: Request) -> Sequence[Loss]:
         server = self.server
+        if server.flavour == OLLAMA and is_load(request):
+            return losses_to_native(request)
         fatal = nameless_tools(request, any_server=server.is_guessed) if server.may_be_ollama else ()
         lost = (*fatal, *losses_to_openai(request, server.flavour))
         if self.refused and is_translated(request):
@@ -169,10 +171,10 @@ class OpenAIAdapter:
     def _ask(self, request: Request, codec: Codec) -> AsyncGenerator[Batch, None]:
         request = self._respelled(request)
         self.running.touch(request.target)
-        if request.loads_only and (request.source is None or request.source.dialect == ollama.chat.DIALECT):
+        if is_load(request):
             return self._loaded(request)
         lane = self._lane(request, codec)
-        return self._timed(lane, request, None if lane.raw else self._questions(lane, request))
+        return exchange(self.upstream, lane, request, None if lane.raw else self._questions(lane, request))
 
     def _questions(self, lane: Lane, request: Request) -> Questions:
         """Return how to ask in words that are not the client's own, without those that are known to be refused."""
@@ -197,34 +199,21 @@ class OpenAIAdapter:
         lane.raw = False
         if request.stream:
             lane.body = jsontext.set_top_level(lane.body, {"stream_options": {"include_usage": True}})
-        return self._timed(lane, request)
-
-    async def _timed(
-        self, lane: Lane, request: Request, questions: Questions | None = None
-    ) -> AsyncGenerator[Batch, None]:
-        clock, has_begun = StreamClock(), False
-        while True:
-            try:
-                async with aclosing(self.upstream.ask(lane, authorization=request.authorization)) as batches:
-                    async for batch in batches:
-                        if not has_begun:
-                            has_begun = True
-                            clock.see()
-                            if questions is not None:
-                                batch = questions.opened(batch)
-                        if type(batch[-1]) is Finished:
-                            batch = clock.timed(without_load(batch))
-                        yield batch
-                return
-            except UpstreamStatus as error:
-                if questions is None or has_begun:
-                    raise
-                body = await reword(request, questions.after, error)
-                if body is None:
-                    raise
-            lane.body = body
+        return exchange(self.upstream, lane, request)
 
     async def _loaded(self, request: Request) -> AsyncGenerator[Batch, None]:
+        if self.server.flavour == OLLAMA:
+            try:
+                async with aclosing(
+                    self.upstream.ask(native_lane(request), authorization=request.authorization)
+                ) as own:
+                    async for batch in own:
+                        yield batch
+                return
+            except (UpstreamStatus, UpstreamProtocol) as error:
+                if not may_lack_path(error):
+                    raise
+                await self._listed(request)
         # This API cannot load or unload; it does so by itself when it is asked something.
         reason = "unload" if ollama.fields.is_zero(request.keep_alive) else "load"
         if reason == "unload":

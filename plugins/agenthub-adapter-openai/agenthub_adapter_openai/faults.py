@@ -12,9 +12,13 @@ _FAULTS = (
     "tools param requires",
     "Unsupported param",
     "invalid JSON schema",
+    'option "',
 )
 
 
 def callers_fault(message: str) -> bool:
-    """Say whether the server blames the request: llama.cpp of 2025 answers 500 to most mistakes of a client's."""
+    """Say whether the server blames the request.
+
+    llama.cpp of 2025 answers 500 to most mistakes of a client's, Ollama to an option of a wrong type.
+    """
     return message.startswith(_FAULTS)
