@@ -196,6 +196,11 @@ def test_all_fields_at_debug() -> None:
     assert "prompt_tokens=3" in rest
 
 
+def test_the_api_of_a_backend() -> None:
+    """Is named before anybody knows whether the backend answers."""
+    assert line(**USING) == "08:25:24  Using native Ollama API  ollama  u"
+
+
 @pytest.mark.parametrize(
     "event",
     [
