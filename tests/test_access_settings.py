@@ -52,7 +52,7 @@ def test_a_key_from_the_environment(tmp_path: Path) -> None:
 def test_a_key_that_is_no_text(tmp_path: Path) -> None:
     """Bytes of the environment that are no UTF-8 are the bytes that the client must send."""
     settings = read(tmp_path, "", AGENTHUB_CLIENTS__CI__API_KEY=os.fsdecode(b"key-\xff\xfe"))
-    assert settings.clients["ci"].api_key.matches(hashlib.sha256(b"key-\xff\xfe").digest())
+    assert settings.clients["ci"].api_key == KeyDigest(hashlib.sha256(b"key-\xff\xfe").digest())
 
 
 FILES: list[tuple[bytes | None, str]] = [

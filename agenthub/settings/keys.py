@@ -34,7 +34,10 @@ def _as_sent(text: str) -> bytes:
 
 
 class KeyDigest:
-    """The SHA-256 of a key; falsy where there is none. Keys are long and random, so that no salt is needed."""
+    """The SHA-256 of a key; falsy where there is none. Keys are long and random, so that no salt is needed.
+
+    Two are compared in a time that does not tell how much of them is equal.
+    """
 
     __slots__ = ("_digest",)
 
@@ -47,10 +50,6 @@ class KeyDigest:
         if _DIGEST.fullmatch(text):
             return cls(bytes.fromhex(text[len(_PREFIX) :]))
         return cls(digest(_as_sent(text)) if text else b"")
-
-    def matches(self, shown: bytes) -> bool:
-        """Compare with the digest of what a client showed, in a time that does not tell how much of it is right."""
-        return bool(self._digest) and hmac.compare_digest(self._digest, shown)
 
     def __repr__(self) -> str:
         return "********"

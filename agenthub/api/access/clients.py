@@ -21,10 +21,10 @@ SEVERAL = "more than one API key is shown"
 
 @attrs.frozen
 class Clients:
-    """The clients of the settings. Where any has a key, ``keys`` are those of all that have one."""
+    """The clients of the settings. Where any has a key, ``keys`` holds the name of each that has one."""
 
     rights: Mapping[str, Rights]
-    keys: tuple[tuple[str, KeyDigest], ...]
+    keys: Mapping[KeyDigest, str]
 
     @classmethod
     def of(cls, clients: Mapping[str, ClientSettings]) -> Clients:
@@ -32,7 +32,7 @@ class Clients:
         for name, client in clients.items():
             if client.api_key_file and not client.api_key:
                 raise ConfigError(f"clients.{name}.api_key_file: the file was not read: use agenthub.settings.load")
-        keys = tuple((name, client.api_key) for name, client in clients.items() if client.api_key)
+        keys = {client.api_key: name for name, client in clients.items() if client.api_key}
         usual = GROUPS["ask" if keys else "all"]
         rights = {
             name: Rights(client.models, meant(client.operations) if client.operations else usual)
@@ -61,12 +61,12 @@ class Clients:
         return self._owner(text) is not None
 
     def _owner(self, key: str) -> str | None:
-        """Return the client whose key this is. All are compared, each in constant time, whichever fits."""
-        shown, owner = digest(key.encode("utf-8", "surrogateescape")), None
-        for name, kept in self.keys:
-            if kept.matches(shown):
-                owner = name
-        return owner
+        """Return the client whose key this is, as fast among a thousand as among two.
+
+        The time that the look-up takes depends on the digest. Nobody can choose one that begins as that of a key they
+        do not know, so that it tells nothing of the key. Digests whose hashes are equal are compared in constant time.
+        """
+        return self.keys.get(KeyDigest(digest(key.encode("utf-8", "surrogateescape"))))
 
 
 def _token(authorization: str) -> str:
