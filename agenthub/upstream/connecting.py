@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import select
+import socket
 from collections import deque
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -30,7 +32,7 @@ class _Generation:
     number: int = 0
 
 
-class _Handler(ResponseHandler):
+class Handler(ResponseHandler):
     """Tells the reader of a body that the connection is gone, whatever it was that ended it.
 
     aiohttp 3.14.5 closes a connection on which no HTTP chunk comes where one must, and tells nobody: who reads the body
@@ -43,6 +45,7 @@ class _Handler(ResponseHandler):
     _is_reused = False
     _has_data = False
     _poll: select.poll | None = None
+    _held: socket.socket | None = None
 
     def __init__(self, newest: _Generation, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
@@ -70,6 +73,34 @@ class _Handler(ResponseHandler):
     def rest(self) -> None:
         """Wait in the pool for the next request."""
         self._is_idle = True
+        self._release_socket()
+
+    def hold_socket(self) -> None:
+        """Keep hold of the socket while a long body is sent.
+
+        An upstream may answer without reading all of it and close the connection, which resets it. Where the next write
+        is told so before the answer was read, the event loop drops the connection and what has come on it.
+        """
+        transport = self.transport
+        if transport is None or self._held is not None or transport.get_extra_info("sslcontext") is not None:
+            return
+        if (made := transport.get_extra_info("socket")) is not None:
+            self._held = socket.fromfd(made.fileno(), made.family, made.type)
+            self._held.setblocking(False)
+
+    def _release_socket(self) -> None:
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+
+    def _read_held(self) -> None:
+        """Take what has come before the connection was reset."""
+        held, self._held = self._held, None
+        if held is None:
+            return
+        with held, suppress(OSError):
+            while data := held.recv(2**16):
+                self.data_received(data)
 
     def data_received(self, data: bytes) -> None:
         if self._is_idle:
@@ -79,6 +110,7 @@ class _Handler(ResponseHandler):
         _receive(self, data)
 
     def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        self._read_held()
         is_closed = isinstance(exc, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError)
         if is_closed and self._is_reused and not self._has_data:
             # The others may be as stale: what is sent again goes on a new one.
@@ -87,6 +119,7 @@ class _Handler(ResponseHandler):
         super().set_exception(exc, *cause)
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        self._read_held()
         payload: aiohttp.StreamReader | None = getattr(self, "_payload", None)
         super().connection_lost(exc)
         if payload is not None and not payload.is_eof() and payload.exception() is None:
@@ -119,7 +152,7 @@ class IdleConnections:
         if protocol is None or protocol.should_close or not self.keepalive_s:
             connection.close()
             return
-        if isinstance(protocol, _Handler):
+        if isinstance(protocol, Handler):
             protocol.rest()
         self._idle.append((self.loop.time(), connection))
         if self._sweep is None:
@@ -145,12 +178,12 @@ class IdleConnections:
 class _Connector(aiohttp.TCPConnector):
     def _release(self, key: Any, protocol: ResponseHandler, *, should_close: bool = False) -> None:
         super()._release(key, protocol, should_close=should_close)
-        if isinstance(protocol, _Handler):
+        if isinstance(protocol, Handler):
             protocol.rest()
 
 
 def make_connector(**settings: Any) -> aiohttp.TCPConnector:
     """Return aiohttp's own, with ``settings``, whose connections are of this kind."""
     connector = _Connector(**settings)
-    connector._factory = partial(_Handler, _Generation(), loop=asyncio.get_running_loop())  # type: ignore[assignment]
+    connector._factory = partial(Handler, _Generation(), loop=asyncio.get_running_loop())  # type: ignore[assignment]
     return connector

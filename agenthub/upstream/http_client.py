@@ -25,6 +25,7 @@ from aiohttp.http_parser import RawResponseMessage
 from yarl import URL
 
 from agenthub.upstream.connecting import IdleConnections, make_connector
+from agenthub.upstream.payload import LargePayload, StreamPayload
 from agenthub.upstream.rehearsal import STAGE
 from agenthub.upstream.upload import Upload
 
@@ -130,13 +131,15 @@ class HttpClient:
         is_short = body is None or len(body) <= _LARGE_BYTES
         if not (IS_KNOWN and is_short and method != "HEAD" and STAGE.get() is None):
             # aiohttp writes bytes in one go, and warns that a large body would stop everything else meanwhile.
-            return self._request(method, url, body if body is None or is_short else io.BytesIO(body), headers)
+            return self._request(
+                method, url, body if body is None or is_short else LargePayload(io.BytesIO(body)), headers
+            )
         key = (method, url, body is None) if headers is None else (method, url, body is None, *headers.items())
         template = self._templates.get(key)
         return self._send_first(key, method, url, body, headers) if template is None else self._exchange(template, body)
 
     async def _upload(self, method: str, url: URL, body: Upload, headers: Mapping[str, str] | None) -> Response:
-        response = await self._request(method, url, body, {**(headers or {}), **body.headers})
+        response = await self._request(method, url, StreamPayload(body), {**(headers or {}), **body.headers})
         body.answered(response)
         return response
 

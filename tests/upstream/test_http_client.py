@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
+import threading
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -16,6 +18,7 @@ from yarl import URL
 from agenthub.upstream import http_client
 from agenthub.upstream.connecting import ReusedConnectionClosed
 from agenthub.upstream.http_client import HttpClient, LeanResponse, open_client
+from agenthub.upstream.upload import Upload
 from tests.hubs import until
 from tests.raw_upstream import CLOSE, RESET, Act, Asked, RawUpstream, chunked, message, raw_upstream
 
@@ -216,6 +219,39 @@ async def test_an_answer_before_the_request_is_sent() -> None:
             assert await read(client, url, b"x" * 2**18) == b"too large"
         released.set()
     assert connections == 2
+
+
+def answer_and_reset(listener: socket.socket, has_reset: threading.Event) -> None:
+    """Answer a request of which only the head is read, and reset the connection."""
+    connection, _ = listener.accept()
+    with connection:
+        received = b""
+        while b"\r\n\r\n" not in received:
+            received += connection.recv(1024)
+        connection.sendall(message(b"good"))
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    has_reset.set()
+
+
+@pytest.mark.parametrize("length", [None, 2**20], ids=["in chunks", "with a length"])
+async def test_an_answer_before_a_reset(length: int | None) -> None:
+    """An upstream that has enough of a body answers and resets the connection: the answer is what counts."""
+    has_reset = threading.Event()
+
+    async def content() -> AsyncIterator[bytes]:
+        yield b"first"
+        # The loop stands still, so that the next write comes before it can read the answer.
+        assert has_reset.wait(20)
+        for _ in range(10):
+            yield b"x" * 2**16
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=answer_and_reset, args=(listener, has_reset))
+        server.start()
+        url = URL(f"http://127.0.0.1:{listener.getsockname()[1]}")
+        async with client_of() as client, await client.send("POST", url, Upload(content(), length)) as response:
+            assert (response.status, await response.content.read()) == (200, b"good")
+        server.join()
 
 
 FRAMED: dict[str, tuple[Act, bytes, bool]] = {
