@@ -10,7 +10,7 @@ import aiohttp
 import orjson
 from aiohttp import web
 
-from bench import loops
+from bench import lean, loops
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _SESSION: web.AppKey[aiohttp.ClientSession] = web.AppKey("session", aiohttp.ClientSession)
@@ -92,6 +92,7 @@ def make_app(upstream: str, size: int) -> web.Application:
     app.cleanup_ctx.append(_open_session)
     app.router.add_post("/api/chat", make_proxy(upstream))
     app.router.add_post("/v1/chat/completions", make_translator(upstream))
+    app.router.add_post("/lean", lean.make_proxy(upstream))
     app.router.add_post("/constant", make_constant(size))
     return app
 

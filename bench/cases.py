@@ -77,7 +77,8 @@ CONNECTIONS: Final = 32
 CONSTANT: Final = "/constant"
 _PROXY: Final = "aiohttp proxy that parses and renders"
 CASES: Final = (
-    Case("dispatch", "whole answer, Ollama client", "/api/chat", _PROXY, 0.70, _is_whole),
+    Case("dispatch", "whole answer, Ollama client", "/api/chat", _PROXY, 0.90, _is_whole),
+    Case("floor", "the same, against the floor", "/lean", "aiohttp's server and parser alone", 0.55, _is_whole),
     Case("cross", "whole answer, OpenAI client", "/api/chat", _PROXY, None, _is_whole),
     Case("hit", "cache hit", CONSTANT, "aiohttp answering a constant", 0.45, _is_hit),
     Case(

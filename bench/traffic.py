@@ -28,6 +28,7 @@ _HISTORY: Final = [
 ]
 _CASES: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "dispatch": ("/api/chat", {"stream": False, "options": {"num_predict": 256}}),
+    "floor": ("/api/chat", {"stream": False, "options": {"num_predict": 256}}),
     "cross": ("/v1/chat/completions", {"stream": False, "max_tokens": 256}),
     "hit": ("/api/chat", {"stream": False, "options": {"num_predict": 256, "temperature": 0}}),
     "stream": ("/v1/chat/completions", {"stream": True, "stream_options": {"include_usage": True}}),
