@@ -20,7 +20,7 @@ from agenthub.app import make_app
 from agenthub.hops import HUB_ID, LOOPS, MOST_ASKING_ALL, MOST_HUBS, Hops, make_hub_id
 from agenthub.settings import BackendSettings, CircuitBreakerSettings, HealthSettings, Settings
 from agenthub.standin import Standin, running
-from tests.hubs import RunningHub, error_of, running_hub, until
+from tests.hubs import RunningHub, error_of, installed_plugins, running_hub, until
 from tests.upstreams import Reply, serving
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": False}
@@ -72,7 +72,7 @@ async def hubs(
     count: int, backends: Callable[[int, Sequence[str]], Mapping[str, BackendSettings]], **settings: Any
 ) -> AsyncIterator[Hubs]:
     """Serve ``count`` hubs, each a hub of its own; ``backends`` gives those of one by its number and all URLs."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    sockets = [_bound() for _ in range(count)]
     urls = [f"http://127.0.0.1:{one.getsockname()[1]}" for one in sockets]
     served = Hubs()
     async with AsyncExitStack() as stack:
@@ -81,7 +81,7 @@ async def hubs(
         for number, (opened, url) in enumerate(zip(sockets, urls, strict=True)):
             named = HUB_ID.set(make_hub_id())
             chosen = Settings(**{"health": NEVER, **settings, "backends": backends(number, urls)})
-            app = make_app(chosen)
+            app = make_app(chosen, plugins=installed_plugins(chosen.plugins))
             HUB_ID.reset(named)
             app.middlewares.append(_counter(served))
             runner = make_runner(app, chosen, shutdown_timeout_s=1)
@@ -90,6 +90,13 @@ async def hubs(
             await web.SockSite(runner, opened).start()
             served.members.append(RunningHub(url, app[SERVING].hub, http, served.lines, stack))
         yield served
+
+
+def _bound() -> socket.socket:
+    """Return a socket that refuses connections until it is served: the first of a ring does not wait for the next."""
+    opened = socket.socket()
+    opened.bind(("127.0.0.1", 0))
+    return opened
 
 
 def _counter(served: Hubs) -> Any:
