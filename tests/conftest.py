@@ -17,6 +17,7 @@ import hypothesis
 import pytest
 
 from tests.hubs import LANES
+from tests.leap import leap
 
 _OF_THE_SHELL = {"COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "TERM"}
 _OF_THE_NETWORK = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSLKEYLOGFILE"}
@@ -37,6 +38,12 @@ hypothesis.settings.load_profile("agenthub")
 def lane(request: pytest.FixtureRequest) -> tuple[str, str]:
     """Which dialect the client speaks, and through which adapter the hub asks: a test runs once for each."""
     return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+async def no_waits() -> None:
+    """For tests of time-outs: what they wait for comes at once, see tests/leap.py."""
+    leap()
 
 
 @pytest.fixture(scope="module", autouse=True)

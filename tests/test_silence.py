@@ -14,21 +14,15 @@ import pytest
 
 from agenthub.settings import BackendSettings, CachingSettings, HealthSettings, ModelSettings
 from tests.hubs import ONCE, RunningHub, running_hub
-from tests.leap import leap
 from tests.upstreams import END, HI, NDJSON, PATHS, SSE, USAGE, chunk, line
 
+pytestmark = pytest.mark.usefixtures("no_waits")
 GAP_S, LIMIT_S = 0.1, 1.2
 """A byte comes so often, and so long may nothing come."""
 MANY = 16
 """Gaps that are longer in all than the limit."""
 SHORT_S = 0.2
 """Where nothing comes at all, a short limit does."""
-
-
-@pytest.fixture(autouse=True)
-async def no_waits() -> None:
-    """All that is waited for here is the loop's own."""
-    leap()
 
 
 @attrs.frozen
