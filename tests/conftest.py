@@ -53,6 +53,12 @@ def nothing_left_open() -> Iterator[None]:
     gc.collect()
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Hand tests out in small parts towards the end, so that no process is left alone with the slow ones."""
+    if getattr(config.option, "maxschedchunk", 0) is None:
+        config.option.maxschedchunk = 16
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
     """Leave what was collected out of all later garbage collections: these take a second, and tests make hundreds."""
