@@ -3,8 +3,9 @@
 import gc
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 if sys.dont_write_bytecode:
     # A process that compiles all that it imports takes twice as long to start, and the tests start some 400 of them.
@@ -16,7 +17,8 @@ if sys.dont_write_bytecode:
 import hypothesis
 import pytest
 
-from tests.hubs import LANES
+from agenthub.standin import Standin, running
+from tests.hubs import LANES, RunningHub, running_hub
 from tests.leap import leap
 
 _OF_THE_SHELL = {"COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "TERM"}
@@ -38,6 +40,25 @@ hypothesis.settings.load_profile("agenthub")
 def lane(request: pytest.FixtureRequest) -> tuple[str, str]:
     """Which dialect the client speaks, and through which adapter the hub asks: a test runs once for each."""
     return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def standin() -> Standin:
+    """The stand-in as anyone gets it; a module of tests may have one of its own."""
+    return Standin()
+
+
+@pytest.fixture
+def hub_settings() -> dict[str, Any]:
+    """What ``running_hub`` gets for ``hub``: a module of tests says what it needs."""
+    return {}
+
+
+@pytest.fixture
+async def hub(standin: Standin, hub_settings: dict[str, Any]) -> AsyncIterator[RunningHub]:
+    """A hub in front of ``standin``."""
+    async with running(standin) as upstream, running_hub(upstream, **hub_settings) as running_one:
+        yield running_one
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from agenthub.hops import HUB_ID, LOOPS, MOST_ASKING_ALL, MOST_HUBS, Hops, make_
 from agenthub.settings import BackendSettings, CircuitBreakerSettings, HealthSettings, Settings
 from agenthub.standin import Standin, running
 from tests.hubs import RunningHub, error_of, installed_plugins, running_hub, until
-from tests.upstreams import Reply, serving
+from tests.upstreams import Reply, served, serving
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": False}
 ASKS = [
@@ -301,20 +301,15 @@ async def test_via_is_passed_on(given: list[str], passed: str) -> None:
 async def served_by(handler: Callable[[web.Request], Any]) -> AsyncIterator[str]:
     """Serve any POST by ``handler``, with lists as an Ollama without models has them."""
 
-    async def listed(http_request: web.Request) -> web.Response:
+    async def answer(http_request: web.Request) -> web.StreamResponse:
+        if http_request.method == "POST":
+            response: web.StreamResponse = await handler(http_request)
+            return response
         assert "Via" in http_request.headers
         return web.json_response({"models": [], "data": [], "version": "0.9.3"})
 
-    app = web.Application()
-    app.router.add_get("/{path:.*}", listed)
-    app.router.add_post("/{path:.*}", handler)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+    async with served(answer) as url:
+        yield url
 
 
 async def test_two_hubs_in_line() -> None:

@@ -26,16 +26,9 @@ REFUSED = "agenthub.request_refused"
 
 
 @pytest.fixture
-def standin() -> Standin:
-    return Standin()
-
-
-@pytest.fixture
-async def hub(standin: Standin) -> AsyncIterator[RunningHub]:
-    """A hub with little patience, so that a connection that waits for more is closed soon."""
-    protection = ProtectionSettings(header_timeout_s=1.0, body_timeout_s=0.3)
-    async with running(standin) as upstream, running_hub(upstream, protection=protection) as running_one:
-        yield running_one
+def hub_settings() -> dict[str, Any]:
+    """Little patience, so that a connection that waits for more is closed soon."""
+    return {"protection": ProtectionSettings(header_timeout_s=1.0, body_timeout_s=0.3)}
 
 
 @pytest.fixture(autouse=True)
