@@ -18,8 +18,8 @@ import hypothesis
 import pytest
 
 from agenthub.standin import Standin, running
+from tests.fast_clock import speed_up
 from tests.hubs import LANES, RunningHub, running_hub
-from tests.leap import leap
 
 _OF_THE_SHELL = {"COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "TERM"}
 _OF_THE_NETWORK = {"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSLKEYLOGFILE"}
@@ -62,9 +62,9 @@ async def hub(standin: Standin, hub_settings: dict[str, Any]) -> AsyncIterator[R
 
 
 @pytest.fixture
-async def no_waits() -> None:
-    """For tests of time-outs: what they wait for comes at once, see tests/leap.py."""
-    leap()
+async def fast_clock() -> None:
+    """For tests of time-outs: they wait for a tenth of the time, see tests/fast_clock.py."""
+    speed_up()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -75,7 +75,7 @@ def nothing_left_open() -> Iterator[None]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Hand tests out in small parts towards the end, so that no process is left alone with the slow ones."""
+    """Hand tests out in small parts, so that no process is left alone with the slow ones."""
     if getattr(config.option, "maxschedchunk", 0) is None:
         config.option.maxschedchunk = 16
 

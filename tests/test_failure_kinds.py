@@ -35,7 +35,6 @@ STOPPED = (
     "check ollama server logs for details"
 )
 
-pytestmark = pytest.mark.usefixtures("no_waits")
 PART = b'{"model":"m","message":{"role":"assistant","con'
 
 

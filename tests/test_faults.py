@@ -176,7 +176,7 @@ async def test_time_outs(standin: Standin) -> None:
         assert "silent" in answer.frames()[-1]["error"]
 
 
-@pytest.mark.usefixtures("no_waits")
+@pytest.mark.usefixtures("fast_clock")
 async def test_a_slow_stream_is_no_silent_one(standin: Standin) -> None:
     """No time-out counts the whole of a stream, however long it takes."""
     standin.pace_s = 0.1

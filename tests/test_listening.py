@@ -19,7 +19,7 @@ from tests.hubs import RunningHub, error_of, running_hub
 from tests.replay.wire import Message, read_message
 from tests.upstreams import HI, PATHS
 
-pytestmark = pytest.mark.usefixtures("no_waits")
+pytestmark = pytest.mark.usefixtures("fast_clock")
 
 BODY = json.dumps({"model": "standin", "messages": HI, "stream": False}).encode()
 HEAD = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"

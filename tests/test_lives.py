@@ -17,7 +17,7 @@ from agenthub.plugins import make_plugins
 from agenthub.settings import BackendSettings, Settings
 from agenthub.standin import Standin, running
 
-pytestmark = pytest.mark.usefixtures("no_waits")
+pytestmark = pytest.mark.usefixtures("fast_clock")
 
 CHAT = {"model": "standin", "messages": [{"role": "user", "content": "Hello"}]}
 

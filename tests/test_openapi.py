@@ -188,7 +188,7 @@ async def test_refusals_are_as_documented(hub: RunningHub, route: tuple[str, str
     DESCRIBED.check(*route, await hub.post(path, good), status=501)
 
 
-@pytest.mark.usefixtures("no_waits")
+@pytest.mark.usefixtures("fast_clock")
 @pytest.mark.parametrize("route", MODELLED, ids="-".join)
 async def test_failures_are_as_documented(standin: Standin, route: tuple[str, str]) -> None:
     """What an upstream does wrong, and the breaker's answer to it; a status without a description of its own too."""

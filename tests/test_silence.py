@@ -16,7 +16,7 @@ from agenthub.settings import BackendSettings, CachingSettings, HealthSettings, 
 from tests.hubs import ONCE, RunningHub, running_hub
 from tests.upstreams import END, HI, NDJSON, PATHS, SSE, USAGE, chunk, line
 
-pytestmark = pytest.mark.usefixtures("no_waits")
+pytestmark = pytest.mark.usefixtures("fast_clock")
 GAP_S, LIMIT_S = 0.1, 1.2
 """A byte comes so often, and so long may nothing come."""
 MANY = 16

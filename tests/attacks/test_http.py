@@ -247,7 +247,7 @@ async def test_a_request_behind_a_silent_body(hub: RunningHub, standin: Standin)
     assert asked(standin) == []
 
 
-@pytest.mark.usefixtures("no_waits")
+@pytest.mark.usefixtures("fast_clock")
 async def test_a_length_of_all_ones(hub: RunningHub, standin: Standin) -> None:
     """aiohttp takes 2^64 - 1 for no body at all: what follows is still not read as a request."""
     found = await answers(hub, post(b"/api/chat", b"Content-Length: 18446744073709551615"), SMUGGLED)
@@ -524,7 +524,7 @@ async def test_compression(
     assert asked(standin) == []
 
 
-@pytest.mark.usefixtures("no_waits")
+@pytest.mark.usefixtures("fast_clock")
 async def test_many_connections_that_say_nothing(hub: RunningHub) -> None:
     """Two hundred clients that begin a head and stop: others are served meanwhile, and all are gone in time."""
     port = int(hub.url.rpartition(":")[2])

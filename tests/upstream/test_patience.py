@@ -8,7 +8,7 @@ import pytest
 
 from agenthub.upstream.patience import Patience
 
-pytestmark = pytest.mark.usefixtures("no_waits")
+pytestmark = pytest.mark.usefixtures("fast_clock")
 
 SHORT, LONG = 0.02, 30.0
 
