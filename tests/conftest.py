@@ -72,6 +72,7 @@ def nothing_left_open() -> Iterator[None]:
     """Fail the module that leaves a connection or a file open, not whichever is under way when that is noticed."""
     yield
     gc.collect()
+    gc.freeze()  # again: the hub, and tests of it, let the collector see everything after a large body
 
 
 def pytest_configure(config: pytest.Config) -> None:
