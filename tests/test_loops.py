@@ -178,10 +178,11 @@ async def test_the_log_does_not_grow(api_mode: str, count: int) -> None:
     health = HealthSettings(interval_s=0.01, models_refresh_s=0.01)
     async with hubs(count, ring, health=health, api_mode=api_mode) as served:
         await until(lambda: all(asked.total() > 20 for asked in served.asked), 20.0)
-        before, requests = len(served.lines), served.requests
-        await until(lambda: served.requests > 3 * requests, 20.0)
-        assert len(served.lines) == before
-    assert before <= 8 * count
+        before = -1
+        while before != len(served.lines):  # what is found out late, such as that a backend is down, is said once
+            before, requests = len(served.lines), served.requests
+            assert before <= 8 * count
+            await until(lambda requests=requests: served.requests > 3 * requests, 20.0)  # type: ignore[misc]
 
 
 async def test_what_hubs_ask_themselves_is_bounded() -> None:
