@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import attrs
@@ -20,7 +20,7 @@ from agenthub.api.listening import make_runner
 from agenthub.app import make_app
 from agenthub.hops import HUB_ID, make_hub_id
 from agenthub.middleware.logging import Logging
-from agenthub.plugins import Plugins
+from agenthub.plugins import Plugins, make_plugins
 from agenthub.settings import BackendSettings, RetrySettings, Settings
 
 LANES = [(dialect, adapter) for dialect in ("ollama", "openai") for adapter in ("native", "openai")]
@@ -43,7 +43,11 @@ class Clock:
         return self.now
 
 
-@attrs.define(slots=False)
+installed_plugins = cache(make_plugins)
+"""What is installed is looked for once: that takes longer than to make the rest of a hub."""
+
+
+@attrs.define(slots=False, repr=False)
 class RunningHub:
     """A hub that listens on ``url``, and plain HTTP calls to it."""
 
@@ -129,7 +133,8 @@ async def running_hub(
     backends = {"ollama": BackendSettings(url=upstream)} if isinstance(upstream, str) else upstream
     configured = Settings(backends=backends, **settings)
     named = HUB_ID.set(make_hub_id())  # in one process, yet a hub of its own
-    app = make_app(configured, plugins=plugins, **({"clock": clock} if clock is not None else {}))
+    found = plugins or installed_plugins(configured.plugins)
+    app = make_app(configured, plugins=found, **({"clock": clock} if clock is not None else {}))
     HUB_ID.reset(named)
     runner = make_runner(app, configured, shutdown_timeout_s=1)
     with structlog.testing.capture_logs() as lines:

@@ -10,13 +10,9 @@ from typing import Any
 import attrs
 from aiohttp import web
 
-NDJSON, SSE, JSON, PLAIN, HTML = (
-    "application/x-ndjson",
-    "text/event-stream",
-    "application/json",
-    "text/plain; charset=utf-8",
-    "text/html",
-)
+from tests.upstreams import LISTED, NDJSON, served
+
+PLAIN, HTML = "text/plain; charset=utf-8", "text/html"
 NONE = ""
 """No Content-Type at all."""
 
@@ -32,7 +28,7 @@ class Script:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         if request.method in ("GET", "HEAD"):
-            return web.json_response({"models": [{"name": "m"}], "data": [{"id": "m"}], "version": "0.9.3"})
+            return web.json_response(LISTED)
         self.asked.append(json.loads(await request.read()))
         response = web.StreamResponse(headers={"Content-Type": self.content_type} if self.content_type else {})
         if not self.content_type:
@@ -58,16 +54,8 @@ def _untyped(response: web.StreamResponse) -> Any:
 async def scripted(parts: Sequence[bytes] | bytes, content_type: str = NDJSON) -> AsyncIterator[Script]:
     """Serve while the block runs."""
     script = Script([parts] if isinstance(parts, bytes) else parts, content_type)
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", script.handle)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        script.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    async with served(script.handle) as script.url:
         yield script
-    finally:
-        await runner.cleanup()
 
 
 def lines(*objects: Any) -> bytes:

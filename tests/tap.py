@@ -12,9 +12,7 @@ import attrs
 from aiohttp import web
 
 from agenthub.standin.state import Tally
-from tests.upstreams import JSON, NDJSON, SSE, USAGE, chunk, line
-
-LISTED = {"models": [{"name": "m"}], "data": [{"id": "m"}], "version": "0.9.3"}
+from tests.upstreams import JSON, LISTED, NDJSON, SSE, USAGE, chunk, line, served
 
 
 @attrs.define(eq=False)
@@ -138,13 +136,6 @@ class Tap:
 @asynccontextmanager
 async def tapped() -> AsyncIterator[Tap]:
     """Serve while the block runs."""
-    tap, app = Tap(), web.Application()
-    app.router.add_route("*", "/{path:.*}", tap.handle)
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        tap.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    tap = Tap()
+    async with served(tap.handle, handler_cancellation=True) as tap.url:
         yield tap
-    finally:
-        await runner.cleanup()

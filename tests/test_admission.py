@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -31,14 +30,8 @@ EXPECT = b"Expect: 100-continue"
 
 
 @pytest.fixture
-def standin() -> Standin:
-    return Standin()
-
-
-@pytest.fixture
-async def hub(standin: Standin) -> AsyncIterator[RunningHub]:
-    async with running(standin) as upstream, running_hub(upstream, clients=CLIENTS) as running_one:
-        yield running_one
+def hub_settings() -> dict[str, Any]:
+    return {"clients": CLIENTS}
 
 
 def head(method: str, path: str, key: str, length: int, *fields: bytes) -> bytes:

@@ -20,14 +20,8 @@ BODY: dict[str, Any] = {"model": "standin", "messages": [{"role": "user", "conte
 
 
 @pytest.fixture
-def standin() -> Standin:
-    return Standin()
-
-
-@pytest.fixture
-async def hub(lane: tuple[str, str], standin: Standin) -> AsyncIterator[RunningHub]:
-    async with running(standin) as upstream, running_hub(upstream, api_mode=lane[1]) as running_one:
-        yield running_one
+def hub_settings(lane: tuple[str, str]) -> dict[str, Any]:
+    return {"api_mode": lane[1]}
 
 
 @pytest.fixture

@@ -36,11 +36,6 @@ OPENAI_BODY: dict[str, Any] = {"model": "standin", "messages": MESSAGES, "temper
 
 
 @pytest.fixture
-def standin() -> Standin:
-    return Standin()
-
-
-@pytest.fixture
 async def upstream(standin: Standin) -> AsyncIterator[str]:
     async with running(standin) as url:
         yield url

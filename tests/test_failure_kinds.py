@@ -34,6 +34,7 @@ STOPPED = (
     "model runner has unexpectedly stopped, this may be due to resource limitations or an internal error, "
     "check ollama server logs for details"
 )
+
 PART = b'{"model":"m","message":{"role":"assistant","con'
 
 

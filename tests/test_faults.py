@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import attrs
@@ -22,14 +21,8 @@ BODY: dict[str, Any] = {"model": "standin", "messages": MESSAGES, "stream": Fals
 
 
 @pytest.fixture
-def standin() -> Standin:
-    return Standin()
-
-
-@pytest.fixture
-async def hub(lane: tuple[str, str], standin: Standin) -> AsyncIterator[RunningHub]:
-    async with running(standin) as upstream, running_hub(upstream, api_mode=lane[1], retries=ONCE) as running_one:
-        yield running_one
+def hub_settings(lane: tuple[str, str]) -> dict[str, Any]:
+    return {"api_mode": lane[1], "retries": ONCE}
 
 
 def message_of(error: Any, dialect: str) -> str:
@@ -183,6 +176,7 @@ async def test_time_outs(standin: Standin) -> None:
         assert "silent" in answer.frames()[-1]["error"]
 
 
+@pytest.mark.usefixtures("fast_clock")
 async def test_a_slow_stream_is_no_silent_one(standin: Standin) -> None:
     """No time-out counts the whole of a stream, however long it takes."""
     standin.pace_s = 0.1

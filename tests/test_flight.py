@@ -358,6 +358,7 @@ async def test_who_leaves_while_the_answer_is_stored_takes_nothing_away(tap: Tap
         assert (await hub.post("/api/chat", BODIES["ollama"])).headers["X-AgentHub-Cache"] == "hit"
 
 
+@pytest.mark.usefixtures("fast_clock")
 async def test_a_hub_that_stops_leaves_nothing_behind(tap: Tap) -> None:
     """With clients in mid-stream and before it, and with an answer that is being stored for nobody."""
     async with running_hub(tap.url) as hub, asking(hub) as streaming:

@@ -9,8 +9,8 @@ import pytest
 
 from agenthub.dialects.forms import EVENTS, LINES, LONGEST_LOOK, WHOLE, form_of
 from tests.hubs import ONCE, Answered, running_hub
-from tests.scripted import JSON, NDJSON, NONE, PLAIN, SSE, events, lines, scripted
-from tests.upstreams import HI, USAGE, chunk, line
+from tests.scripted import NONE, PLAIN, events, lines, scripted
+from tests.upstreams import HI, JSON, NDJSON, SSE, USAGE, chunk, line
 
 BOM = b"\xef\xbb\xbf"
 TYPES = [SSE, NDJSON, JSON, PLAIN, NONE]

@@ -14,7 +14,8 @@ from agenthub.dialects.opening import HELD_BYTES
 from agenthub.errors import UpstreamProtocol
 from agenthub.settings import ModelSettings
 from tests.hubs import Answered, error_of, running_hub
-from tests.scripted import JSON, NDJSON, SSE, events, lines, scripted
+from tests.scripted import events, lines, scripted
+from tests.upstreams import JSON, NDJSON, SSE
 
 OPERATIONS = ("chat", "generate")
 CLIENT = {

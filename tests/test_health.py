@@ -68,6 +68,7 @@ async def test_it_is_watched_in_the_background() -> None:
         await until(lambda: first.is_up)
 
 
+@pytest.mark.usefixtures("fast_clock")
 async def test_a_slow_backend_is_not_dead_at_once() -> None:
     """A server under load may miss one check; two in a row take it out, and one good answer brings it back."""
     async with behind("native", IMPATIENT) as (hub, _, standin):

@@ -7,7 +7,6 @@ import base64
 import io
 import json
 import logging
-from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import unquote
 
@@ -24,14 +23,8 @@ NATIVE = {"model": "standin", "messages": MESSAGES, "stream": False}
 
 
 @pytest.fixture
-def standin() -> Standin:
-    return Standin()
-
-
-@pytest.fixture
-async def hub(standin: Standin) -> AsyncIterator[RunningHub]:
-    async with running(standin) as upstream, running_hub(upstream, max_body_bytes=100_000) as running_one:
-        yield running_one
+def hub_settings() -> dict[str, Any]:
+    return {"max_body_bytes": 100_000}
 
 
 async def test_liveness(hub: RunningHub) -> None:

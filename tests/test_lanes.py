@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
-from agenthub.standin import Standin, running
-from tests.hubs import RunningHub, running_hub
+from agenthub.standin import Standin
+from tests.hubs import RunningHub
 
 TEXT = "Naïve café ☕ text, and <more> & more."
 HISTORY: list[Any] = [
@@ -25,9 +24,8 @@ def standin() -> Standin:
 
 
 @pytest.fixture
-async def hub(lane: tuple[str, str], standin: Standin) -> AsyncIterator[RunningHub]:
-    async with running(standin) as upstream, running_hub(upstream, api_mode=lane[1]) as running_one:
-        yield running_one
+def hub_settings(lane: tuple[str, str]) -> dict[str, Any]:
+    return {"api_mode": lane[1]}
 
 
 async def test_chat_whole(hub: RunningHub, lane: tuple[str, str]) -> None:

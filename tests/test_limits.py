@@ -173,6 +173,7 @@ async def until_free(ask: Callable[[], Any]) -> Any:
     return answer
 
 
+@pytest.mark.usefixtures("fast_clock")
 @pytest.mark.parametrize("end", [leave, break_off], ids=lambda end: end.__name__)
 async def test_places_are_given_back(lane: tuple[str, str], end: Callable[..., Any]) -> None:
     """A request beyond the places is 429 at once; one that ends, however it does, makes room for the next."""
@@ -226,6 +227,7 @@ async def test_a_request_over_its_rate_gives_its_place_back(clock: Clock) -> Non
         assert (await hub.post("/api/chat", BODY, X_Client_Name="limited")).status == 200
 
 
+@pytest.mark.usefixtures("fast_clock")
 @pytest.mark.parametrize("status", [200, 429])
 async def test_the_hubs_limit_hides_the_upstreams(lane: tuple[str, str], clock: Clock, status: int) -> None:
     """Of two counts of requests a limited client sees the hub's, others the upstream's; tokens are the upstream's."""

@@ -19,6 +19,8 @@ from tests.hubs import RunningHub, error_of, running_hub
 from tests.replay.wire import Message, read_message
 from tests.upstreams import HI, PATHS
 
+pytestmark = pytest.mark.usefixtures("fast_clock")
+
 BODY = json.dumps({"model": "standin", "messages": HI, "stream": False}).encode()
 HEAD = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 SHORT_S, HEAD_S, LONG_S = 0.05, 0.5, 30.0

@@ -17,6 +17,8 @@ from agenthub.plugins import make_plugins
 from agenthub.settings import BackendSettings, Settings
 from agenthub.standin import Standin, running
 
+pytestmark = pytest.mark.usefixtures("fast_clock")
+
 CHAT = {"model": "standin", "messages": [{"role": "user", "content": "Hello"}]}
 
 

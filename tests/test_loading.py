@@ -31,11 +31,6 @@ EMPTY: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture
-def standin() -> Standin:
-    return Standin()
-
-
 @pytest.fixture(params=["native", "openai"])
 async def hub(request: pytest.FixtureRequest, standin: Standin) -> AsyncIterator[RunningHub]:
     # A server of the OpenAI API that is no Ollama: it loads by itself, and the hub tells what it asked for.

@@ -20,8 +20,8 @@ from agenthub.app import make_app
 from agenthub.hops import HUB_ID, LOOPS, MOST_ASKING_ALL, MOST_HUBS, Hops, make_hub_id
 from agenthub.settings import BackendSettings, CircuitBreakerSettings, HealthSettings, Settings
 from agenthub.standin import Standin, running
-from tests.hubs import RunningHub, error_of, running_hub, until
-from tests.upstreams import Reply, serving
+from tests.hubs import RunningHub, error_of, installed_plugins, running_hub, until
+from tests.upstreams import Reply, served, serving
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": False}
 ASKS = [
@@ -72,7 +72,7 @@ async def hubs(
     count: int, backends: Callable[[int, Sequence[str]], Mapping[str, BackendSettings]], **settings: Any
 ) -> AsyncIterator[Hubs]:
     """Serve ``count`` hubs, each a hub of its own; ``backends`` gives those of one by its number and all URLs."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    sockets = [_bound() for _ in range(count)]
     urls = [f"http://127.0.0.1:{one.getsockname()[1]}" for one in sockets]
     served = Hubs()
     async with AsyncExitStack() as stack:
@@ -81,7 +81,7 @@ async def hubs(
         for number, (opened, url) in enumerate(zip(sockets, urls, strict=True)):
             named = HUB_ID.set(make_hub_id())
             chosen = Settings(**{"health": NEVER, **settings, "backends": backends(number, urls)})
-            app = make_app(chosen)
+            app = make_app(chosen, plugins=installed_plugins(chosen.plugins))
             HUB_ID.reset(named)
             app.middlewares.append(_counter(served))
             runner = make_runner(app, chosen, shutdown_timeout_s=1)
@@ -90,6 +90,13 @@ async def hubs(
             await web.SockSite(runner, opened).start()
             served.members.append(RunningHub(url, app[SERVING].hub, http, served.lines, stack))
         yield served
+
+
+def _bound() -> socket.socket:
+    """Return a socket that refuses connections until it is served: the first of a ring does not wait for the next."""
+    opened = socket.socket()
+    opened.bind(("127.0.0.1", 0))
+    return opened
 
 
 def _counter(served: Hubs) -> Any:
@@ -171,10 +178,11 @@ async def test_the_log_does_not_grow(api_mode: str, count: int) -> None:
     health = HealthSettings(interval_s=0.01, models_refresh_s=0.01)
     async with hubs(count, ring, health=health, api_mode=api_mode) as served:
         await until(lambda: all(asked.total() > 20 for asked in served.asked), 20.0)
-        before, requests = len(served.lines), served.requests
-        await until(lambda: served.requests > 3 * requests, 20.0)
-        assert len(served.lines) == before
-    assert before <= 8 * count
+        before = -1
+        while before != len(served.lines):  # what is found out late, such as that a backend is down, is said once
+            before, requests = len(served.lines), served.requests
+            assert before <= 8 * count
+            await until(lambda requests=requests: served.requests > 3 * requests, 20.0)  # type: ignore[misc]
 
 
 async def test_what_hubs_ask_themselves_is_bounded() -> None:
@@ -294,20 +302,15 @@ async def test_via_is_passed_on(given: list[str], passed: str) -> None:
 async def served_by(handler: Callable[[web.Request], Any]) -> AsyncIterator[str]:
     """Serve any POST by ``handler``, with lists as an Ollama without models has them."""
 
-    async def listed(http_request: web.Request) -> web.Response:
+    async def answer(http_request: web.Request) -> web.StreamResponse:
+        if http_request.method == "POST":
+            response: web.StreamResponse = await handler(http_request)
+            return response
         assert "Via" in http_request.headers
         return web.json_response({"models": [], "data": [], "version": "0.9.3"})
 
-    app = web.Application()
-    app.router.add_get("/{path:.*}", listed)
-    app.router.add_post("/{path:.*}", handler)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+    async with served(answer) as url:
+        yield url
 
 
 async def test_two_hubs_in_line() -> None:

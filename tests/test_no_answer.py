@@ -9,8 +9,8 @@ import pytest
 
 from agenthub.settings import BackendSettings
 from tests.hubs import ONCE, error_of, running_hub
-from tests.scripted import HTML, JSON, NDJSON, SSE, events, lines, scripted
-from tests.upstreams import HI, chunk, line
+from tests.scripted import HTML, events, lines, scripted
+from tests.upstreams import HI, JSON, NDJSON, SSE, chunk, line
 
 PATHS = {
     "/api/chat": "ollama",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from typing import Any
 
@@ -38,14 +38,8 @@ TEXTS = (*CHAT, ("POST", "/api/generate"), ("POST", "/v1/completions"))
 
 
 @pytest.fixture
-def standin() -> Standin:
-    return Standin()
-
-
-@pytest.fixture
-async def hub(standin: Standin) -> AsyncIterator[RunningHub]:
-    async with running(standin) as upstream, running_hub(upstream, max_body_bytes=100_000, retries=ONCE) as running_one:
-        yield running_one
+def hub_settings() -> dict[str, Any]:
+    return {"max_body_bytes": 100_000, "retries": ONCE}
 
 
 def example(route: tuple[str, str], **members: object) -> dict[str, Any]:
@@ -194,6 +188,7 @@ async def test_refusals_are_as_documented(hub: RunningHub, route: tuple[str, str
     DESCRIBED.check(*route, await hub.post(path, good), status=501)
 
 
+@pytest.mark.usefixtures("fast_clock")
 @pytest.mark.parametrize("route", MODELLED, ids="-".join)
 async def test_failures_are_as_documented(standin: Standin, route: tuple[str, str]) -> None:
     """What an upstream does wrong, and the breaker's answer to it; a status without a description of its own too."""

@@ -14,6 +14,8 @@ from agenthub.standin import Fault, Standin, running
 from tests.hubs import ONCE, RunningHub, running_hub
 from tests.upstreams import PATHS
 
+pytestmark = pytest.mark.usefixtures("fast_clock")
+
 PING_S = 0.03
 CHAT: dict[str, Any] = {"model": "standin", "messages": [{"role": "user", "content": "hi"}], "stream": True}
 

@@ -16,8 +16,9 @@ from agenthub.settings import BackendSettings, CachingSettings, HealthSettings, 
 from tests.hubs import ONCE, RunningHub, running_hub
 from tests.upstreams import END, HI, NDJSON, PATHS, SSE, USAGE, chunk, line
 
+pytestmark = pytest.mark.usefixtures("fast_clock")
 GAP_S, LIMIT_S = 0.1, 1.2
-"""A byte comes so often, and so long may nothing come: far apart, since a busy machine may hold a byte up."""
+"""A byte comes so often, and so long may nothing come."""
 MANY = 16
 """Gaps that are longer in all than the limit."""
 SHORT_S = 0.2

@@ -125,12 +125,6 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 @pytest.fixture
-def standin() -> Standin:
-    """The stand-in as anyone gets it."""
-    return Standin()
-
-
-@pytest.fixture
 async def url(standin: Standin) -> AsyncIterator[str]:
     """Where ``standin`` runs."""
     async with running(standin) as url:

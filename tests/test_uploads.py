@@ -14,7 +14,7 @@ import ollama
 import pytest
 
 from agenthub.settings import HealthSettings, Settings
-from agenthub.standin import Fault, Standin, running
+from agenthub.standin import Fault, Standin
 from tests.hubs import Answered, RunningHub, running_hub
 
 MEBIBYTE = 2**20
@@ -23,14 +23,8 @@ HELLO = "/api/blobs/sha256:" + hashlib.sha256(b"hello").hexdigest()
 
 
 @pytest.fixture
-def standin() -> Standin:
-    return Standin()
-
-
-@pytest.fixture
-async def hub(standin: Standin) -> AsyncIterator[RunningHub]:
-    async with running(standin) as upstream, running_hub(upstream, health=NO_REFRESH) as running_one:
-        yield running_one
+def hub_settings() -> dict[str, Any]:
+    return {"health": NO_REFRESH}
 
 
 async def upload(hub: RunningHub, path: str, data: Any, **headers: str) -> Answered:

@@ -11,7 +11,7 @@ import openai
 import pytest
 
 from agenthub.settings import BackendSettings
-from tests.hubs import RunningHub, error_of, running_hub
+from tests.hubs import ONCE, RunningHub, error_of, running_hub
 from tests.upstreams import HI, PATHS, Reply, Upstream, answering, chunk, serving
 
 CHAT = PATHS["openai"]
@@ -100,7 +100,7 @@ async def test_limits_of_rate(lane: tuple[str, str], stream: bool) -> None:
     headers = {"Retry-After": "7", "x-ratelimit-remaining-tokens": "0", "Set-Cookie": "a=b"}
     async with (
         serving(lambda path, body: Reply({"error": "slow down"}, status=429, headers=headers)) as upstream,
-        running_hub(upstream.url, api_mode=lane[1]) as hub,
+        running_hub(upstream.url, api_mode=lane[1], retries=ONCE) as hub,
     ):
         answer = await hub.post(PATHS[lane[0]], {"model": "m", "messages": HI, "stream": stream})
         assert (answer.status, error_of(answer.json())) == (429, "slow down")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -11,6 +11,8 @@ import attrs
 from aiohttp import web
 
 NDJSON, SSE, JSON = "application/x-ndjson", "text/event-stream", "application/json"
+LISTED: dict[str, Any] = {"models": [{"name": "m"}], "data": [{"id": "m"}], "version": "0.9.3"}
+"""One model, as either dialect lists it."""
 
 
 @attrs.frozen
@@ -34,7 +36,7 @@ class Upstream:
     paths: list[str] = attrs.field(factory=list)
     """Those of the POSTs, in order; ``looked_up`` are those of the GETs."""
     looked_up: list[str] = attrs.field(factory=list)
-    listed: Any = attrs.field(factory=lambda: {"models": [{"name": "m"}], "data": [{"id": "m"}], "version": "0.9.3"})
+    listed: Any = attrs.field(factory=lambda: dict(LISTED))
     url: str = ""
 
     async def handle(self, request: web.Request) -> web.Response:
@@ -64,18 +66,30 @@ class Upstream:
 
 
 @asynccontextmanager
-async def serving(reply: Callable[[str, Any], Reply]) -> AsyncIterator[Upstream]:
-    """Serve while the block runs."""
-    upstream, app = Upstream(reply), web.Application()
-    app.router.add_route("*", "/{path:.*}", upstream.handle)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+async def served(
+    handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
+    *,
+    handler_cancellation: bool = False,
+    max_body_bytes: int = 2**20,
+) -> AsyncIterator[str]:
+    """Answer every request by ``handler`` while the block runs; yield the URL."""
+    app = web.Application(client_max_size=max_body_bytes)
+    app.router.add_route("*", "/{path:.*}", handler)
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=handler_cancellation, shutdown_timeout=0.1)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        upstream.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        yield upstream
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:
         await runner.cleanup()
+
+
+@asynccontextmanager
+async def serving(reply: Callable[[str, Any], Reply]) -> AsyncIterator[Upstream]:
+    """Serve while the block runs."""
+    upstream = Upstream(reply)
+    async with served(upstream.handle) as upstream.url:
+        yield upstream
 
 
 HI: list[Any] = [{"role": "user", "content": "hi"}]

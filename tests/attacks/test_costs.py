@@ -18,6 +18,7 @@ from agenthub.settings import BackendSettings, ModelSettings
 from tests.costs import assert_linear_async
 from tests.hubs import ONCE, RunningHub, error_of, running_hub
 from tests.test_openapi import DESCRIBED, TAKING, example
+from tests.upstreams import LISTED, served
 
 SIZE = 4000
 MODEL = "same"
@@ -32,22 +33,14 @@ async def hub() -> AsyncIterator[RunningHub]:
         async for _ in request.content.iter_any():
             pass
         if request.method == "GET":
-            return web.json_response({"models": [{"name": "m"}], "data": [{"id": "m"}], "version": "0.9.3"})
+            return web.json_response(LISTED)
         return web.json_response({"error": "no"}, status=400)
 
-    app = web.Application(client_max_size=2**30)
-    app.router.add_route("*", "/{path:.*}", refuse)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    async with served(refuse, max_body_bytes=2**30) as url:
         backends = {"ollama": BackendSettings(url=url)}
         models = {MODEL: ModelSettings(target="m", options={"top_k": 40})}
         async with running_hub(backends, models=models, retries=ONCE) as running:
             yield running
-    finally:
-        await runner.cleanup()
 
 
 def wrapped(opening: str, inside: str, closing: str, n: int) -> str:

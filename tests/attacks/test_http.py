@@ -26,16 +26,9 @@ REFUSED = "agenthub.request_refused"
 
 
 @pytest.fixture
-def standin() -> Standin:
-    return Standin()
-
-
-@pytest.fixture
-async def hub(standin: Standin) -> AsyncIterator[RunningHub]:
-    """A hub with little patience, so that a connection that waits for more is closed soon."""
-    protection = ProtectionSettings(header_timeout_s=1.0, body_timeout_s=0.3)
-    async with running(standin) as upstream, running_hub(upstream, protection=protection) as running_one:
-        yield running_one
+def hub_settings() -> dict[str, Any]:
+    """Little patience, so that a connection that waits for more is closed soon."""
+    return {"protection": ProtectionSettings(header_timeout_s=1.0, body_timeout_s=0.3)}
 
 
 @pytest.fixture(autouse=True)
@@ -254,6 +247,7 @@ async def test_a_request_behind_a_silent_body(hub: RunningHub, standin: Standin)
     assert asked(standin) == []
 
 
+@pytest.mark.usefixtures("fast_clock")
 async def test_a_length_of_all_ones(hub: RunningHub, standin: Standin) -> None:
     """aiohttp takes 2^64 - 1 for no body at all: what follows is still not read as a request."""
     found = await answers(hub, post(b"/api/chat", b"Content-Length: 18446744073709551615"), SMUGGLED)
@@ -530,6 +524,7 @@ async def test_compression(
     assert asked(standin) == []
 
 
+@pytest.mark.usefixtures("fast_clock")
 async def test_many_connections_that_say_nothing(hub: RunningHub) -> None:
     """Two hundred clients that begin a head and stop: others are served meanwhile, and all are gone in time."""
     port = int(hub.url.rpartition(":")[2])

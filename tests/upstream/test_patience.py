@@ -8,6 +8,8 @@ import pytest
 
 from agenthub.upstream.patience import Patience
 
+pytestmark = pytest.mark.usefixtures("fast_clock")
+
 SHORT, LONG = 0.02, 30.0
 
 

@@ -13,6 +13,7 @@ from aiohttp.streams import EMPTY_PAYLOAD
 
 from agenthub import stream_reader
 from agenthub.upstream import reading
+from tests.upstreams import served
 
 CHUNKS = [b"x" * size for size in (1, 5, 100, 70_000, 3, 300_000, 1)]
 
@@ -24,21 +25,12 @@ async def body(write: Callable[[web.StreamResponse], object], read: Callable[...
         await write(response)  # type: ignore[misc]
         return response
 
-    app = web.Application()
-    app.router.add_get("/", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
-        async with aiohttp.ClientSession() as http, http.get(url) as response:
-            pieces = []
-            async for data in read(response.content):
-                pieces.append(data)
-                await asyncio.sleep(0.002)  # so that more than one chunk is there at the next look
-            return pieces
-    finally:
-        await runner.cleanup()
+    async with served(answer) as url, aiohttp.ClientSession() as http, http.get(url) as response:
+        pieces = []
+        async for data in read(response.content):
+            pieces.append(data)
+            await asyncio.sleep(0.002)  # so that more than one chunk is there at the next look
+        return pieces
 
 
 async def in_chunks(response: web.StreamResponse) -> None:
