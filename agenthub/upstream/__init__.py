@@ -26,7 +26,7 @@ from agenthub.upstream.connecting import ReusedConnectionClosed
 from agenthub.upstream.errors import as_key_refused, make_status_error
 from agenthub.upstream.hiding import Hiding
 from agenthub.upstream.http_client import HttpClient, Response, open_client
-from agenthub.upstream.patience import Patience
+from agenthub.upstream.patience import Patience, Watch
 from agenthub.upstream.reading import read_start, read_whole
 from agenthub.upstream.rehearsal import Rehearsed
 from agenthub.upstream.upload import Upload
@@ -55,6 +55,7 @@ class HttpUpstream:
     _verbs: HttpClient | None = None
     _hiding: Hiding = attrs.field(init=False)
     _loop: asyncio.AbstractEventLoop = attrs.field(init=False)
+    _watch: Watch = attrs.field(init=False)
     _urls: dict[str, URL] = attrs.field(factory=dict)
     _odd: set[str] = attrs.field(factory=set, init=False)
     _circle: Circle = attrs.field(factory=Circle, init=False)
@@ -70,6 +71,7 @@ class HttpUpstream:
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
+        self._watch = Watch(self._loop)
         headers = {"User-Agent": "agenthub", "Accept-Encoding": "identity", "Content-Type": "application/json"}
         if self.settings.api_key:
             headers["Authorization"] = f"Bearer {self.settings.api_key.reveal()}"
@@ -87,12 +89,13 @@ class HttpUpstream:
         for client in (self._client, self._verbs):
             if client is not None:
                 await client.close()
+                self._watch.close()
 
     async def get(self, path: str) -> bytes:
         """Return the body of a GET; raise UpstreamError."""
         self._circle.check(self.name, self._loop.time())
         try:
-            with Patience(self.settings.first_event_timeout_s, self._loop) as patience:
+            with Patience(self.settings.first_event_timeout_s, self._watch) as patience:
                 async with await self._read(self._url(path)) as response:
                     way = response.headers.get(LOOPS, "")
                     if (hops := HOPS.get()) is not None:
@@ -119,7 +122,7 @@ class HttpUpstream:
         body = lane.body if lane.content is None else Upload(lane.content, lane.length)
         try:
             # Only our own waiting counts: while a batch is with the client, the upstream is not waited for.
-            with Patience(0.0 if codec.is_patient else self.settings.first_event_timeout_s, self._loop) as patience:
+            with Patience(0.0 if codec.is_patient else self.settings.first_event_timeout_s, self._watch) as patience:
                 async with await self._send(
                     codec.method, self._url_of(lane), body, authorization, codec.is_verb
                 ) as response:
