@@ -71,7 +71,10 @@ class Dispatcher:
             await (self.router.detect() if caller.api_mode == AUTO else self.router.identities.learn(caller.api_mode))
         dispatch = Dispatch(request, caller, request.model)
         try:
-            await offload(request.size_bytes, self._decide, dispatch)
+            if is_large(request.size_bytes):
+                await offload(request.size_bytes, self._decide, dispatch)
+            else:
+                self._decide(dispatch)
         except AgentHubError as error:
             dispatch.refusal, dispatch.backend, dispatch.adapter = error, None, None
         return dispatch

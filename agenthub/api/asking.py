@@ -20,7 +20,7 @@ from agenthub.dialects.ollama import blobs, embed, listing
 from agenthub.dialects.openai import embeddings
 from agenthub.dialects.prompts import CHAT, GENERATE
 from agenthub.middleware import Caller
-from agenthub.offload import offload
+from agenthub.offload import is_large, offload
 
 Read: TypeAlias = Callable[[Head, bytes], tuple[Codec, Request]]
 _LONGEST_BYTES, _MOST = 8192, 128
@@ -48,7 +48,10 @@ class Asks:
             request = with_upload(http_request, request, stream_body(http_request))
         else:
             body = await read_body(http_request)
-            codec, request = await offload(len(body), self.read, http_request, body)
+            if is_large(len(body)):
+                codec, request = await offload(len(body), self.read, http_request, body)
+            else:
+                codec, request = self.read(http_request, body)
             del body
             if self.has_prompt and enhancing.wants_enhancement(hub_of(http_request), http_request, caller):
                 request = await enhancing.enhance_in_line(http_request, caller, codec, request)

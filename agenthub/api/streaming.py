@@ -22,7 +22,7 @@ from agenthub.dialects.codec import BROKEN, as_upstream_error
 from agenthub.dialects.openai import fields
 from agenthub.errors import AgentHubError, UpstreamProtocol, UpstreamReport
 from agenthub.middleware import Caller, Dispatch
-from agenthub.offload import offload
+from agenthub.offload import is_large, offload
 
 _FLOAT_BYTES = 8
 _log = structlog.get_logger("agenthub")
@@ -79,8 +79,10 @@ async def _whole(
             dispatch.began(batch)
         events += batch
         if type(batch[-1]) is Finished:
-            size_bytes = _FLOAT_BYTES * sum([event.count for event in events if type(event) is Embeddings])
-            status, body = await offload(size_bytes, _render_whole, codec, dispatch, events)
+            if is_large(size_bytes := _vectors_bytes(events)):
+                status, body = await offload(size_bytes, _render_whole, codec, dispatch, events)
+            else:
+                status, body = _render_whole(codec, dispatch, events)
             dispatch.status = status
         dispatch.sent(batch, len(body or b""))
     if body is None:
@@ -89,6 +91,10 @@ async def _whole(
     if body:
         headers["Content-Type"] = codec.whole_type
     return make_whole(http_request, headers, body, status)
+
+
+def _vectors_bytes(events: list[Event]) -> int:
+    return _FLOAT_BYTES * sum([event.count for event in events if type(event) is Embeddings])
 
 
 def _render_whole(codec: Codec, dispatch: Dispatch, events: list[Event]) -> tuple[int, bytes]:

@@ -7,6 +7,7 @@ import gc
 import importlib
 import resource
 import signal
+import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -50,6 +51,7 @@ async def serve(settings: Settings, load: Load | None = None, *, ready: Callable
             if ready is not None:
                 ready(url)
             spare_collector()
+            spare_generators()
             async with reloader.running():
                 await stop.wait()
             _log.info("agenthub.stopping", drain_s=server.serving.hub.settings.drain_s)
@@ -81,6 +83,15 @@ def spare_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_GC_THRESHOLD, 20, 20)
+
+
+def spare_generators() -> None:
+    """Let the running loop keep no list of the asynchronous generators that are under way.
+
+    It would be told of each of the several that a request goes through, to close at its own end those that are left.
+    There none is: each is closed by who asks it. One that is dropped in its middle is still closed by the loop.
+    """
+    sys.set_asyncgen_hooks(firstiter=None, finalizer=sys.get_asyncgen_hooks().finalizer)
 
 
 def find_loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -15,7 +15,7 @@ from agenthub.cli.banner import Banner
 from agenthub.cli.ports import open_port
 from agenthub.cli.reloading import Reloader
 from agenthub.cli.server import Server
-from agenthub.cli.serving import find_loop_factory, spare_collector
+from agenthub.cli.serving import find_loop_factory, spare_collector, spare_generators
 from agenthub.cli.signals import on_each_signal
 from agenthub.routing import Router
 
@@ -61,6 +61,7 @@ class HubWorker(GunicornWebWorker):
                 async with server, Banner() as banner:
                     self.booted = True
                     spare_collector()
+                    spare_generators()
                     log = structlog.get_logger("agenthub").bind(pid=self.pid)
                     if self.app.speaker.starts(self.age):
                         banner.tell(server.serving.hub.router)

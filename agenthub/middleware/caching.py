@@ -21,7 +21,7 @@ from agenthub.middleware.cache_key import make_key
 from agenthub.middleware.cache_shared import make_shared_cache
 from agenthub.middleware.cache_store import BoundedMemoryCache
 from agenthub.middleware.flight import Flight, Flights
-from agenthub.offload import offload
+from agenthub.offload import is_large, offload
 from agenthub.settings import CachingSettings
 
 _log = structlog.get_logger("agenthub")
@@ -161,7 +161,9 @@ class Caching:
 
 
 async def _offloaded_key(dispatch: Dispatch) -> str:
-    return await offload(dispatch.request.size_bytes, cache_key, dispatch)
+    if is_large(dispatch.request.size_bytes):
+        return await offload(dispatch.request.size_bytes, cache_key, dispatch)
+    return cache_key(dispatch)
 
 
 def cache_key(dispatch: Dispatch) -> str:

@@ -16,7 +16,7 @@ from agenthub.dialects.forms import LINES, USUAL, WHOLE, form_of
 from agenthub.dialects.lane import Lane
 from agenthub.dialects.whole import NoFrames
 from agenthub.errors import UnreadableAnswer, UpstreamError, UpstreamProtocol
-from agenthub.offload import offload
+from agenthub.offload import is_large, offload
 from agenthub.settings import BackendSettings
 from agenthub.upstream.errors import kept_headers, tells_of_death
 from agenthub.upstream.http_client import Response
@@ -119,7 +119,9 @@ async def read_answer(
     # Not response.read(): that waits for the upload's end, even when the answer came before it.
     data = await read_whole(response.content, settings.max_answer_bytes, patience, arrival.head)
     patience.pause()
-    return await offload(len(data), _parse, lane, data, response)
+    if is_large(len(data)):
+        return await offload(len(data), _parse, lane, data, response)
+    return _parse(lane, data, response)
 
 
 def _parse(lane: Lane, data: bytes, response: Response) -> Batch:

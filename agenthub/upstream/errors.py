@@ -18,6 +18,9 @@ KEPT_HEADERS = frozenset(
 )
 """Response headers of an upstream that its client may see, in lower case."""
 
+_USUAL = frozenset({"Content-Type", "Content-Length", "Date", "Server", "Transfer-Encoding"})
+"""What nearly all answers have, and is kept of none."""
+
 _MAX_TEXT, _MAX_WORD = 4096, 256
 
 _DEATH = re.compile(
@@ -32,9 +35,8 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 def kept_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the headers that the client may see; a value with control characters is dropped."""
-    return {
-        name: value for name, value in headers.items() if name.lower() in KEPT_HEADERS and not _CONTROL.search(value)
-    }
+    told = [item for item in headers.items() if item[0] not in _USUAL and item[0].lower() in KEPT_HEADERS]
+    return {name: value for name, value in told if not _CONTROL.search(value)}
 
 
 def make_status_error(
