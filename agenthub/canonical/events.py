@@ -8,9 +8,10 @@ from typing import TypeAlias
 import attrs
 
 from agenthub.canonical.requests import JSON, Loss, ToolCall
+from agenthub.canonical.sealed import sealed
 
 
-@attrs.frozen
+@sealed
 class Started:
     """The upstream accepted; always the first event.
 
@@ -112,7 +113,7 @@ class Timings:
     completion_s: float | None = 0.0
 
 
-@attrs.frozen
+@sealed
 class Finished:
     """The last event; a stream that ends without it was cut.
 

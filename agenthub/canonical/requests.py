@@ -10,6 +10,8 @@ from typing import Any, TypeAlias
 
 import attrs
 
+from agenthub.canonical.sealed import sealed
+
 JSON: TypeAlias = Any
 """What ``json.loads`` may return."""
 
@@ -50,7 +52,7 @@ class ToolCall:
     id: str = ""
 
 
-@attrs.frozen
+@sealed
 class Message:
     """One turn. ``images`` are plain base64, without ``data:``; ``reasoning`` is what the model thought aloud.
 
@@ -67,7 +69,7 @@ class Message:
     images_first: bool = False
 
 
-@attrs.frozen(kw_only=True)
+@sealed(kw_only=True)
 class BaseRequest:
     """What every request carries.
 
@@ -123,7 +125,7 @@ class BaseRequest:
         return True
 
 
-@attrs.frozen(kw_only=True)
+@sealed(kw_only=True)
 class TextRequest(BaseRequest):
     """What chat and generate have in common.
 
@@ -143,7 +145,7 @@ class TextRequest(BaseRequest):
         return not self.stream or self.include_usage
 
 
-@attrs.frozen(kw_only=True)
+@sealed(kw_only=True)
 class ChatRequest(TextRequest):
     """A conversation. ``tools`` are the raw definitions; ``tool_choice`` is OpenAI's, None when unset.
 
@@ -166,7 +168,7 @@ class ChatRequest(TextRequest):
         return not self.messages
 
 
-@attrs.frozen(kw_only=True)
+@sealed(kw_only=True)
 class GenerateRequest(TextRequest):
     """A prompt; ``more_prompts`` get answers of their own. ``raw`` means that no template is applied."""
 
@@ -188,7 +190,7 @@ class GenerateRequest(TextRequest):
         return not self.prompt and not self.images and not self.more_prompts
 
 
-@attrs.frozen(kw_only=True)
+@sealed(kw_only=True)
 class EmbedRequest(BaseRequest):
     """Texts to embed. ``normalised`` is False for Ollama's legacy endpoint; ``encoding`` is ``float`` or ``base64``."""
 
@@ -211,7 +213,7 @@ class EmbedRequest(BaseRequest):
         return self.normalised
 
 
-@attrs.frozen(kw_only=True)
+@sealed(kw_only=True)
 class RelayRequest(BaseRequest):
     """A management verb that only some upstreams have: show, ps, pull, push, create, copy, delete, blobs.
 
