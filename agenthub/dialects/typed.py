@@ -67,11 +67,11 @@ def count(value: JSON) -> int | None:
 
     None for anything else, be it negative, a fraction or beyond 64 bits.
     """
-    if _is_whole(value):
-        value = int(value)
-    if type(value) is int and 0 <= value < _BEYOND:
-        return value
-    return 0 if value is None else None
+    if type(value) is not int:
+        if value is None:
+            return 0
+        value = int(value) if _is_whole(value) else -1
+    return value if 0 <= value < _BEYOND else None
 
 
 def _is_whole(value: JSON) -> bool:
@@ -118,7 +118,9 @@ def mapping(value: JSON) -> Mapping[str, JSON]:
 
 def numbers(value: JSON) -> tuple[int, ...]:
     """Return a list of counts, empty where it is anything else."""
-    found = [count(item) if item is not None else None for item in value] if type(value) is list else []
+    if type(value) is not list:
+        return ()
+    found = [count(item) if item is not None else None for item in value]
     return tuple([number for number in found if number is not None]) if None not in found else ()
 
 
