@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from types import SimpleNamespace
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import ollama
@@ -22,7 +22,7 @@ from agenthub.canonical import Batch, ChatRequest, Finished, Started
 from agenthub.errors import ConfigError
 from agenthub.middleware import Caller, Dispatch, MiddlewareContext
 from agenthub.middleware.limiting import make_limits, make_rate_headers
-from agenthub.middleware.quotas import REFUSED, Verdict, make_memory_quotas
+from agenthub.middleware.quotas import REFUSED, MemoryQuotas, Verdict
 from agenthub.settings import BackendSettings, ClientSettings, Settings
 from agenthub.standin import Fault, Standin, running
 from tests.hubs import Clock, RunningHub, error_of, running_hub
@@ -35,12 +35,9 @@ RATE = ("limit", "remaining", "reset")
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The wall clock of the library that counts, which takes no other."""
-    clock = Clock(1_000_000.0)
-    for module in ("limits.aio.storage.memory", "agenthub.middleware.quotas"):
-        monkeypatch.setattr(f"{module}.time", SimpleNamespace(time=clock))
-    return clock
+def clock() -> Clock:
+    """The hub's clock: each of these tests has one hub, or hubs that share it."""
+    return Clock(1_000_000.0)
 
 
 def clients(**settings: int) -> dict[str, Any]:
@@ -49,11 +46,15 @@ def clients(**settings: int) -> dict[str, Any]:
 
 @asynccontextmanager
 async def limited(
-    api_mode: str, *, middleware: tuple[str, ...] = Settings().middleware, **limits: int
+    api_mode: str,
+    *,
+    middleware: tuple[str, ...] = Settings().middleware,
+    clock: Callable[[], float] = time.monotonic,
+    **limits: int,
 ) -> AsyncIterator[tuple[RunningHub, Standin]]:
     """A hub before a stand-in, with two clients: ``limited``, and ``free``, which is not."""
     settings = clients(**limits) | {"middleware": middleware, "api_mode": api_mode}
-    async with running(standin := Standin()) as upstream, running_hub(upstream, **settings) as hub:
+    async with running(standin := Standin()) as upstream, running_hub(upstream, clock=clock, **settings) as hub:
         yield hub, standin
 
 
@@ -75,7 +76,7 @@ async def test_requests_a_minute(lane: tuple[str, str], clock: Clock) -> None:
     """Every answer tells the limit, in the dialect's headers; what is over it is 429 and goes nowhere."""
     unit = "s" if lane[0] == "openai" else ""
     minute = "1m0s" if lane[0] == "openai" else "60"
-    async with limited(lane[1], requests_per_minute=2) as (hub, standin):
+    async with limited(lane[1], requests_per_minute=2, clock=clock) as (hub, standin):
 
         async def ask(client: str) -> Any:
             return await hub.post(PATHS[lane[0]], BODY, X_Client_Name=client)
@@ -112,7 +113,7 @@ async def test_requests_a_minute(lane: tuple[str, str], clock: Clock) -> None:
 
 async def test_streams_tell_the_limit_too(lane: tuple[str, str], clock: Clock) -> None:
     """In the headers before their first frame; a request for a stream that is refused is a plain 429."""
-    async with limited(lane[1], requests_per_minute=1) as (hub, _):
+    async with limited(lane[1], requests_per_minute=1, clock=clock) as (hub, _):
         streamed = BODY | {"stream": True}
         first = await hub.post(PATHS[lane[0]], streamed, X_Client_Name="limited")
         minute = "1m0s" if lane[0] == "openai" else "60"
@@ -124,7 +125,7 @@ async def test_streams_tell_the_limit_too(lane: tuple[str, str], clock: Clock) -
 
 async def test_what_the_sdks_see(clock: Clock) -> None:
     """Their own errors for it."""
-    async with limited("native", requests_per_minute=1) as (hub, _):
+    async with limited("native", requests_per_minute=1, clock=clock) as (hub, _):
         named = {"X-Client-Name": "limited"}
         await hub.post("/api/chat", BODY, X_Client_Name="limited")
         with pytest.raises(openai.RateLimitError) as refused:
@@ -139,7 +140,7 @@ async def test_what_the_sdks_see(clock: Clock) -> None:
 
 async def test_all_dispatches_count(clock: Clock) -> None:
     """Those from the cache as well, and those that are refused for another reason; lists of models do not."""
-    async with limited("native", requests_per_minute=4) as (hub, _):
+    async with limited("native", requests_per_minute=4, clock=clock) as (hub, _):
         caches = []
         for body in (COLD, COLD, BODY | {"model": "no-such"}):
             answer = await hub.post("/api/chat", body, X_Client_Name="limited")
@@ -217,7 +218,7 @@ async def test_a_failure_gives_its_place_back(lane: tuple[str, str], fault: Faul
 
 async def test_a_request_over_its_rate_gives_its_place_back(clock: Clock) -> None:
     """And one that finds no place uses up nothing of its minute."""
-    async with limited("native", requests_per_minute=1, max_concurrency=1) as (hub, _):
+    async with limited("native", requests_per_minute=1, max_concurrency=1, clock=clock) as (hub, _):
         statuses = []
         for _ in range(3):
             statuses.append((await hub.post("/api/chat", BODY, X_Client_Name="limited")).status)
@@ -240,7 +241,7 @@ async def test_the_hubs_limit_hides_the_upstreams(lane: tuple[str, str], clock: 
         return Reply(answer.body, answer.frames, answer.status, theirs | tokens)
 
     settings = clients(requests_per_minute=5)
-    async with serving(reply) as upstream, running_hub(upstream.url, api_mode=lane[1], **settings) as hub:
+    async with serving(reply) as upstream, running_hub(upstream.url, api_mode=lane[1], clock=clock, **settings) as hub:
         body = {"model": "m", "messages": HI}
         for stream in (False, True):
             limited = await hub.post(PATHS[lane[0]], body | {"stream": stream}, X_Client_Name="limited")
@@ -272,11 +273,9 @@ def test_resets_as_each_dialect_writes_them() -> None:
 def test_no_minute_holds_more_than_the_limit(limit: int, gaps: list[float]) -> None:
     """A request is refused just when the minute before it was full; reset_s is when its oldest request is out of it."""
 
-    async def run(patch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
         clock = Clock(1_000_000.0)
-        for module in ("limits.aio.storage.memory", "agenthub.middleware.quotas"):
-            patch.setattr(f"{module}.time", SimpleNamespace(time=clock))
-        quotas, passed = make_memory_quotas(), list[float]()
+        quotas, passed = MemoryQuotas(clock), list[float]()
         for gap in gaps:
             clock.now += gap
             recent = [when for when in passed if clock.now - when < 60]
@@ -292,8 +291,7 @@ def test_no_minute_holds_more_than_the_limit(limit: int, gaps: list[float]) -> N
                 assert verdict.reset_s == pytest.approx(recent[0] + 60 - clock.now)
         quotas.close()
 
-    with pytest.MonkeyPatch.context() as patch:
-        asyncio.run(run(patch))
+    asyncio.run(run())
 
 
 @given(st.integers(1, 3), st.lists(st.tuples(st.booleans(), st.sampled_from("ab"))))
@@ -301,7 +299,7 @@ def test_places_are_counted_for_each_client(places: int, steps: list[tuple[bool,
     """As many are inside as entered and did not leave, and never more than there are places."""
 
     async def run() -> None:
-        quotas, inside = make_memory_quotas(), Counter[str]()
+        quotas, inside = MemoryQuotas(), Counter[str]()
         for enters, client in steps:
             if enters:
                 ticket = await quotas.enter(client, places)
@@ -351,3 +349,28 @@ def test_the_library_is_loaded_for_limits_only() -> None:
         "print('limits' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_the_cost_of_a_request_in_a_full_window() -> None:
+    """Is that of one in an empty window, whatever the limit is."""
+    quotas, calls = MemoryQuotas(Clock(0.0)), 0
+
+    async def fill() -> None:
+        for _ in range(100_000):
+            await quotas.hit("client", 100_000)
+
+    asyncio.run(fill())
+    hit = quotas.hit("client", 200_000)
+
+    def count(frame: Any, event: str, argument: Any) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        with suppress(StopIteration):
+            hit.send(None)
+    finally:
+        sys.setprofile(None)
+    assert calls < 20
+    assert asyncio.run(quotas.look("client", 200_000)).remaining == 99_999

@@ -12,7 +12,7 @@ import attrs
 from agenthub.canonical import Batch, Event, Started
 from agenthub.errors import ConfigError, RateLimited, UpstreamStatus
 from agenthub.middleware import Caller, Dispatch, Handler, MiddlewareContext
-from agenthub.middleware.quotas import REFUSED, Quotas, Verdict, make_memory_quotas
+from agenthub.middleware.quotas import REFUSED, MemoryQuotas, Quotas, Verdict
 from agenthub.settings import ClientSettings, Settings
 
 _BUSY_S = 1.0
@@ -145,7 +145,7 @@ def make_limits(context: MiddlewareContext) -> Limits | None:
 
 def _make_quotas(context: MiddlewareContext) -> Quotas:
     if context.shared is None:
-        return make_memory_quotas()
+        return MemoryQuotas(context.clock)
     from agenthub.middleware.quotas_shared import make_shared_quotas
 
     return make_shared_quotas(context.shared)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from typing import TYPE_CHECKING, Protocol
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import attrs
 
-if TYPE_CHECKING:
-    from limits.aio.storage import MemoryStorage
-    from limits.aio.strategies import MovingWindowRateLimiter
+_WINDOW_S = 60.0
 
 REFUSED = ""
 """What ``enter`` returns in the place of a ticket where there is no place."""
@@ -55,25 +54,33 @@ class Quotas(Protocol):
 
 @attrs.define
 class MemoryQuotas:
-    """Counts in this process: requests in a moving window, so that no minute ever holds more than the limit."""
+    """Counts in this process: requests in a moving window, so that no minute ever holds more than the limit.
 
-    _storage: MemoryStorage
-    _window: MovingWindowRateLimiter
+    ``clock`` gives monotonic seconds. What a request costs does not grow with the number of those in the window, which
+    the library that counts in Redis goes through.
+    """
+
+    clock: Callable[[], float] = time.monotonic
+    _windows: defaultdict[str, deque[float]] = attrs.field(factory=lambda: defaultdict(deque))
     _inside: Counter[str] = attrs.field(factory=Counter)
 
     async def hit(self, client: str, per_minute: int) -> Verdict:
-        from limits import RateLimitItemPerMinute
-
-        item = RateLimitItemPerMinute(per_minute)
-        is_allowed = await self._window.hit(item, client)
-        stats = await self._window.get_window_stats(item, client)
-        return Verdict(is_allowed, per_minute, max(stats.remaining, 0), max(stats.reset_time - time.time(), 0.0))
+        now = self.clock()
+        window = self._window(client, now)
+        if is_allowed := len(window) < per_minute:
+            window.append(now)
+        return _verdict(window, now, per_minute, is_allowed=is_allowed)
 
     async def look(self, client: str, per_minute: int) -> Verdict:
-        from limits import RateLimitItemPerMinute
+        now = self.clock()
+        window = self._window(client, now)
+        return _verdict(window, now, per_minute, is_allowed=len(window) < per_minute)
 
-        stats = await self._window.get_window_stats(RateLimitItemPerMinute(per_minute), client)
-        return Verdict(stats.remaining > 0, per_minute, max(stats.remaining, 0), max(stats.reset_time - time.time(), 0))
+    def _window(self, client: str, now: float) -> deque[float]:
+        window = self._windows[client]
+        while window and now - window[0] >= _WINDOW_S:
+            window.popleft()
+        return window
 
     def is_full(self, client: str, places: int) -> bool:
         return self._inside[client] >= places
@@ -88,15 +95,9 @@ class MemoryQuotas:
         self._inside[client] -= 1
 
     def close(self) -> None:
-        # The library drops what is too old in a task of its own.
-        if self._storage.timer is not None:
-            self._storage.timer.cancel()
+        pass  # nothing is open
 
 
-def make_memory_quotas() -> MemoryQuotas:
-    """Return quotas of which nothing is used yet."""
-    from limits.aio.storage import MemoryStorage
-    from limits.aio.strategies import MovingWindowRateLimiter
-
-    storage = MemoryStorage()
-    return MemoryQuotas(storage, MovingWindowRateLimiter(storage))
+def _verdict(window: Sequence[float], now: float, per_minute: int, *, is_allowed: bool) -> Verdict:
+    reset_s = window[0] + _WINDOW_S - now if window else 0.0
+    return Verdict(is_allowed, per_minute, max(per_minute - len(window), 0), reset_s)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from agenthub.middleware.quotas import MemoryQuotas, Verdict, make_memory_quotas
+from agenthub.middleware.quotas import MemoryQuotas, Verdict
 from agenthub.shared import Shared
 from agenthub.shared.link import Away, Link
 from agenthub.shared.places import Places
@@ -79,4 +79,4 @@ def make_shared_quotas(shared: Shared) -> SharedQuotas:
 
     # Not the extra limits[redis], which pins redis-py below 8: the storage works with 8.1 over a pool of its making.
     storage = RedisStorage("redis://", implementation="redispy", key_prefix=PREFIX, connection_pool=shared.link.pool)  # type: ignore[arg-type]
-    return SharedQuotas(shared.link, shared.places, make_memory_quotas(), MovingWindowRateLimiter(storage))
+    return SharedQuotas(shared.link, shared.places, MemoryQuotas(), MovingWindowRateLimiter(storage))
