@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import agenthub.signal_hold  # noqa: F401 - first of all, as it says
+import agenthub.signal_hold
+
+# isort: split
+import agenthub.lean_imports  # noqa: F401 - before anything imports the libraries that it names
 
 # isort: split
 import pluggy
