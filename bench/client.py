@@ -105,7 +105,7 @@ class Connection(asyncio.Protocol):
 async def run(job: dict[str, Any]) -> dict[str, Any]:
     """Run one round; return ``answers``, ``seconds`` and ``problem``, empty if all went well."""
     loop = asyncio.get_running_loop()
-    requests = itertools.cycle(traffic.http_requests(job["case"], job["port"], job["path"]))
+    requests = itertools.cycle(traffic.http_requests(job["case"], job["port"], job["path"], job.get("headers", "")))
     started = time.perf_counter()
     shared = Round(requests, started + job["seconds"], asyncio.Event(), job["connections"])
     for _ in range(job["connections"]):

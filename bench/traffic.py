@@ -53,14 +53,17 @@ def body(case: str, number: int = 0) -> bytes:
     return dump({"model": MODEL, "messages": [*_HISTORY, question], **_CASES[case][1]})
 
 
-def http_requests(case: str, port: int, path: str) -> list[bytes]:
-    """Return whole HTTP requests to be sent in turn: all alike for a hit, else so many that no two near ones are."""
+def http_requests(case: str, port: int, path: str, headers: str = "") -> list[bytes]:
+    """Return whole HTTP requests to be sent in turn: all alike for a hit, else so many that no two near ones are.
+
+    ``headers`` are lines of further ones, each with its end.
+    """
     numbers = range(1 if case == "hit" else _QUESTIONS)
-    return [_http_request(path, port, body(case, number)) for number in numbers]
+    return [_http_request(path, port, body(case, number), headers) for number in numbers]
 
 
-def _http_request(path: str, port: int, body: bytes) -> bytes:
-    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUser-Agent: bench\r\nAccept: */*\r\n"
+def _http_request(path: str, port: int, body: bytes, headers: str) -> bytes:
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUser-Agent: bench\r\nAccept: */*\r\n{headers}"
     head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
