@@ -76,6 +76,7 @@ KINDS = {
     "closed in the head": Kind(Act(b"HTTP/1.1 2", "FIN"), 502, moves=True, may_ask=True, failures=1, is_reused=True),
     "closed after the head": Kind(Act(chunked(b""), "FIN"), 502, moves=True, may_ask=True, failures=1),
     "closed in the first event": Kind(Act(chunked(PART), "FIN"), 502, moves=True, may_ask=True, failures=1),
+    "no content": Kind(Act(b"HTTP/1.1 204 No Content\r\n\r\n"), 502, moves=True, may_ask=True, failures=1),
     "ended before the first event": Kind(
         Act(chunked(b"") + b"0\r\n\r\n"), 502, moves=True, may_ask=True, failures=1
     ),

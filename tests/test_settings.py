@@ -378,6 +378,7 @@ TOML_ERRORS = [
     ("backends.a.url = 'http://a:99999'", f'backends.a.url: "http://a:99999" is not allowed: {A_URL}'),
     ("backends.a.url = 'http://[::1'", f'backends.a.url: "http://[::1" is not allowed: {A_URL}'),
     ("backends.a.url = 'http://a b'", f'backends.a.url: "http://a b" is not allowed: {A_URL}'),
+    ("backends.a.url = 'http://xn--\u6a21'", f'backends.a.url: "http://xn--\u6a21" is not allowed: {A_URL}'),
     ("backends.a.url = 'http://a?k=1'", f"backends.a.url: the URL is not allowed: {A_URL}"),
     ("backends.a.url = 'http://u:p@a'",
      "backends.a.url: credentials in the URL are not taken: use api_key or headers"),

@@ -22,6 +22,8 @@ from agenthub.settings import Settings
 
 _BY_FLAVOUR = {"llamacpp": "llama.cpp", "vllm": "vLLM"}
 _BY_OWNER = {**_BY_FLAVOUR, "organization_owner": "LM Studio", "sglang": "SGLang"}
+_LONGEST = 64
+"""Of what a server says of itself."""
 _log = structlog.get_logger("agenthub")
 
 
@@ -77,7 +79,7 @@ async def _tell(router: Router, backend: Backend) -> None:
             _log.warning("agenthub.backend_checked", **facts, error=problem, remedies=list(finding.remedies))
             return
         answers = preferred(probes.backend.answers) if facts["api_mode"] == AUTO else [facts["api_mode"]]
-        server = await _software(router, backend, answers, probes.models)
+        server = (await _software(router, backend, answers, probes.models))[:_LONGEST]
         _log.info("agenthub.backend_checked", **facts, answers=answers, server=server, models=len(probes.models))
     except Exception:
         _log.exception("agenthub.backend_check_failed", backend=backend.name)

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import attrs
+from yarl import URL
 
 from agenthub.errors import ConfigError
 
@@ -228,6 +229,7 @@ def _is_server_root(url: str) -> bool:
         return False
     try:
         parts = urlsplit(url)
+        URL(url)  # which knows what may be in the name of a host
         return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port >= 0)
     except ValueError:
         return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from types import TracebackType
@@ -235,7 +236,10 @@ def _broken_off(body: bytes | Upload) -> AgentHubError | None:
 
 
 def _reason(error: aiohttp.ClientConnectorError) -> str:
+    failure = getattr(error, "certificate_error", None) or error.os_error
+    if isinstance(failure, ssl.SSLError):
+        told = getattr(failure, "verify_message", "") or failure.reason or str(failure)
+        return f"TLS failed: {told}"
     # asyncio puts words of its own in the place of the system's; for several addresses they hold the numbers only.
-    failure = error.os_error
     number = failure.errno or next(map(int, re.findall(r"\[Errno (\d+)\]", str(failure))), None)
     return os.strerror(number) if number else str(failure) or type(failure).__name__

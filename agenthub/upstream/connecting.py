@@ -59,16 +59,22 @@ class Handler(ResponseHandler):
             self._poll.register(made.fileno(), select.POLLIN)
 
     def is_connected(self) -> bool:
-        """Say whether it may serve again; aiohttp asks this of an idle connection only, before it takes it.
+        """Say whether it may serve; changes nothing, since aiohttp asks it of those that it only keeps, too.
 
         One that has something to read has been closed by the upstream, though the event loop has not come to it yet.
         """
-        if not super().is_connected() or self._generation < self._newest.number:
+        if (
+            not super().is_connected()
+            or self._generation < self._newest.number
+            or (self._is_idle and self.should_close)
+        ):
             return False
-        if self._poll is not None and self._poll.poll(0):
-            return False
-        self._is_reused, self._is_idle, self._has_data = True, False, False
-        return True
+        return self._poll is None or not self._poll.poll(0)
+
+    def taken(self) -> None:
+        """Serve the next request, after the first one."""
+        if self._is_idle:
+            self._is_reused, self._is_idle, self._has_data = True, False, False
 
     def rest(self) -> None:
         """Wait in the pool for the next request."""
@@ -104,7 +110,10 @@ class Handler(ResponseHandler):
 
     def data_received(self, data: bytes) -> None:
         if self._is_idle:
-            self.close()  # Nobody asked for it; the answer to the next request must not begin with it.
+            # Nobody asked for it; the answer to the next request must not begin with it. aiohttp's reader passes empty
+            # data to have its parser go on.
+            if data:
+                self.close()
             return
         self._has_data = True
         _receive(self, data)
@@ -141,7 +150,8 @@ class IdleConnections:
         while self._idle:
             since, connection = self._idle.pop()
             protocol = connection.protocol
-            if since >= oldest and protocol is not None and protocol.is_connected():
+            if since >= oldest and isinstance(protocol, Handler) and protocol.is_connected():
+                protocol.taken()
                 return connection
             connection.close()
         return None
@@ -176,6 +186,12 @@ class IdleConnections:
 
 
 class _Connector(aiohttp.TCPConnector):
+    async def connect(self, *arguments: Any, **named: Any) -> Connection:
+        connection = await super().connect(*arguments, **named)
+        if isinstance(connection.protocol, Handler):
+            connection.protocol.taken()
+        return connection
+
     def _release(self, key: Any, protocol: ResponseHandler, *, should_close: bool = False) -> None:
         super()._release(key, protocol, should_close=should_close)
         if isinstance(protocol, Handler):

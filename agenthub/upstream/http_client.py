@@ -233,14 +233,18 @@ class _Taken(Exception):
 
 
 def _make_template(request: aiohttp.ClientRequest, idle: IdleConnections, *, has_body: bool) -> Template | None:
-    lines = [f"{name}: {value}" for name, value in request.headers.items()]
-    is_plain = not any(map(_CONTROL.search, lines)) and request.proxy is None and "Content-Type" in request.headers
+    headers = request.headers
+    lines = [f"{name}: {value}" for name, value in headers.items()]
+    is_plain = not any(map(_CONTROL.search, lines)) and request.proxy is None
     head = "\r\n".join([f"{request.method} {request.url.raw_path_qs} HTTP/1.1", *lines, "", ""])
     places = list(_LENGTH.finditer(head))
-    if not is_plain or len(places) != has_body:
+    if not is_plain or len(places) != has_body or "Content-Type" not in headers or "Expect" in headers:
         return None
     start, end = places[0].span() if places else (len(head), len(head))
-    before, after = (part.encode("utf-8", "surrogateescape") for part in (head[:start], head[end:]))
+    try:
+        before, after = (part.encode("utf-8", "surrogateescape") for part in (head[:start], head[end:]))
+    except UnicodeEncodeError:  # surrogates that stand for no byte
+        return None
     return Template(request, idle, before, after)
 
 

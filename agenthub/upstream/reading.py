@@ -17,7 +17,9 @@ def read_any(content: aiohttp.StreamReader, most: int = 0) -> AsyncIterator[byte
 
     A stream of more than ``most`` bytes (0: no limit) is an UpstreamProtocol, as in ``read_whole``.
     """
-    pieces = stream_reader.read_joined(content) if stream_reader.IS_KNOWN else content.iter_any()
+    # What has no body, such as a 204, has a reader of another type.
+    is_known = stream_reader.IS_KNOWN and type(content) is aiohttp.StreamReader
+    pieces = stream_reader.read_joined(content) if is_known else content.iter_any()
     return _read_within(pieces, most) if most else pieces
 
 

@@ -18,6 +18,7 @@ from yarl import URL
 from agenthub.upstream import http_client
 from agenthub.upstream.connecting import ReusedConnectionClosed
 from agenthub.upstream.http_client import HttpClient, LeanResponse, open_client
+from agenthub.upstream.reading import read_any
 from agenthub.upstream.upload import Upload
 from tests.hubs import until
 from tests.raw_upstream import CLOSE, RESET, Act, Asked, RawUpstream, chunked, message, raw_upstream
@@ -189,6 +190,75 @@ async def test_bytes_behind_the_end_of_a_stream(is_known: bool, monkeypatch: pyt
                 upstream.writers[number].write(b"2\r\nod\r\n0\r\n\r\n" + message(b"stray"))
                 assert await response.content.read() == b"od"
         assert [asked.connection for asked in upstream.asked] == [1, 2, 3]
+
+
+LARGE = b"x" * (2**18 + 1)
+
+
+async def send_large(client: HttpClient, url: str) -> list[bytes]:
+    """Send by a session, and read the answer as a stream is read."""
+    async with await client.send("POST", URL(url), LARGE) as response:
+        assert not isinstance(response, LeanResponse)
+        return [piece async for piece in read_any(response.content)]
+
+
+async def test_connections_of_large_requests_serve_again() -> None:
+    """Though aiohttp's reader has the parser go on, with nothing, when the answer is read."""
+    async with raw_upstream(lambda asked: GOOD) as upstream, client_of() as client:
+        for _ in range(4):
+            assert await send_large(client, upstream.url) == [b"good"]
+        assert [asked.connection for asked in upstream.asked] == [1] * 4
+
+
+@pytest.mark.parametrize("stray", STRAY.values(), ids=STRAY)
+async def test_bytes_on_a_connection_that_aiohttp_looked_after(stray: bytes) -> None:
+    """Its pool asks each connection now and then whether it is still there: that is no use of it."""
+    async with raw_upstream(lambda asked: GOOD) as upstream, client_of() as client:
+        connector: Any = client.session.connector
+        assert await send_large(client, upstream.url) == [b"good"]
+        connector._cleanup()
+        ((handler, _),) = next(iter(connector._conns.values()))
+        upstream.writers[0].write(stray)
+        await until(lambda: handler.transport is None)
+        assert await send_large(client, upstream.url) == [b"good"]
+        assert [asked.connection for asked in upstream.asked] == [1, 2]
+
+
+async def test_an_old_connection_says_nothing_of_others() -> None:
+    """That the pool closes one that has waited too long is no sign that the upstream closes connections."""
+    async with raw_upstream(lambda asked: GOOD) as upstream, client_of() as client:
+        connector: Any = client.session.connector
+        assert await read(client, upstream.url) == b"good"
+        for _ in range(2):
+            assert await send_large(client, upstream.url) == [b"good"]
+        assert [asked.connection for asked in upstream.asked] == [1, 2, 2]
+        for waiting in connector._conns.values():
+            waiting[0] = (waiting[0][0], 0.0)
+        connector._cleanup()
+        assert not connector._conns
+        assert await read(client, upstream.url) == b"good"
+        assert upstream.asked[-1].connection == 1
+
+
+@pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
+async def test_a_stream_without_a_body(status: str) -> None:
+    """Has nothing to be read."""
+    act = Act(f"HTTP/1.1 {status}\r\n\r\n".encode())
+    async with (
+        raw_upstream(lambda asked: act) as upstream,
+        client_of() as client,
+        await client.send("POST", URL(upstream.url), b"{}") as response,
+    ):
+        assert [piece async for piece in read_any(response.content)] == []
+
+
+@pytest.mark.parametrize(("name", "value"), [("X-Odd", "\ud800"), ("X-Line", "a\r\nb")])
+async def test_what_only_a_session_can_send(name: str, value: str) -> None:
+    """Goes by a session, or is refused by it."""
+    async with raw_upstream(lambda asked: GOOD) as upstream, client_of() as client:
+        with suppress(ValueError):
+            async with await client.send("POST", URL(upstream.url), b"{}", {name: value}) as response:
+                assert not isinstance(response, LeanResponse)
 
 
 async def test_an_answer_before_the_request_is_sent() -> None:
