@@ -1,4 +1,4 @@
-"""HTTP client: requests to one server, short ones in one write and without what a session does for the general case.
+"""HTTP client: requests to one server, without what a session does for the general case.
 
 aiohttp's connector makes, keeps and closes the connections, and its protocol and parser read them, so that names, TLS,
 flow control and HTTP itself are aiohttp's. What ``ClientSession.request`` costs beside these is more than the rest of a
@@ -24,7 +24,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import RawResponseMessage
 from yarl import URL
 
-from agenthub.upstream.connecting import IdleConnections, make_connector
+from agenthub.upstream.connecting import Handler, IdleConnections, make_connector
 from agenthub.upstream.payload import LargePayload, StreamPayload
 from agenthub.upstream.rehearsal import STAGE
 from agenthub.upstream.upload import Upload
@@ -66,6 +66,10 @@ class Template:
     def render(self, body: bytes | None) -> bytes:
         """Return the whole request."""
         return self.before if body is None else b"%b%d%b%b" % (self.before, len(body), self.after, body)
+
+    def render_head(self, length: int) -> bytes:
+        """Return the head of a request with a body of so many bytes."""
+        return b"%b%d%b" % (self.before, length, self.after)
 
 
 class LeanResponse:
@@ -128,12 +132,8 @@ class HttpClient:
         """Return the answer as soon as its head is there. ``headers`` replace those of the session."""
         if isinstance(body, Upload):
             return self._upload(method, url, body, headers)
-        is_short = body is None or len(body) <= _LARGE_BYTES
-        if not (IS_KNOWN and is_short and method != "HEAD" and STAGE.get() is None):
-            # aiohttp writes bytes in one go, and warns that a large body would stop everything else meanwhile.
-            return self._request(
-                method, url, body if body is None or is_short else LargePayload(io.BytesIO(body)), headers
-            )
+        if not IS_KNOWN or method == "HEAD" or STAGE.get() is not None:
+            return self._request(method, url, _payload(body), headers)
         key = (method, url, body is None) if headers is None else (method, url, body is None, *headers.items())
         template = self._templates.get(key)
         return self._send_first(key, method, url, body, headers) if template is None else self._exchange(template, body)
@@ -160,7 +160,7 @@ class HttpClient:
             self._templates[key] = template
         template = self._templates[key]
         if template is None:
-            return await self._request(method, url, body, headers)
+            return await self._request(method, url, _payload(body), headers)
         return await self._exchange(template, body)
 
     async def _exchange(self, template: Template, body: bytes | None) -> LeanResponse:
@@ -170,7 +170,10 @@ class HttpClient:
             assert protocol is not None, "it is in use"
             protocol.set_response_params(read_until_eof=True, read_bufsize=READ_BYTES)
             if protocol.transport is not None:  # else it is closed already, as read() tells
-                protocol.transport.write(template.render(body))
+                if body is not None and len(body) > _LARGE_BYTES:
+                    _write_large(protocol, template, body)
+                else:
+                    protocol.transport.write(template.render(body))
             message, content = await protocol.read()
             while 100 <= message.code <= 199 and message.code != 101:
                 message, content = await protocol.read()
@@ -246,6 +249,20 @@ def _make_template(request: aiohttp.ClientRequest, idle: IdleConnections, *, has
     except UnicodeEncodeError:  # surrogates that stand for no byte
         return None
     return Template(request, idle, before, after)
+
+
+def _write_large(protocol: ResponseHandler, template: Template, body: bytes) -> None:
+    """Write a body that goes in several pieces, as the upstream takes them, and is not copied for its head."""
+    assert protocol.transport is not None, "it is open"
+    if isinstance(protocol, Handler):
+        protocol.hold_socket()
+    protocol.transport.write(template.render_head(len(body)))
+    protocol.transport.write(body)
+
+
+def _payload(body: bytes | None) -> bytes | LargePayload | None:
+    # aiohttp writes bytes in one go, and warns that a large body would stop everything else meanwhile.
+    return LargePayload(io.BytesIO(body)) if body is not None and len(body) > _LARGE_BYTES else body
 
 
 def _no_http(request: aiohttp.ClientRequest, error: HttpProcessingError) -> aiohttp.ClientResponseError:

@@ -107,7 +107,7 @@ async def test_the_same_bytes_as_by_a_session(
             monkeypatch.setattr(http_client, "IS_KNOWN", is_known)
             async with client_of() as client, await client.send("PUT", asked, body, headers) as response:
                 assert (response.status, response.headers["Content-Type"]) == (200, "application/json")
-                assert isinstance(response, LeanResponse) is (is_known and len(body or b"") <= 2**18)
+                assert isinstance(response, LeanResponse) is is_known
                 assert await response.content.read() == b"good"
     assert sent[0] == sent[1]
 
@@ -192,17 +192,22 @@ async def test_bytes_behind_the_end_of_a_stream(is_known: bool, monkeypatch: pyt
         assert [asked.connection for asked in upstream.asked] == [1, 2, 3]
 
 
-LARGE = b"x" * (2**18 + 1)
+LARGE = b"x" * 2**23
+
+
+@pytest.fixture
+def by_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_client, "IS_KNOWN", False)
 
 
 async def send_large(client: HttpClient, url: str) -> list[bytes]:
-    """Send by a session, and read the answer as a stream is read."""
+    """Send a body that takes many writes, and read the answer as a stream is read."""
     async with await client.send("POST", URL(url), LARGE) as response:
-        assert not isinstance(response, LeanResponse)
         return [piece async for piece in read_any(response.content)]
 
 
-async def test_connections_of_large_requests_serve_again() -> None:
+@pytest.mark.usefixtures("by_a_session")
+async def test_connections_of_a_session_serve_again() -> None:
     """Though aiohttp's reader has the parser go on, with nothing, when the answer is read."""
     async with raw_upstream(lambda asked: GOOD) as upstream, client_of() as client:
         for _ in range(4):
@@ -210,6 +215,7 @@ async def test_connections_of_large_requests_serve_again() -> None:
         assert [asked.connection for asked in upstream.asked] == [1] * 4
 
 
+@pytest.mark.usefixtures("by_a_session")
 @pytest.mark.parametrize("stray", STRAY.values(), ids=STRAY)
 async def test_bytes_on_a_connection_that_aiohttp_looked_after(stray: bytes) -> None:
     """Its pool asks each connection now and then whether it is still there: that is no use of it."""
@@ -224,11 +230,21 @@ async def test_bytes_on_a_connection_that_aiohttp_looked_after(stray: bytes) -> 
         assert [asked.connection for asked in upstream.asked] == [1, 2]
 
 
-async def test_an_old_connection_says_nothing_of_others() -> None:
+async def test_connections_of_large_requests_serve_again() -> None:
+    """Whether their answers are streamed or not."""
+    async with raw_upstream(lambda asked: GOOD) as upstream, client_of() as client:
+        for _ in range(3):
+            assert await send_large(client, upstream.url) == [b"good"]
+            assert await read(client, upstream.url, LARGE) == b"good"
+        assert [(asked.connection, len(asked.body)) for asked in upstream.asked] == [(1, len(LARGE))] * 6
+
+
+async def test_an_old_connection_says_nothing_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """That the pool closes one that has waited too long is no sign that the upstream closes connections."""
     async with raw_upstream(lambda asked: GOOD) as upstream, client_of() as client:
         connector: Any = client.session.connector
         assert await read(client, upstream.url) == b"good"
+        monkeypatch.setattr(http_client, "IS_KNOWN", False)
         for _ in range(2):
             assert await send_large(client, upstream.url) == [b"good"]
         assert [asked.connection for asked in upstream.asked] == [1, 2, 2]
@@ -236,6 +252,7 @@ async def test_an_old_connection_says_nothing_of_others() -> None:
             waiting[0] = (waiting[0][0], 0.0)
         connector._cleanup()
         assert not connector._conns
+        monkeypatch.setattr(http_client, "IS_KNOWN", True)
         assert await read(client, upstream.url) == b"good"
         assert upstream.asked[-1].connection == 1
 
