@@ -20,8 +20,8 @@ async def ask_again(
 ) -> Answer:
     """Yield ``first``, or what ``simpler`` gives where a status refused the word before anything of an answer came.
 
-    ``learned`` is told once whether the upstream knows the word, when an answer shows it. Where the second is refused too,
-    that says what else is wrong.
+    ``learned`` is told once whether the upstream knows the word, when an answer shows it. Where the second is refused
+    too, that says what else is wrong.
     """
     has_begun = False
     try:

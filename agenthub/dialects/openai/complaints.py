@@ -18,6 +18,7 @@ import attrs
 from agenthub.canonical import JSON
 
 _LOC = re.compile(r"""["']loc\\*["']\s*:\s*[\[(]([^\])]{1,300})""")
+_SPACES = re.compile(r"\s+")
 _WORDS = re.compile(r"[\w-]+")
 _BRACKET = re.compile(r"[\[{]")
 _SAYING = ("message", "msg", "error", "errors", "detail", "reason", "description")
@@ -44,11 +45,11 @@ _TYPE = r"(?:(?:parameter|argument|field|property|option|param|type|format)\b\s*
 _Q = r"[\"'`]*"
 _END = rf"(?={_Q}\s*(?:[.,;:!)\]}}\n]|$|(?:by|for|with|in|on|at|and|or|when|while|if|unless|yet|is|are)\b|{_NOUN}\b))"
 _PARAMETER = re.compile(
-    rf"\b{_BAD}\s+{_KIND}{_NOUN}(?:\s+(?:supplied|provided|given|found|name))?\s*[:=(\[-]*\s*{_Q}{_NAME}"
+    rf"\b{_BAD}\s+{_KIND}(?:{_NOUN}|name)(?:\s+(?:supplied|provided|given|found|name))?\s*[:=(\[-]*\s*{_Q}{_NAME}"
     rf"|\b{_BAD}\s*:?\s*{_Q}{_NAME}{_END}"
     rf"|\b{_NOT}{_DONE}\b[^.:\n]{{0,40}}:\s*[\[(]*{_Q}{_NAME}{_END}"
     rf"|{_NOT}{_DO}\s+(?:(?:the|use of|using|setting|custom|any)\s+)*{_KIND}(?:{_NOUN}\s*)?:?\s*{_Q}{_NAME}{_END}"
-    rf"|{_NAME}{_Q}\s*{_TYPE}[:,)-]*\s*(?:(?:is|are|was|were|has|been)\b\s*)*{_ADVERB}"
+    rf"|{_NAME}{_Q}\s*{_TYPE}[:,)-]*\s*(?:(?:is|are|was|were|has|been)(?:(?=n't)|\b\s*))*{_ADVERB}"
     rf"(?:{_BAD}|{_NOT}{_DONE}|(?:extra|additional)\s+{_NOUN}\s+(?:(?:is|are)\s+)?not\s+{_DONE}){_END}",
     re.IGNORECASE,
 )
@@ -102,6 +103,7 @@ def steps_of(path: str) -> tuple[str, ...]:
 
 def read_complaint(text: str) -> Complaint:
     """Return what an error's text says, without what it repeats of the request as JSON or as Python prints it."""
+    text = _SPACES.sub(lambda match: "\n" if "\n" in match[0] else " ", text)
     places: list[Place] = []
     said: list[str] = []
     values, rest = _embedded(text)

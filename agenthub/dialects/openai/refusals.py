@@ -59,7 +59,7 @@ _ONLY = re.compile(
 _FAR = 200
 _CONDITION = re.compile(
     r"\b(?:when|while|if|unless|until|because|together|combin\w+|conjunction|at the same time)\b"
-    r"|\bwith (?:the |function )?(?:tools?|stream\w*|thinking|reasoning|images?|logprobs)\b",
+    r"|\bwith (?:the |function )?(?:tools?|stream\w*|thinking|reasoning|images?|logprobs)\b|\btools\b",
     re.IGNORECASE,
 )
 """Where the member is refused beside something else of the same request only."""
@@ -213,7 +213,7 @@ def _refusal(case: _Case) -> Refusal | None:
     is_parameter = finding.is_parameter or (case.is_named and says_parameter(case.complaint, case.sent))
     is_value = finding.repeats or finding.compares or error.code == _OF_VALUE
     is_any = case.is_extra or is_coded or (is_parameter and not is_value)
-    is_lasting = not FIELDS[name] or case.is_extra or is_coded or _CONDITION.search(case.complaint.text) is None
+    is_lasting = not FIELDS[name] or case.is_extra or _CONDITION.search(case.complaint.text) is None
     if name in MADE:
         return _refusal_of_made(case, is_any=is_any, is_lasting=is_lasting)
     more = {"is_lasting": is_lasting, "is_sure": case.is_sure, "seen": value}

@@ -77,7 +77,7 @@ class RefusedWords:
         if known is None:
             return ()
         if self.clock() >= known.until:
-            del self._by_model[model]
+            self._by_model.pop(model, None)
             return ()
         return known.refusals
 
