@@ -52,9 +52,9 @@ ten minutes, or until a check of the backend fails:
 The values of the limits and of the members in the last point are the client's, so an error that repeats the value, or
 that compares it with a limit, is for the client to correct, and nothing is left out or renamed. Words in quotes and the
 sent value do not count as the server's words. Such a member is remembered where `code` is `unsupported_parameter` (or
-`unsupported_value` with the default named), the type at its `loc` is `extra_forbidden`, or `param` names it and the text
-calls it unsupported. Where only the text names it, two different values must have been refused. What is refused only
-beside another member ("not supported when …") is left out of that request alone.
+`unsupported_value` with the default named), the type at its `loc` is `extra_forbidden`, or `param` names it and the
+text calls it unsupported. Where only the text names it, two different values must have been refused. What is refused
+only beside another member ("not supported when …") is left out of that request alone.
 
 What is left out, and an effort that became `high`, counts as dropped. An Ollama that knows no levels of thinking is
 asked just to think for ten minutes, and `reasoning_effort` is dropped.

@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
+from itertools import islice
 
 import attrs
 
@@ -22,7 +23,7 @@ _SPACES = re.compile(r"\s+")
 _WORDS = re.compile(r"[\w-]+")
 _BRACKET = re.compile(r"[\[{]")
 _SAYING = ("message", "msg", "error", "errors", "detail", "reason", "description")
-_MOST_MISSES, _MOST_PARTS, _DEEPEST = 4, 64, 6
+_MOST_MISSES, _MOST_PARTS, _DEEPEST, _MOST_LEAVES = 4, 64, 6, 1000
 _LARGEST = 1e300
 _DECODER = json.JSONDecoder()
 
@@ -210,9 +211,12 @@ def says_parameter(complaint: Complaint, names: Collection[str]) -> bool:
 
 
 def _without_values(text: str, values: Collection[JSON]) -> tuple[str, bool]:
-    """Return the text without the values, and whether it had any of them."""
+    """Return the text without the values, and whether it had any of them; of very many it is taken to have some."""
     texts, numbers = set[str](), set[str]()
-    for leaf in _leaves(values):
+    leaves = list(islice(_leaves(values), _MOST_LEAVES + 1))
+    if len(leaves) > _MOST_LEAVES:
+        return text, True
+    for leaf in leaves:
         if isinstance(leaf, str) and 0 < len(leaf) <= len(text):
             texts.add(leaf.lower())
         elif isinstance(leaf, int | float) and not isinstance(leaf, bool) and abs(leaf) < _LARGEST:

@@ -15,15 +15,7 @@ import attrs
 
 from agenthub.canonical import JSON
 from agenthub.dialects.ledger import TO_OPENAI, Treatment
-from agenthub.dialects.openai.complaints import (
-    Complaint,
-    examine,
-    mention,
-    read_complaint,
-    says_parameter,
-    steps_of,
-    without_quotes,
-)
+from agenthub.dialects.openai import complaints
 from agenthub.errors import UpstreamStatus
 
 JSON_OBJECT: JSON = {"type": "json_object"}
@@ -135,7 +127,7 @@ def find_refusals(error: UpstreamStatus, members: Mapping[str, JSON], known: Seq
     if not (error.status in _STATUSES or error.callers_fault or error.code in _CODES):
         return []
     sent = {name: value for name, value in members.items() if name in FIELDS and _is_word(name, value)}
-    found = _found(error, read_complaint(str(error)), sent)
+    found = _found(error, complaints.read_complaint(str(error)), sent)
     refused = {one.member for one in known}
     return [one for one in found if not (one.renamed and one.renamed in refused | members.keys())]
 
@@ -145,9 +137,9 @@ def _is_word(name: str, value: JSON) -> bool:
     return name != _FORMAT or value in (JSON_OBJECT, ANY_OBJECT)
 
 
-def _found(error: UpstreamStatus, complaint: Complaint, sent: Mapping[str, JSON]) -> list[Refusal]:
+def _found(error: UpstreamStatus, complaint: complaints.Complaint, sent: Mapping[str, JSON]) -> list[Refusal]:
     """Return what the error refuses: what its structure names, else the first that its text does."""
-    path = steps_of(error.param or "")
+    path = complaints.steps_of(error.param or "")
     if _member(path) in sent:
         name = _exact(path)
         one = _refusal(_Case(name, sent, error, complaint, is_named=True)) if name else None
@@ -159,10 +151,10 @@ def _found(error: UpstreamStatus, complaint: Complaint, sent: Mapping[str, JSON]
     return _mentioned(error, complaint, sent)
 
 
-def _mentioned(error: UpstreamStatus, complaint: Complaint, sent: Mapping[str, JSON]) -> list[Refusal]:
-    text = without_quotes(complaint.text, sent)
-    mentions = sorted((match.start(), name) for name in sent if (match := mention(name).search(text)))
-    is_elsewhere = bool(error.param and steps_of(error.param))
+def _mentioned(error: UpstreamStatus, complaint: complaints.Complaint, sent: Mapping[str, JSON]) -> list[Refusal]:
+    text = complaints.without_quotes(complaint.text, sent)
+    mentions = sorted((match.start(), name) for name in sent if (match := complaints.mention(name).search(text)))
+    is_elsewhere = bool(error.param and complaints.steps_of(error.param))
     for index, (_, name) in enumerate(mentions):
         if index if name in MADE else is_elsewhere:
             continue
@@ -191,7 +183,7 @@ class _Case:
     name: str
     sent: Mapping[str, JSON]
     error: UpstreamStatus
-    complaint: Complaint
+    complaint: complaints.Complaint
     is_named: bool = False
     is_extra: bool = False
 
@@ -208,9 +200,9 @@ class _Case:
 def _refusal(case: _Case) -> Refusal | None:
     name, value, error = case.name, case.value, case.error
     values = [value, case.sent.get("top_logprobs")] if name == "logprobs" else [value]
-    finding = examine(case.complaint, name, values, case.sent)
+    finding = complaints.examine(case.complaint, name, values, case.sent)
     is_coded = error.code in _OF_PARAMETER and (case.is_named or finding.is_parameter)
-    is_parameter = finding.is_parameter or (case.is_named and says_parameter(case.complaint, case.sent))
+    is_parameter = finding.is_parameter or (case.is_named and complaints.says_parameter(case.complaint, case.sent))
     is_value = finding.repeats or finding.compares or error.code == _OF_VALUE
     is_any = case.is_extra or is_coded or (is_parameter and not is_value)
     is_lasting = not FIELDS[name] or case.is_extra or _CONDITION.search(case.complaint.text) is None
@@ -230,10 +222,10 @@ def _refusal(case: _Case) -> Refusal | None:
 
 def _only(case: _Case) -> Refusal | None:
     """Return the refusal of each value but the server's own, as OpenAI's reasoning models say it."""
-    text, value = without_quotes(case.complaint.text, case.sent), case.value
+    text, value = complaints.without_quotes(case.complaint.text, case.sent), case.value
     if isinstance(value, bool) or not isinstance(value, int | float) or (match := _ONLY.search(text)) is None:
         return None
-    starts = [found.start() for found in mention(case.name).finditer(text)]
+    starts = [found.start() for found in complaints.mention(case.name).finditer(text)]
     if not case.is_named and not any(abs(match.start() - start) <= _FAR for start in starts):
         return None
     taken = float(match[1]) if match[1] else None
