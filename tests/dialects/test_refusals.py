@@ -120,6 +120,8 @@ ECHO = {"a": "Unsupported parameter: 'seed'", "type": "extra_forbidden", "loc": 
         ({"tool_choice": CHOICE}, of_openai("unknown tool 'unsupported' in tool_choice")),
         ({"tool_choice": CHOICE}, of_openai("tool_choice: unknown tool")),
         ({"tool_choice": CHOICE}, of_openai("Unsupported tool_choice", "tool_choice")),
+        ({"tool_choice": CHOICE}, of_openai("A named tool is not supported with this model.", "tool_choice")),
+        ({"tool_choice": CHOICE}, of_openai("This tool_choice type is not supported with this model", "tool_choice")),
         ({"tool_choice": "required"}, of_openai("tool_choice: only 'auto' is supported")),
         ({"logit_bias": {"unknown": 1}}, of_openai("Invalid key in 'logit_bias': unknown. Use ids.", "logit_bias")),
         ({"logit_bias": {"unknown": 1}}, of_openai("unknown logit_bias")),

@@ -42,7 +42,7 @@ _BAD = r"(?:unsupported|unrecogni[sz]ed|unknown|unexpected|unavailable|deprecate
 _DONE = r"(?:supported|permitted|allowed|recogni[sz]ed|implemented|accepted|taken|known|available)"
 _DO = r"(?:support|permit|allow|recogni[sz]e|implement|accept|take|know)s?"
 _NOT = rf"(?:not|n't|cannot|no)\s+{_ADVERB}(?:be\s+)?{_ADVERB}"
-_TYPE = r"(?:(?:parameter|argument|field|property|option|param|type|format)\b\s*)?"
+_TYPE = r"(?:(?:parameter|argument|field|property|option|param)\b\s*)?"
 _Q = r"[\"'`]*"
 _END = rf"(?={_Q}\s*(?:[.,;:!)\]}}\n]|$|(?:by|for|with|in|on|at|and|or|when|while|if|unless|yet|is|are)\b|{_NOUN}\b))"
 _PARAMETER = re.compile(
@@ -57,7 +57,7 @@ _PARAMETER = re.compile(
 """What binds words of refusal to the name, before it or after it."""
 _THIS_PARAMETER = re.compile(
     rf"\b{_BAD}\s+{_KIND}{_NOUN}\b|\b(?:extra|additional)\s+{_NOUN}\s+(?:are\s+)?not\s+{_DONE}"
-    rf"|^\s*(?:this\s+)?{_NOUN}?\s*(?:is\s+)?not\s+{_DONE}|\bnot\s+supported\s+(?:with|by|for)\s+this\s+model\b",
+    rf"|^\s*(?:this\s+)?{_NOUN}?\s*(?:is\s+)?not\s+{_DONE}",
     re.IGNORECASE,
 )
 """The same where ``param`` gives the name."""
