@@ -9,7 +9,7 @@ import openai
 import pytest
 
 from agenthub.settings import BackendSettings
-from tests.hubs import Answered, running_hub
+from tests.hubs import Answered, Clock, running_hub
 from tests.upstreams import Reply, serving
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
@@ -245,6 +245,46 @@ async def test_levels_of_thinking_at_an_older_ollama() -> None:
         refused = await hub.post(CHAT, body)
         assert (refused.status, refused.json()["error"]["message"]) == (400, refusing["error"])
         assert len(upstream.asked) == 1
+
+
+async def test_words_of_the_client_teach_nothing_about_levels() -> None:
+    """An error that repeats the words of an older Ollama in the client's text is the client's to read."""
+    words = "json: cannot unmarshal string into Go struct field ChatRequest.think of type bool"
+
+    def reply(path: str, body: Any) -> Reply:
+        if words in body["messages"][0]["content"] and body["think"] == "low":
+            return Reply({"error": f"cannot render the template: {body['messages'][0]['content']}"}, status=400)
+        return answered(body, content="hm")
+
+    async with serving(reply) as upstream, running_hub(upstream.url) as hub:
+        body = {"model": "m", "messages": [{"role": "user", "content": words}], "reasoning_effort": "low"}
+        assert ((await hub.post(CHAT, body)).status, len(upstream.asked)) == (400, 1)
+        answer = await hub.post(CHAT, body | {"messages": HI})
+        assert (answer.status, "X-AgentHub-Dropped" in answer.headers) == (200, False)
+        assert upstream.asked[-1]["think"] == "low"
+
+
+async def test_levels_are_tried_again() -> None:
+    """An Ollama that is updated gets the level again after ten minutes."""
+    text = "json: cannot unmarshal string into Go struct field ChatRequest.think of type bool"
+    clock, is_old = Clock(), True
+
+    def reply(path: str, body: Any) -> Reply:
+        return Reply({"error": text}, status=400) if is_old and body["think"] == "low" else answered(body, content="hm")
+
+    async with serving(reply) as upstream, running_hub(upstream.url) as hub:
+        adapter: Any = hub.hub.router.backends["ollama"].adapters["native"]
+        adapter.clock = clock
+        body = {"model": "m", "messages": HI, "reasoning_effort": "low"}
+        assert (await hub.post(CHAT, body)).headers["X-AgentHub-Dropped"] == "reasoning_effort"
+        is_old = False
+        for seconds, think in ((599, True), (1, "low")):
+            clock.now += seconds
+            answer = await hub.post(CHAT, body)
+            assert (upstream.asked[-1]["think"], "X-AgentHub-Dropped" in answer.headers) == (think, think is True)
+        is_old = True
+        clock.now += 600
+        assert (await hub.post(CHAT, body)).headers["X-AgentHub-Dropped"] == "reasoning_effort"
 
 
 async def test_answers_of_one_request_are_bounded() -> None:

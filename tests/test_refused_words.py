@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from agenthub.dialects.openai.refusals import FIELDS, MADE, Refusal
 from agenthub.settings import BackendSettings, CircuitBreakerSettings
-from tests.hubs import ONCE, running_hub
+from agenthub_adapter_openai.words import RefusedWords
+from tests.hubs import ONCE, Clock, running_hub
 from tests.upstreams import HI, PATHS, Reply, answering, serving
 
 STUDIO = {"error": "'response_format.type' must be 'json_schema' or 'text'"}
@@ -374,3 +377,112 @@ async def test_templates(flavour: str, think: bool) -> None:
             assert (answer.status, answer.headers["X-AgentHub-Dropped"]) == (200, "think")
             assert upstream.asked[0]["chat_template_kwargs"] == {"enable_thinking": think}
             assert "reasoning_effort" not in upstream.asked[0]
+
+
+CHOICE: dict[str, Any] = {"type": "function", "function": {"name": "unsupported"}}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right", "member", "text"),
+    [
+        ({"tool_choice": CHOICE}, {"tool_choice": "required"}, "tool_choice", "Tool choice 'unsupported' not found."),
+        ({"logit_bias": {"unknown": 1}}, {"logit_bias": {"5": 1}}, "logit_bias", "unknown is not a token id."),
+        ({"options": {"temperature": 9}}, {"options": {"temperature": 0.5}}, "temperature", "above 2 is not allowed"),
+        ({"options": {"num_predict": 500}}, {"options": {"num_predict": 5}}, "max_tokens", "more than 100 unsupported"),
+        ({"options": {"seed": 999}}, {"options": {"seed": 9}}, "seed", "999 is not supported"),
+    ],
+)
+@pytest.mark.parametrize("has_param", [False, True])
+async def test_one_client_s_mistake(
+    wrong: dict[str, Any], right: dict[str, Any], member: str, text: str, has_param: bool
+) -> None:
+    """It is answered with the server's error and asked once, and other clients of the model keep the member."""
+    message = f"{member}: {text}"
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+    asked = native(tools=tools) if member == "tool_choice" else native()
+    async with (
+        serving(lambda path, body: replies.pop(0) if replies else answering()(path, body)) as upstream,
+        running_hub(upstream.url, api_mode="openai", retries=ONCE) as hub,
+    ):
+        replies = [Reply(of_openai(message, member if has_param else None), status=400)]
+        refused = await hub.post("/api/chat", asked | wrong)
+        assert (refused.status, message in refused.json()["error"], len(upstream.asked)) == (400, True, 1)
+        answer = await hub.post("/api/chat", asked | right)
+        assert (answer.status, "X-AgentHub-Dropped" in answer.headers) == (200, False)
+        assert (member in upstream.asked[-1], len(upstream.asked)) == (True, 2)
+
+
+async def test_words_alone_take_two_values() -> None:
+    """Where only the words of an error refuse a member, that is believed of all values after two of them."""
+
+    def reply(path: str, body: Any) -> Reply:
+        if "temperature" in body:
+            return Reply({"error": "temperature is not supported by this model"}, status=400)
+        return answering()(path, body)
+
+    async with serving(reply) as upstream, running_hub(upstream.url, api_mode="openai") as hub:
+        for value, count in ((0.5, 2), (0.5, 2), (0.7, 2), (0.9, 1)):
+            upstream.asked.clear()
+            answer = await hub.post("/api/chat", native(options={"temperature": value}))
+            assert (answer.status, answer.headers["X-AgentHub-Dropped"]) == (200, "options.temperature")
+            assert len(upstream.asked) == count
+
+
+async def test_what_is_remembered_expires() -> None:
+    """After ten minutes the server is asked with the member again, and may take it."""
+    clock = Clock()
+    async with serving(strict("temperature", "seed")) as upstream, running_hub(upstream.url, api_mode="openai") as hub:
+        adapter: Any = hub.hub.router.backends["ollama"].adapters["openai"]
+        adapter.refused.clock = clock
+        await hub.post("/api/chat", native(options={"temperature": 0.5}))
+        clock.now += 599
+        await hub.post("/api/chat", native(options={"temperature": 0.5, "seed": 1}))
+        assert ["temperature" in body for body in upstream.asked] == [True, False, False, False]
+        upstream.reply = answering()
+        clock.now += 1
+        answer = await hub.post("/api/chat", native(options={"temperature": 0.5, "seed": 1}))
+        assert (answer.status, "X-AgentHub-Dropped" in answer.headers) == (200, False)
+        assert (upstream.asked[-1]["temperature"], upstream.asked[-1]["seed"]) == (0.5, 1)
+        assert not adapter.refused
+
+
+def size_of(value: Any) -> int:
+    """Return the bytes of all that a value holds."""
+    if isinstance(value, dict):
+        return sys.getsizeof(value) + sum(size_of(key) + size_of(one) for key, one in value.items())
+    if isinstance(value, list | tuple):
+        return sys.getsizeof(value) + sum(map(size_of, value))
+    slots = [getattr(value, name) for name in getattr(type(value), "__slots__", ()) if name != "__weakref__"]
+    return sys.getsizeof(value) + sum(size_of(one) for one in slots if not callable(one))
+
+
+@pytest.mark.parametrize("is_sure", [False, True])
+@pytest.mark.parametrize("is_any", [False, True])
+@pytest.mark.parametrize(
+    "value",
+    [{str(n): 1 for n in range(1000)}, "a" * 10_000, 10**4000, [1] * 1000, {"a" * 9999: True}, {"a": "b" * 9999}],
+    ids=["object", "text", "number", "list", "key", "member"],
+)
+def test_memory_is_bounded(value: Any, is_any: bool, is_sure: bool) -> None:
+    """Of a client's long values nothing is kept, however many members and models there are."""
+    memory = RefusedWords()
+    for number in range(300):
+        kept = {"value": None if is_any else value, "is_any": is_any, "is_sure": is_sure, "seen": value}
+        memory.learn(f"m{number}", [Refusal(name, **kept) for name in FIELDS])
+    assert size_of(memory) < 256 * 32 * 500
+    assert bool(memory.of("m299")) == (is_any and is_sure)
+
+
+def test_small_values_are_kept() -> None:
+    """The hub's own objects are remembered as values."""
+    memory = RefusedWords()
+    values: list[Any] = [
+        {"type": "json_object"},
+        ANY_OBJECT,
+        {"enable_thinking": False},
+        {"include_usage": True},
+        "none",
+    ]
+    refusals = [Refusal(name, value) for name, value in zip(sorted(MADE), values, strict=False)]
+    memory.learn("m", refusals)
+    assert memory.of("m") == tuple(refusals)

@@ -35,11 +35,11 @@ treated otherwise. With `auto`, the default, it is `ollama` where the server ans
 else `generic`.
 
 In the lanes that cross, a server may refuse what the tables say: a 400 or 422 names it in `param`, in `loc` or in its
-text. As long as nothing of an answer has come it is asked again, and what it refuses is remembered for the model until
-a check of the backend fails:
+text. As long as nothing of an answer has come it is asked again, and what it refuses is remembered for the model for
+ten minutes, or until a check of the backend fails:
 
-* `max_tokens` becomes `max_completion_tokens`, or the other way round; where neither is taken, the client gets the
-  refusal;
+* `max_tokens` becomes `max_completion_tokens`, or the other way round, where the server calls the name unsupported;
+  where neither is taken, the client gets the refusal;
 * `response_format` of type `json_object` becomes a `json_schema` of any object, and where that is refused too it is
   left out; a schema of the client's own is not, so the client gets the refusal;
 * `reasoning_effort` `max` becomes `xhigh` where the refusal names that, else `high`; any other effort is left out, as
@@ -47,10 +47,17 @@ a check of the backend fails:
 * `stream_options` and `encoding_format` are left out, which loses nothing but the token counts of streams;
 * `messages.reasoning` and `messages.reasoning_content` are left out;
 * `logprobs`, `logit_bias`, `tool_choice`, `parallel_tool_calls` and all options but `stop` are left out where the
-  server says that it does not support them; a value out of range is for the client to correct.
+  server calls the member itself unsupported, or takes only its default value.
+
+The values of the limits and of the members in the last point are the client's, so an error that repeats the value, or
+that compares it with a limit, is for the client to correct, and nothing is left out or renamed. Words in quotes and the
+sent value do not count as the server's words. Such a member is remembered where `code` is `unsupported_parameter` (or
+`unsupported_value` with the default named), the type at its `loc` is `extra_forbidden`, or `param` names it and the
+text calls it unsupported. Where only the text names it, two different values must have been refused. What is refused
+only beside another member ("not supported when …") is left out of that request alone.
 
 What is left out, and an effort that became `high`, counts as dropped. An Ollama that knows no levels of thinking is
-asked just to think, and `reasoning_effort` is dropped.
+asked just to think for ten minutes, and `reasoning_effort` is dropped.
 """
 
 ENDPOINTS = (

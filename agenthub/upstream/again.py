@@ -20,21 +20,26 @@ async def ask_again(
 ) -> Answer:
     """Yield ``first``, or what ``simpler`` gives where a status refused the word before anything of an answer came.
 
-    ``learned`` is told whether the upstream knows the word, once an answer shows it. Where the second is refused too,
-    that says what else is wrong.
+    ``learned`` is told once whether the upstream knows the word, when an answer shows it. Where the second is refused
+    too, that says what else is wrong.
     """
+    has_begun = False
     try:
         async with aclosing(first) as batches:
             async for batch in batches:
-                learned(True)
+                if not has_begun:
+                    has_begun = True
+                    learned(True)
                 yield batch
         return
     except UpstreamStatus as error:
-        if not is_unknown(error):
+        if has_begun or not is_unknown(error):
             raise
     async with aclosing(simpler()) as batches:
         async for batch in batches:
-            learned(False)
+            if not has_begun:
+                has_begun = True
+                learned(False)
             yield batch
 
 

@@ -108,6 +108,120 @@ def test_what_is_wrong_otherwise(body: Any) -> None:
     assert refused(body) == []
 
 
+CHOICE: dict[str, Any] = {"type": "function", "function": {"name": "unsupported"}}
+ECHO = {"a": "Unsupported parameter: 'seed'", "type": "extra_forbidden", "loc": ["body", "seed"]}
+
+
+@pytest.mark.parametrize(
+    ("sent", "body"),
+    [
+        ({"tool_choice": CHOICE}, of_openai("Tool choice 'unsupported' not found in 'tools' parameter.",
+                                             "tool_choice")),
+        ({"tool_choice": CHOICE}, of_openai("unknown tool 'unsupported' in tool_choice")),
+        ({"tool_choice": CHOICE}, of_openai("tool_choice: unknown tool")),
+        ({"tool_choice": CHOICE}, of_openai("Unsupported tool_choice", "tool_choice")),
+        ({"tool_choice": CHOICE}, of_openai("A named tool is not supported with this model.", "tool_choice")),
+        ({"tool_choice": CHOICE}, of_openai("This tool_choice type is not supported with this model", "tool_choice")),
+        ({"tool_choice": "required"}, of_openai("tool_choice: only 'auto' is supported")),
+        ({"logit_bias": {"unknown": 1}}, of_openai("Invalid key in 'logit_bias': unknown. Use ids.", "logit_bias")),
+        ({"logit_bias": {"unknown": 1}}, of_openai("unknown logit_bias")),
+        ({"logit_bias": {"not supported": 1}}, of_openai("logit_bias: not supported")),
+        ({"logit_bias": {"5": 1}}, of_openai("logit_bias contains unrecognized token ids", "logit_bias")),
+        ({"logit_bias": {"5": 1}}, of_openai("Unknown parameter", "logit_bias.5")),
+        ({"logit_bias": {"5": 1}}, {"detail": [extra("logit_bias", "5")]}),
+        ({"temperature": 9}, of_openai("temperature above 2 is not allowed", "temperature")),
+        ({"temperature": 2.5}, of_openai("temperature 2.5 unsupported; range is 0..2", "temperature")),
+        ({"temperature": 2.5}, of_openai("2.50 is not supported with this model", "temperature")),
+        ({"temperature": 0.5}, of_openai("Prompt: tell me about temperature. Unknown model 'x'")),
+        ({"temperature": 0.5}, of_openai("Prompt: 'the temperature is not supported'. Wrong.")),
+        ({"temperature": 0.5}, of_openai("temperature is not supported", "tools[0].function.name")),
+        ({"max_tokens": 500}, of_openai("max_tokens: more than 100 is not allowed", "max_tokens")),
+        ({"max_tokens": 500}, of_openai("max_tokens 500 is not supported", "max_tokens")),
+        ({"max_completion_tokens": 500}, of_openai("max_completion_tokens is not supported: limit 100")),
+        ({"seed": 999}, of_openai("seed 999 is not supported", "seed")),
+        ({"seed": 10**400}, of_openai("seed 3 is too large")),
+        ({"seed": 3}, {"detail": [{"type": "string_type", "loc": ["body", "messages"], "msg": "no", "input": ECHO}]}),
+        ({"logprobs": True, "top_logprobs": 25}, of_openai("Requested logprobs of 25 not supported: max allowed 20")),
+        ({"top_logprobs": 9}, of_openai("top_logprobs: only 5 are allowed")),
+        ({"logprobs": True, "top_logprobs": 9}, of_openai("logprobs 9 is not supported", "logprobs")),
+    ],
+)  # fmt: skip
+def test_values_of_the_client(sent: dict[str, Any], body: Any) -> None:
+    """An error about a value, or that repeats words of the client's, refuses no member."""
+    assert refused(body, members=sent) == []
+
+
+@pytest.mark.parametrize(
+    ("sent", "body", "is_sure"),
+    [
+        ({"top_k": 5}, "create() got an unexpected keyword argument 'top_k'", False),
+        ({"top_k": 5}, {"error": "Additional properties are not allowed ('top_k' was unexpected)"}, False),
+        ({"top_k": 5}, {"error": "The following parameters are not supported: top_k"}, False),
+        ({"min_p": 0.5}, {"error": "This server doesn't support min_p."}, False),
+        ({"min_p": 0.5}, {"error": "`min_p` isn't supported with gpt-0.5"}, False),
+        ({"seed": 5}, of_openai('Invalid JSON payload received. Unknown name "seed": Cannot find field.'), False),
+        ({"seed": 5}, {"detail": "Validation error at #/seed: Extra inputs are not permitted"}, False),
+        ({"frequency_penalty": 1}, {"error": "Model m does not support parameter frequencyPenalty."}, False),
+        ({"presence_penalty": 1}, {"error": "Argument not supported on this model: presencePenalty"}, False),
+        ({"temperature": 0.5}, of_openai("`temperature` is deprecated for this model."), False),
+        ({"temperature": 0.5}, of_openai("invalid temperature: only 1 is allowed for this model"), False),
+        ({"temperature": 0.2}, of_openai(DEFAULT, "temperature", "unsupported_value"), True),
+        ({"tool_choice": CHOICE}, of_openai("This parameter is not supported with this model.", "tool_choice"), True),
+        ({"logit_bias": {"5": 1}}, of_openai("Unsupported parameter: logit_bias", None, "unsupported_parameter"), True),
+        ({"seed": 5}, {"detail": [extra("seed", input=5)]}, True),
+        ({"seed": 5}, of_openai("1 error:\n {'type': 'extra_forbidden', 'loc': ('body', 'seed')}\n at x"), True),
+    ],
+)  # fmt: skip
+def test_parameters_of_the_client(sent: dict[str, Any], body: Any, is_sure: bool) -> None:
+    """A member is unsupported where the words are bound to its name; sure is what more than words tell."""
+    (refusal,) = refused(body, members=sent)
+    assert (refusal.member, refusal.is_any, refusal.is_sure) == (next(iter(sent)), True, is_sure)
+
+
+def test_values_without_end() -> None:
+    """A value of very many entries is not compared with the text: only a structure refuses its member."""
+    sent = {"logit_bias": {str(number): 1 for number in range(1000)}}
+    assert refused(of_openai("logit_bias is not supported"), members=sent) == []
+    (refusal,) = refused(of_openai("no", "logit_bias", "unsupported_parameter"), members=sent)
+    assert refusal.is_any
+
+
+def test_efforts_of_the_client() -> None:
+    """A level that the error repeats is refused by itself, and other levels are not."""
+    for text in ("reasoning_effort 'huge' is not supported", "reasoning_effort huge is not supported by this model"):
+        (refusal,) = refused(of_openai(text, "reasoning_effort"), members={"reasoning_effort": "huge"})
+        assert (refusal.value, refusal.is_any) == ("huge", False)
+
+
+@pytest.mark.parametrize(
+    ("member", "text"),
+    [
+        ("temperature", "Unsupported parameter: 'temperature' is not supported when reasoning is on."),
+        ("reasoning_effort", "Function tools with reasoning_effort are not supported for this model."),
+    ],
+)
+def test_conditions(member: str, text: str) -> None:
+    """What is refused beside something else only is left out of that request, and not of the next."""
+    (refusal,) = refused(of_openai(text, member, "unsupported_parameter"), members={member: 0.2})
+    assert not refusal.is_lasting
+
+
+HOSTILE = ["[" * 4000, "{" * 4000, "'" * 4000, "'loc': (" + "(" * 4000, '{"a":' * 800, " " * 4000]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_texts(text: str) -> None:
+    """Whatever a server sends is read."""
+    assert refused(of_openai(f"unknown {text} x")) == []
+
+
+def test_a_list_that_is_cut() -> None:
+    """Errors before the cut count; what follows may be the client's own text."""
+    told = json.dumps([extra("seed", input=1), extra("messages", 0, "x", input=ECHO | {"loc": ["body", "top_p"]})])
+    found = find_refusals(UpstreamStatus(422, told[:-4]), SENT, ())
+    assert [one.member for one in found] == ["seed"]
+
+
 @pytest.mark.parametrize("status", [401, 404, 413, 429, 500, 503])
 def test_statuses(status: int) -> None:
     """Only a status that blames the request counts."""

@@ -2,19 +2,20 @@
 
 A server names the member in ``param``, in pydantic's ``loc`` or in its text. Members of which name or value are the
 hub's own (``MADE``) are refused by whatever error names them. Of the others, whose values are the client's, only an
-error counts that says that they are not supported: a temperature of 9 is for its client to correct.
+error counts that calls the parameter itself unsupported: a temperature of 9 is for its client to correct. An error
+that repeats the value, or that compares, is about the value.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 
 import attrs
 
 from agenthub.canonical import JSON
 from agenthub.dialects.ledger import TO_OPENAI, Treatment
+from agenthub.dialects.openai import complaints
 from agenthub.errors import UpstreamStatus
 
 JSON_OBJECT: JSON = {"type": "json_object"}
@@ -39,19 +40,21 @@ _FORMAT = "response_format"
 
 _STATUSES = frozenset({400, 422, 501})
 _CODES = frozenset({"400", "422"})
-_LOC = re.compile(r"""["']loc\\*["']\s*:\s*[\[(]([^\])]{1,300})""")
-_WORDS = re.compile(r"[\w-]+")
-_UNSUPPORTED = re.compile(
-    r"unsupported|unrecogni[sz]ed|unknown|unexpected|unavailable|deprecated|extra_forbidden|extra fields"
-    r"|additional propert"
-    r"|(?:not|n't|cannot be) (?:be )?(?:support|permit|allow|recogni|implement|accept|take|known|available)",
-    re.IGNORECASE,
-)
+_OF_PARAMETER = frozenset({"unsupported_parameter", "unknown_parameter"})
+_OF_VALUE = "unsupported_value"
+_EXTRA = frozenset({"extra_forbidden", "value_error.extra"})
 _ONLY = re.compile(
-    r"\bonly (?:the )?(?:default )?\(?(-?\d+(?:\.\d+)?)?\)?\s*(?:value )?(?:is|are) (?:supported|allowed)",
+    r"\bonly (?:the )?(?:default )?\(?(-?\d{1,9}(?:\.\d{1,9})?)\)?\s*(?:value )?is (?:supported|allowed)"
+    r"|\bonly (?:the )?default (?:values? )?(?:is|are) (?:supported|allowed)",
     re.IGNORECASE,
 )
-_OF_VALUE = re.compile(r"\bvalues?\b|\blevels?\b|must be|one of|\bexpected", re.IGNORECASE)
+_FAR = 200
+_CONDITION = re.compile(
+    r"\b(?:when|while|if|unless|until|because|together|combin\w+|conjunction|at the same time)\b"
+    r"|\bwith (?:the |function )?(?:tools?|stream\w*|thinking|reasoning|images?|logprobs)\b|\btools\b",
+    re.IGNORECASE,
+)
+"""Where the member is refused beside something else of the same request only."""
 _OF_PROMPT = re.compile(r"contain the word", re.IGNORECASE)
 """OpenAI and DeepSeek take ``json_object`` only where a message holds the word JSON, so the next may be taken."""
 
@@ -77,7 +80,8 @@ class Refusal:
     """A member that a server refuses with this ``value``, or with any (``is_any``) but the one that is ``taken``.
 
     Its value goes into the member ``renamed``, or it gets the value ``instead``; with neither it is left out.
-    ``is_lasting`` is false where another request may be taken.
+    ``is_lasting`` is false where another request may be taken. ``is_sure`` is false where only the words of the error
+    say it: then it takes two different values (``seen`` is the one that was sent) to believe it of every request.
     """
 
     member: str
@@ -87,6 +91,8 @@ class Refusal:
     renamed: str = ""
     instead: JSON = None
     is_lasting: bool = True
+    is_sure: bool = attrs.field(default=True, eq=False)
+    seen: JSON = attrs.field(default=None, eq=False)
 
     def covers(self, members: Mapping[str, JSON]) -> bool:
         """Say whether it is about one of these members."""
@@ -120,11 +126,10 @@ def find_refusals(error: UpstreamStatus, members: Mapping[str, JSON], known: Seq
     """Return what the server refuses of the ``members`` that it was sent, none where something else is wrong."""
     if not (error.status in _STATUSES or error.callers_fault or error.code in _CODES):
         return []
-    text = str(error)
     sent = {name: value for name, value in members.items() if name in FIELDS and _is_word(name, value)}
-    found = [_refusal(name, sent[name], error, text) for name in _named(error, text, sent)]
+    found = _found(error, complaints.read_complaint(str(error)), sent)
     refused = {one.member for one in known}
-    return [one for one in found if one is not None and not (one.renamed and one.renamed in refused | members.keys())]
+    return [one for one in found if not (one.renamed and one.renamed in refused | members.keys())]
 
 
 def _is_word(name: str, value: JSON) -> bool:
@@ -132,47 +137,109 @@ def _is_word(name: str, value: JSON) -> bool:
     return name != _FORMAT or value in (JSON_OBJECT, ANY_OBJECT)
 
 
-def _named(error: UpstreamStatus, text: str, sent: Mapping[str, JSON]) -> list[str]:
-    """Return the members that the error is about: those of its structure, else the first that its text mentions."""
-    if error.param and (name := _member(error.param)) in sent:
-        return [name]
-    if places := _LOC.findall(text):
-        # The rest of such a text may be the request itself.
-        return [name for name in dict.fromkeys(map(_member, places)) if name in sent]
-    mentions = [(match.start(), name) for name in sent if (match := _mention(name).search(text))]
-    return [min(mentions)[1]] if mentions else []
+def _found(error: UpstreamStatus, complaint: complaints.Complaint, sent: Mapping[str, JSON]) -> list[Refusal]:
+    """Return what the error refuses: what its structure names, else the first that its text does."""
+    path = complaints.steps_of(error.param or "")
+    if _member(path) in sent:
+        name = _exact(path)
+        one = _refusal(_Case(name, sent, error, complaint, is_named=True)) if name else None
+        return [] if one is None else [one]
+    if complaint.places:
+        kinds = {name: place.kind for place in complaint.places if (name := _exact(place.steps)) in sent}
+        cases = [_Case(name, sent, error, complaint, is_extra=kind in _EXTRA) for name, kind in kinds.items()]
+        return [one for one in map(_refusal, cases) if one is not None]
+    return _mentioned(error, complaint, sent)
 
 
-def _member(path: str) -> str:
-    """Return the member at a path in any notation, without numbers: in a message that of the message."""
-    steps = [step for step in _WORDS.findall(path) if step != "body"] or [""]
+def _mentioned(error: UpstreamStatus, complaint: complaints.Complaint, sent: Mapping[str, JSON]) -> list[Refusal]:
+    text = complaints.without_quotes(complaint.text, sent)
+    mentions = sorted((match.start(), name) for name in sent if (match := complaints.mention(name).search(text)))
+    is_elsewhere = bool(error.param and complaints.steps_of(error.param))
+    for index, (_, name) in enumerate(mentions):
+        if index if name in MADE else is_elsewhere:
+            continue
+        if (one := _refusal(_Case(name, sent, error, complaint))) is not None:
+            return [one]
+    return []
+
+
+def _member(steps: Sequence[str]) -> str:
+    """Return the member at a path, without numbers: in a message that of the message."""
+    if not steps:
+        return ""
     return f"messages.{steps[-1]}" if steps[0] == "messages" and len(steps) > 1 else steps[0]
 
 
-@lru_cache
-def _mention(name: str) -> re.Pattern[str]:
-    """Return what finds the name in a text, in camel case too, but not in a request that is repeated there."""
-    own = name.rpartition(".")[2]
-    first, *others = own.split("_")
-    spelled = f"(?:{own}|{first}{''.join(map(str.capitalize, others))})"
-    before = r"(?<=[\"'`.])" if own == "reasoning" else r"(?<!\w)"
-    echo = r"(?!\\*[\"']\s*:\s*(?:\\*[\"'\[{\d-]|true|false|null|True|False|None))"
-    return re.compile(rf"{before}{spelled}(?!\w){echo}")
+def _exact(steps: Sequence[str]) -> str:
+    """Return the member at a path that ends at it: what is inside of a client's value is not the member."""
+    name = _member(steps)
+    return name if name in MADE or tuple(steps) == (name,) else ""
 
 
-def _refusal(name: str, value: JSON, error: UpstreamStatus, text: str) -> Refusal | None:
-    only = _ONLY.search(text)
-    is_unsupported = only is not None or _UNSUPPORTED.search(f"{error.code} {text}") is not None
-    if not (is_unsupported or name in MADE):
-        return None
+@attrs.frozen
+class _Case:
+    """A member that an error is about: ``is_named`` by ``param``, or ``is_extra`` by its place in a structure."""
+
+    name: str
+    sent: Mapping[str, JSON]
+    error: UpstreamStatus
+    complaint: complaints.Complaint
+    is_named: bool = False
+    is_extra: bool = False
+
+    @property
+    def value(self) -> JSON:
+        return self.sent[self.name]
+
+    @property
+    def is_sure(self) -> bool:
+        """Say whether more than words tell that the server does not support it."""
+        return self.is_extra or self.error.code in _OF_PARAMETER or self.is_named
+
+
+def _refusal(case: _Case) -> Refusal | None:
+    name, value, error = case.name, case.value, case.error
+    values = [value, case.sent.get("top_logprobs")] if name == "logprobs" else [value]
+    finding = complaints.examine(case.complaint, name, values, case.sent)
+    is_coded = error.code in _OF_PARAMETER and (case.is_named or finding.is_parameter)
+    is_parameter = finding.is_parameter or (case.is_named and complaints.says_parameter(case.complaint, case.sent))
+    is_value = finding.repeats or finding.compares or error.code == _OF_VALUE
+    is_any = case.is_extra or is_coded or (is_parameter and not is_value)
+    is_lasting = not FIELDS[name] or case.is_extra or _CONDITION.search(case.complaint.text) is None
+    if name in MADE:
+        return _refusal_of_made(case, is_any=is_any, is_lasting=is_lasting)
+    more = {"is_lasting": is_lasting, "is_sure": case.is_sure, "seen": value}
     if name in _LIMITS:
-        return Refusal(name, is_any=True, renamed=_LIMITS[name])
+        return Refusal(name, is_any=True, renamed=_LIMITS[name], **more) if is_any else None
+    if (only := _only(case)) is not None:
+        return attrs.evolve(only, is_lasting=is_lasting)
+    if is_any:
+        return Refusal(name, is_any=True, **more)
+    if isinstance(value, bool) and (is_parameter or (case.is_named and error.code == _OF_VALUE)):
+        return Refusal(name, value, **more)
+    return None
+
+
+def _only(case: _Case) -> Refusal | None:
+    """Return the refusal of each value but the server's own, as OpenAI's reasoning models say it."""
+    text, value = complaints.without_quotes(case.complaint.text, case.sent), case.value
+    if isinstance(value, bool) or not isinstance(value, int | float) or (match := _ONLY.search(text)) is None:
+        return None
+    starts = [found.start() for found in complaints.mention(case.name).finditer(text)]
+    if not case.is_named and not any(abs(match.start() - start) <= _FAR for start in starts):
+        return None
+    taken = float(match[1]) if match[1] else None
+    is_sure = case.is_named and case.error.code == _OF_VALUE
+    return Refusal(case.name, is_any=True, taken=taken, is_sure=is_sure, seen=value)
+
+
+def _refusal_of_made(case: _Case, *, is_any: bool, is_lasting: bool) -> Refusal:
+    name, value, text = case.name, case.value, str(case.error)
     if name == _FORMAT:
-        lasting = _OF_PROMPT.search(text) is None
+        lasting = is_lasting and _OF_PROMPT.search(text) is None
         return Refusal(name, value, instead=ANY_OBJECT if value == JSON_OBJECT else None, is_lasting=lasting)
-    if only is not None:
-        return Refusal(name, is_any=True, taken=float(only[1]) if only[1] else None)
-    if is_unsupported and error.code != "unsupported_value" and not _OF_VALUE.search(text):
-        return Refusal(name, is_any=True)
-    instead = _EFFORTS.get(value) if name == "reasoning_effort" else None
-    return Refusal(name, value, instead="high" if instead == "xhigh" and "xhigh" not in text else instead)
+    if is_any:
+        return Refusal(name, is_any=True, is_lasting=is_lasting)
+    instead = _EFFORTS.get(str(value)) if name == "reasoning_effort" else None
+    instead = "high" if instead == "xhigh" and "xhigh" not in text else instead
+    return Refusal(name, value, instead=instead, is_lasting=is_lasting)

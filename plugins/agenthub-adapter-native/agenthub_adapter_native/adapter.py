@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+import re
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from types import TracebackType
 from typing import Self
@@ -27,6 +29,7 @@ from agenthub import (
     TextRequest,
     Unsupported,
     UpstreamProtocol,
+    UpstreamStatus,
     ask_again,
 )
 from agenthub.dialects import Codec, jsontext, ollama
@@ -37,6 +40,10 @@ from agenthub.dialects.losses import losses_to_native
 _LEVEL = Loss(
     "reasoning_effort", reason="this Ollama knows no levels of thinking: reasoning_effort only makes it think"
 )
+_NO_LEVEL = re.compile(r"json: cannot unmarshal string into Go struct field [\w.]+\.think of type bool")
+"""The whole of what an older Ollama says: in the middle of another error such words may be the client's."""
+_KEPT_S = 600.0
+"""How long it is believed that an Ollama knows levels of thinking or does not: it may be updated."""
 _GET = {"ps": ollama.listing.PS_PATH, "version": ollama.listing.VERSION_PATH}
 _OPERATIONS = frozenset({"chat", "generate", "embed", *_GET, *ollama.VERBS})
 
@@ -49,6 +56,11 @@ def make_adapter(name: str, settings: BackendSettings) -> NativeAdapter:
 def callers_fault(message: str) -> bool:
     """Say whether Ollama blames the request: it answers 500 to options of a wrong type and to unknown formats."""
     return message.startswith(('option "', "invalid format", "invalid JSON schema"))
+
+
+def knows_no_level(error: UpstreamStatus) -> bool:
+    """Say whether an older Ollama refuses a level of thinking."""
+    return error.status == 400 and _NO_LEVEL.fullmatch(str(error)) is not None
 
 
 def just_thinking(lane: Lane) -> Lane:
@@ -68,7 +80,9 @@ class NativeAdapter:
 
     upstream: HttpUpstream
     operations: frozenset[str] = _OPERATIONS
+    clock: Callable[[], float] = time.monotonic
     _knows_levels: bool | None = None
+    _believed_until: float = 0.0
 
     async def __aenter__(self) -> Self:
         await self.upstream.__aenter__()
@@ -95,7 +109,11 @@ class NativeAdapter:
 
     def losses(self, request: Request) -> Sequence[Loss]:
         lost = losses_to_native(request)
-        return (*lost, _LEVEL) if self._knows_levels is False and has_level(request) else lost
+        return (*lost, _LEVEL) if has_level(request) and self._known_levels() is False else lost
+
+    def _known_levels(self) -> bool | None:
+        """Return whether the server knows levels of thinking, None where that is to be found out by asking."""
+        return self._knows_levels if self.clock() < self._believed_until else None
 
     def chat(self, request: ChatRequest) -> AsyncGenerator[Batch, None]:
         if request.source is not None and request.source.dialect == ollama.chat.DIALECT:
@@ -113,20 +131,21 @@ class NativeAdapter:
     def _ask(self, request: Request, codec: Codec) -> AsyncGenerator[Batch, None]:
         lane = make_lane(request, ollama.CODECS, codec)
         if not lane.raw and has_level(request):
-            if self._knows_levels is None:
+            knows = self._known_levels()
+            if knows is None:
                 return self._ask_at_level(request, lane)
-            if not self._knows_levels:
+            if not knows:
                 return self._ask_without_level(request, lane)
         return self.upstream.ask(lane, authorization=request.authorization)
 
     def _ask_at_level(self, request: Request, lane: Lane) -> AsyncGenerator[Batch, None]:
         def learned(knows: bool) -> None:
-            self._knows_levels = knows
+            self._knows_levels, self._believed_until = knows, self.clock() + _KEPT_S
 
         return ask_again(
             self.upstream.ask(lane, authorization=request.authorization),
             lambda: self._ask_without_level(request, lane),
-            lambda error: error.status == 400 and "think of type bool" in str(error),
+            knows_no_level,
             learned,
         )
 

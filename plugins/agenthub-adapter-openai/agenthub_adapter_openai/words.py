@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any
@@ -12,10 +13,13 @@ import structlog
 from agenthub import JSON, Batch, ChatRequest, InvalidRequest, Loss, Request, Started, Unsupported, UpstreamStatus
 from agenthub.dialects import Codec, openai
 from agenthub.dialects.ledger import TO_OPENAI
-from agenthub.dialects.openai.refusals import Refusal, find_refusals, respell
+from agenthub.dialects.openai.refusals import ANY_OBJECT, JSON_OBJECT, Refusal, find_refusals, respell
 from agenthub_adapter_openai.translated import translated
 
 _MOST_MODELS, _MOST_OF_MODEL, _LONGEST_NAME, _SHOWN = 256, 32, 512, 500
+_KEPT_S = 600.0
+"""How long a refusal is believed: a server is updated, and what was read wrongly must not last."""
+_LONGEST_VALUE, _LARGEST_VALUE, _MOST_OF_VALUE = 64, 2**64, 4
 _MOST_REPEATS = 5
 """How often one request is asked again: some servers name what they refuse one at a time."""
 _log = structlog.get_logger("agenthub")
@@ -38,24 +42,57 @@ def _for_flavour(codec: Codec, flavour: str) -> Codec:
 
 
 @attrs.define
-class RefusedWords:
-    """Remembers what a backend refuses, by model, until it fails: then another server may be there."""
+class _Known:
+    """What one model refuses, until a time; ``unsure`` are values of members that were refused by words only."""
 
-    _by_model: dict[str, tuple[Refusal, ...]] = attrs.field(factory=dict)
+    until: float
+    refusals: tuple[Refusal, ...] = ()
+    unsure: dict[str, JSON] = attrs.field(factory=dict)
+
+    def confirms(self, refusal: Refusal) -> bool:
+        """Say whether a refusal is to be believed: it is sure, or another value was refused before."""
+        if refusal.is_sure:
+            return True
+        if not _is_small(refusal.seen):
+            return False
+        return bool(self.unsure.setdefault(refusal.member, refusal.seen) != refusal.seen)
+
+
+@attrs.define
+class RefusedWords:
+    """Remembers what a backend refuses, by model, for ten minutes or until it fails: then another server may be there.
+
+    Values of clients are kept only where they are short: what is remembered is bounded in bytes.
+    """
+
+    clock: Callable[[], float] = time.monotonic
+    _by_model: dict[str, _Known] = attrs.field(factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self._by_model)
 
     def of(self, model: str) -> tuple[Refusal, ...]:
         """Return what is known to be refused for a model."""
-        return self._by_model.get(model, ())
+        known = self._by_model.get(model)
+        if known is None:
+            return ()
+        if self.clock() >= known.until:
+            self._by_model.pop(model, None)
+            return ()
+        return known.refusals
 
     def learn(self, model: str, refusals: Sequence[Refusal]) -> None:
         """An answer came without these."""
-        known = self._by_model.pop(model, ())
-        lasting = [one for one in refusals if one.is_lasting and one not in known]
-        if len(model) <= _LONGEST_NAME and (known or lasting):
-            self._by_model[model] = (*known, *lasting)[-_MOST_OF_MODEL:]
+        lasting = [one for one in refusals if one.is_lasting and _is_small(one.value)]
+        if not lasting or len(model) > _LONGEST_NAME:
+            return
+        before = self.of(model)
+        known = self._by_model.pop(model, None) or _Known(self.clock() + _KEPT_S)
+        new = [attrs.evolve(one, seen=None) for one in lasting if one not in before and known.confirms(one)]
+        if new and not before:
+            known.until = self.clock() + _KEPT_S
+        known.refusals = (*before, *new)[-_MOST_OF_MODEL:]
+        self._by_model[model] = known
         if len(self._by_model) > _MOST_MODELS:
             del self._by_model[next(iter(self._by_model))]
 
@@ -170,6 +207,20 @@ def _thought_in(request: Request, flavour: str) -> str | None:
     if not isinstance(request, ChatRequest) or not any(message.reasoning for message in request.messages):
         return None
     return TO_OPENAI.home("chat", "messages.thinking", True, flavour) or None
+
+
+def _is_small(value: JSON) -> bool:
+    """Say whether a value is short enough to keep: a single one, or an object of the hub's own."""
+    if isinstance(value, str):
+        return len(value) <= _LONGEST_VALUE
+    if isinstance(value, int | float):
+        return abs(value) < _LARGEST_VALUE
+    if isinstance(value, dict):
+        return value in (JSON_OBJECT, ANY_OBJECT) or (
+            len(value) <= _MOST_OF_VALUE
+            and all(len(name) <= _LONGEST_VALUE and isinstance(one, bool) for name, one in value.items())
+        )
+    return value is None
 
 
 def _loss(field: str, member: str) -> Loss:
