@@ -84,6 +84,11 @@ class OpenAIAdapter:
         """The server and its API, for the start-up line."""
         return self.server.title
 
+    @property
+    def is_identified(self) -> bool:
+        """Whether ``identify`` would find out nothing more at present."""
+        return self.server.is_identified
+
     async def identify(self) -> None:
         """Find out whether the server is an Ollama; the lists and health checks do so too."""
         await self.server.identify()
