@@ -45,7 +45,7 @@ from agenthub_adapter_openai.words import Questions, RefusedWords, codecs_for
 
 Asked = TypeVar("Asked", bound=Request)
 _OPERATIONS = frozenset({"chat", "generate", "embed", "show", "ps"})
-_OF_OLLAMA = _OPERATIONS | {"version"}
+_OF_OLLAMA = _OPERATIONS | {"version", *ollama.VERBS}
 
 
 def make_adapter(name: str, settings: BackendSettings) -> OpenAIAdapter:
@@ -227,7 +227,13 @@ class OpenAIAdapter:
             await self._listed(request)
         yield (Started(), Finished(reason))
 
-    async def relay(self, request: RelayRequest) -> AsyncGenerator[Batch, None]:
+    def relay(self, request: RelayRequest) -> AsyncGenerator[Batch, None]:
+        if request.verb in _OPERATIONS or request.verb not in ollama.VERBS:
+            return self._tell(request)
+        # The OpenAI API has no such verb; an Ollama has it in its own API.
+        return self.upstream.ask(ollama.make_verb_lane(request), authorization=request.authorization)
+
+    async def _tell(self, request: RelayRequest) -> AsyncGenerator[Batch, None]:
         match request.verb:
             case "version":
                 path = ollama.listing.VERSION_PATH
