@@ -72,7 +72,7 @@ class Server:
         return "OpenAI-compatible Ollama API" if is_ollama else "OpenAI-compatible API"
 
     async def identify(self) -> None:
-        """Ask the server, unless its last answer still holds. Takes two seconds at most; raises nothing for a failure."""
+        """Ask the server, unless its last answer still holds. Takes two seconds at most and raises nothing."""
         if not self.is_guessed or self.clock() < self._ask_at:
             return
         try:
