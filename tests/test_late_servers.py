@@ -12,7 +12,8 @@ import pytest
 from aiohttp import web
 
 from agenthub.settings import BackendSettings, HealthSettings, ModelSettings
-from tests.hubs import RunningHub, running_hub
+from agenthub_adapter_openai.server import AGAIN_S
+from tests.hubs import Clock, RunningHub, running_hub
 from tests.ports import free_port
 from tests.upstreams import HI, Upstream, answering
 
@@ -30,7 +31,7 @@ class Late:
     upstream: Upstream = attrs.field(factory=lambda: Upstream(answering(), listed=OLLAMA))
     runner: web.AppRunner | None = None
     status: int = 200
-    """With which it answers to the question for its version."""
+    """With which it answers to the question for its version; 0: it keeps silent."""
 
     async def start(self) -> None:
         app = web.Application()
@@ -42,6 +43,8 @@ class Late:
     async def handle(self, request: web.Request) -> web.Response:
         if request.path == VERSION and self.status != 200:
             self.upstream.looked_up.append(VERSION)
+            if not self.status:
+                await asyncio.Event().wait()
             return web.json_response({"error": "no"}, status=self.status)
         return await self.upstream.handle(request)
 
@@ -109,6 +112,37 @@ async def test_what_is_asked_outside_of_requests(verb: str) -> None:
         await late.start()
         await hub.get(verb)
         assert verb in late.upstream.looked_up
+
+
+async def test_a_verb_as_the_first_request() -> None:
+    """Whether the server has it is not known before it is identified; while it is down nobody says that it has not."""
+    async with late_hub() as (late, hub):
+        refused = await hub.post("/api/pull", {"model": "x"})
+        assert (refused.status, "cannot be reached" in refused.text) == (502, True)
+        await late.start()
+        answer = await hub.post("/api/pull", {"model": "x"})
+        assert (answer.status, late.upstream.paths) == (200, ["/api/pull"])
+    async with late_hub() as (late, hub):
+        late.status = 404
+        await late.start()
+        refused = await hub.post("/api/pull", {"model": "x"})
+        assert (refused.status, late.upstream.paths) == (501, [])
+
+
+async def test_a_server_that_is_silent_about_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked once and left alone for a while, since its list shows that it is up; requests go through."""
+    monkeypatch.setattr("agenthub_adapter_openai.server._LONGEST_S", 0.2)
+    async with late_hub() as (late, hub):
+        late.status = 0
+        await late.start()
+        for _ in range(3):
+            assert (await hub.post(CHAT, BODY)).status == 200
+        assert late.questions == 1
+        server = hub.hub.router.backends["b"].adapters["openai"].server  # type: ignore[attr-defined]
+        server.clock = Clock(server.clock() + AGAIN_S + 1)
+        late.status = 200
+        assert (await hub.post(CHAT, BODY)).status == 200
+        assert (late.questions, late.upstream.asked[-1].get("max_tokens")) == (2, 5)
 
 
 @pytest.mark.parametrize("status", [404, 503])

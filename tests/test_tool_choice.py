@@ -191,6 +191,25 @@ async def test_a_call_of_another_tool_to_the_last(choice: Any, called: tuple[str
         assert (refused.status, "does not allow" in refused.text, called[-1] in refused.text) == (502, True, True)
 
 
+async def test_several_choices_with_a_call_of_another_tool() -> None:
+    """Each choice is looked at by itself."""
+    counted = 0
+
+    def reply(path: str, body: Any) -> Reply:
+        nonlocal counted
+        counted += "format" not in body
+        return saying(calling("f" if counted == 1 else "x"), '{"city": "Oslo"}')(path, body)
+
+    async with serving(reply) as upstream, running_hub(upstream.url) as hub:
+        answer = await hub.post(CHAT, asking("f", n=2))
+        made = [choice["message"]["tool_calls"][0]["function"] for choice in answer.json()["choices"]]
+        assert [(call["name"], json.loads(call["arguments"])["city"]) for call in made] == [
+            ("f", "Riga"),
+            ("f", "Oslo"),
+        ]
+        assert (len(upstream.asked), DROPPED in answer.headers) == (3, False)
+
+
 ALLOWED = {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [NAMED]}}
 
 

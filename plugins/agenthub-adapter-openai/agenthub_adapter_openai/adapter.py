@@ -39,7 +39,7 @@ from agenthub_adapter_openai.exchange import exchange
 from agenthub_adapter_openai.faults import callers_fault
 from agenthub_adapter_openai.load import is_load, may_lack_path, native_lane
 from agenthub_adapter_openai.running import Running
-from agenthub_adapter_openai.server import OLLAMA, Server
+from agenthub_adapter_openai.server import AUTO, OLLAMA, Server
 from agenthub_adapter_openai.translated import is_translated, translated
 from agenthub_adapter_openai.words import Questions, RefusedWords, codecs_for
 
@@ -77,7 +77,9 @@ class OpenAIAdapter:
 
     @property
     def operations(self) -> frozenset[str]:
-        return _OF_OLLAMA if self.server.flavour == OLLAMA else _OPERATIONS
+        # A server that is down may be an Ollama: a verb is then refused since it cannot be reached, not as unknown.
+        may_be = self.server.setting == AUTO and not self.server.is_identified
+        return _OF_OLLAMA if may_be or self.server.flavour == OLLAMA else _OPERATIONS
 
     @property
     def title(self) -> str:
