@@ -28,7 +28,9 @@ class Adapter(Protocol):
 
     One whose requests depend on the software behind the upstream has a method ``async identify()``, which finds out
     what that is and remembers it for a while: it is called before the first request, and then now and again. It takes a
-    second or two at most, and raises nothing where the upstream fails. ``operations`` may change by it. An attribute
+    second or two at most, and raises nothing where the upstream fails. ``operations`` may change by it. Where its
+    attribute ``is_identified`` is False, it is called again before the next request, since the upstream was down
+    before. An attribute
     ``title`` then says for the start-up line what was found, in place of the ``title`` of its AdapterType.
     """
 

@@ -25,7 +25,7 @@ from agenthub.canonical import (
     TextRequest,
 )
 from agenthub.contexts import is_long, note_length
-from agenthub.errors import AgentHubError, Unsupported, UpstreamReport
+from agenthub.errors import AgentHubError, InvalidRequest, Unsupported, UpstreamReport
 from agenthub.middleware import Backend, Caller, Dispatch, Handler, Middleware, build_chain
 from agenthub.middleware.watching import watch
 from agenthub.modes import AUTO, pick
@@ -69,6 +69,29 @@ class Dispatcher:
             await self.router.refresh()
         if caller.api_mode:
             await (self.router.detect() if caller.api_mode == AUTO else self.router.identities.learn(caller.api_mode))
+        dispatch = await self._decided(request, caller)
+        if self._is_guess(dispatch) and await self._settle(dispatch):
+            dispatch = await self._decided(request, caller)
+        return dispatch
+
+    def _is_guess(self, dispatch: Dispatch) -> bool:
+        """Say whether it may hang on what a server is, while nobody knows that."""
+        if dispatch.adapter is None:
+            return isinstance(dispatch.refusal, Unsupported)
+        return getattr(dispatch.adapter, "is_identified", True) is False
+
+    async def _settle(self, dispatch: Dispatch) -> bool:
+        """Have the servers identified that it may go to; return whether any was to be."""
+        router = self.router
+        backends = list(router.backends.values()) if dispatch.adapter is None else dispatch.candidates
+        wished = partial(router.wished_mode, caller=dispatch.caller, route=router.route(dispatch.request.model))
+        try:
+            up = [backend for backend in backends if backend.is_up]
+            return await router.identities.settle(up or backends, wished)
+        except InvalidRequest:
+            return False
+
+    async def _decided(self, request: Request, caller: Caller) -> Dispatch:
         dispatch = Dispatch(request, caller, request.model)
         try:
             if is_large(request.size_bytes):

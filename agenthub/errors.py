@@ -283,7 +283,7 @@ class KeyRefused(UpstreamError):
 
 
 class ToolCallMissing(UpstreamError):
-    """The model called no tool, though ``tool_choice`` of a strict client says it must; the backend is not to blame."""
+    """The model called no tool that ``tool_choice`` of a strict client says it must; the backend is not to blame."""
 
     counted = False
     is_final = True

@@ -7,13 +7,16 @@ an alias or by the header of a request.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from contextvars import Context
 
 import attrs
 import structlog
 
+from agenthub.hops import HOPS, Hops, came_from_hub
 from agenthub.middleware import Backend
+from agenthub.modes import AUTO
 from agenthub.settings import Settings
 
 _log = structlog.get_logger("agenthub")
@@ -25,14 +28,19 @@ class Identities:
 
     backends: Mapping[str, Backend]
     kinds: set[str] = attrs.field(factory=set)
+    timeout_s: float | None = None
+    """How long a request waits for it at most."""
+    hub_id: str = ""
     _asking: dict[str, asyncio.Task[None]] = attrs.field(factory=dict)
+    _settling: dict[tuple[str, str], asyncio.Task[None]] = attrs.field(factory=dict)
 
     @classmethod
-    def of(cls, settings: Settings, backends: Mapping[str, Backend]) -> Identities:
+    def of(cls, settings: Settings, backends: Mapping[str, Backend], hub_id: str) -> Identities:
         """Return those of the backends, with the kinds that clients and aliases name."""
         named = {client.api_mode for client in settings.clients.values()}
         named |= {model.api_mode for model in settings.models.values()}
-        return cls(backends, {kind for backend in backends.values() for kind in backend.adapters if kind in named})
+        kinds = {kind for backend in backends.values() for kind in backend.adapters if kind in named}
+        return cls(backends, kinds, settings.health.ping_timeout_s or None, hub_id)
 
     async def refresh(self, backend: Backend) -> None:
         """Identify the backend's upstream again, as far as that is due."""
@@ -53,11 +61,51 @@ class Identities:
         await asyncio.gather(*(identify(backend, kind) for backend in backends))
         self.kinds.add(kind)
 
+    async def settle(self, backends: Iterable[Backend], mode_of: Callable[[Backend], str]) -> bool:
+        """Return when those adapters have asked that the api modes may choose and that do not know their upstreams.
+
+        Requests at the same time share one question. Returns whether there was anything to ask.
+        """
+        unknown = []
+        for backend in backends:
+            mode = mode_of(backend)
+            kinds = backend.adapters if mode == AUTO else (mode,)
+            unknown += [(backend, kind) for kind in kinds if not is_identified(backend, kind)]
+        await asyncio.gather(*(self._settle(backend, kind) for backend, kind in unknown))
+        return bool(unknown)
+
+    async def _settle(self, backend: Backend, kind: str) -> None:
+        if came_from_hub():
+            # That hub may be waiting for the very question that would be shared.
+            await self._ask(backend, kind)
+            return
+        key = (backend.name, kind)
+        if key not in self._settling:
+            # In nobody's name, since it is for all.
+            self._settling[key] = asyncio.create_task(self._ask_own(backend, kind), context=Context())
+            self._settling[key].add_done_callback(lambda task: self._settling.pop(key, None))
+        await asyncio.shield(self._settling[key])
+
+    async def _ask_own(self, backend: Backend, kind: str) -> None:
+        HOPS.set(Hops.start(self.hub_id))
+        await self._ask(backend, kind)
+
+    async def _ask(self, backend: Backend, kind: str) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.timeout_s):
+                await identify(backend, kind)
+
     async def close(self) -> None:
         """Stop what is under way."""
-        for task in self._asking.values():
+        tasks = [*self._asking.values(), *self._settling.values()]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._asking.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def is_identified(backend: Backend, kind: str) -> bool:
+    """Say whether one adapter knows as much of its upstream as it can; one that does not say so does."""
+    return getattr(backend.adapters[kind], "is_identified", True) is not False
 
 
 async def identify(backend: Backend, kind: str) -> None:

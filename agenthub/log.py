@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
 import re
 import time
 from collections.abc import Callable, MutableMapping, Sequence
@@ -67,10 +68,15 @@ def _open(settings: LogSettings, out: TextIO, render: _Renderer) -> tuple[Write,
     return buffer.write, buffer.close
 
 
+def has_colours(out: TextIO) -> bool:
+    """Say whether lines are coloured: on a terminal, unless ``NO_COLOR`` has any value."""
+    return out.isatty() and not os.environ.get("NO_COLOR")
+
+
 def _make_renderer(settings: LogSettings, out: TextIO) -> _Renderer:
     if settings.format == "json" or (settings.format == "auto" and not out.isatty()):
         return _Renderer((_to_json,))
-    console = ConsoleLines(has_colours=out.isatty(), is_full=settings.level == "debug")
+    console = ConsoleLines(has_colours=has_colours(out), is_full=settings.level == "debug")
     encoding = encoding_of(out)
 
     def encode(logger: Any, method: str, line: Any) -> bytes:

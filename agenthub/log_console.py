@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
+from itertools import accumulate, takewhile
 from typing import Any, TypeAlias
 
 import attrs
@@ -16,6 +18,8 @@ _LONGEST_NAME = 40
 Fields: TypeAlias = Mapping[str, Any]
 _COLOURS = {"2": "\x1b[32m", "3": "\x1b[36m", "4": "\x1b[33m", "5": "\x1b[31m", "w": "\x1b[33m", "e": "\x1b[31m"}
 _PLAIN = "\x1b[0m"
+_EMOJI = "\ufe0f"
+"""Makes a picture of the character before, which takes two columns then."""
 
 
 @attrs.frozen
@@ -73,8 +77,30 @@ def printable(text: str) -> str:
 
 
 def cut(text: str, most: int) -> str:
-    """Return the text in at most so many characters, with two dots where it was longer."""
-    return text if len(text) <= most else f"{text[: most - 2]}.."
+    """Return the text in at most so many columns, with two dots where it was wider."""
+    if text.isascii():
+        return text if len(text) <= most else f"{text[: most - 2]}.."
+    if columns(text) <= most:
+        return text
+    ends = accumulate(map(_width, text))
+    fitting = sum(1 for _ in takewhile(lambda end: end <= most - 2, ends))
+    return f"{text[:fitting]}.."
+
+
+def columns(text: str) -> int:
+    """Return how many columns of a terminal the text takes."""
+    return len(text) if text.isascii() else sum(map(_width, text))
+
+
+def _width(char: str) -> int:
+    """Return the columns of one character: wide ones take two, marks that combine with the one before take none."""
+    if char.isascii():
+        return 1
+    if char == _EMOJI:
+        return 1
+    if unicodedata.category(char) in ("Mn", "Me", "Cf"):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 
 def _clock(timestamp: str) -> str:
@@ -98,9 +124,11 @@ def _text(event: Fields, name: str, most: int = _LONGEST_NAME) -> str:
 
 
 def _dispatch(event: Fields) -> str:
-    """``200  chat gpt-4o > tiny  ollama native  32 tok  0.07 s  miss``."""
+    """``200  chat gpt-4o > tiny > ollama native  32 tok  0.07 s  miss``."""
     model, upstream = _text(event, "model"), _text(event, "upstream_model")
-    name = f"{model} > {upstream}" if upstream and upstream != model else model
+    asked = f"{event.get('operation', '')} {model}".strip()
+    place = f"{_text(event, 'backend')} {_text(event, 'api_mode')}".strip()
+    way = " > ".join(filter(None, (asked, upstream if upstream != model else "", place)))
     outcome, cache = str(event.get("outcome") or ""), event.get("cache")
     tokens = event.get("completion_tokens")
     dropped, error = event.get("dropped"), event.get("error")
@@ -108,9 +136,8 @@ def _dispatch(event: Fields) -> str:
     return _joined(
         event.get("status") or "---",
         _text(event, "client"),
-        f"{event.get('operation', '')} {name}".strip(),
-        f"{_text(event, 'backend')} {_text(event, 'api_mode')}".strip(),
-        f"{tokens} tok" if tokens is not None else "",
+        way,
+        f"{tokens} tok" if tokens is not None and (tokens or event.get("operation") != "embed") else "",
         f"{event.get('total_s', 0):.2f} s",
         ending,
         f"dropped: {', '.join(map(str, dropped))}" if isinstance(dropped, list | tuple) and dropped else "",
@@ -165,7 +192,7 @@ def _checked(event: Fields) -> str | Sequence[str]:
     if error := event.get("error"):
         helps = [f"->  {remedy}" for remedy in remedies[:1]] if isinstance(remedies, list | tuple) else []
         whole = _joined(name, error)
-        return (whole, *helps) if len(whole) <= _ROOM - len("warning  ") else (name, str(error), *helps)
+        return (whole, *helps) if columns(whole) <= _ROOM - len("warning  ") else (name, str(error), *helps)
     count, server, kinds = event.get("models"), event.get("server"), event.get("answers")
     kinds = list(map(str, kinds)) if isinstance(kinds, list | tuple) else []
     apis = " and ".join([_OWN_WORDS.get(kind, f"the {kind}") for kind in kinds])
@@ -173,7 +200,7 @@ def _checked(event: Fields) -> str | Sequence[str]:
     models = "no model yet" if not count else f"{count} model{'' if count == 1 else 's'}"
     place, state = _joined(name, event.get("url")), f"{server or 'answers'} through {apis} API{auto}"
     whole = _joined(place, state, models)
-    return whole if len(whole) <= _ROOM else (place, _joined(state, models))
+    return whole if columns(whole) <= _ROOM else (place, _joined(state, models))
 
 
 def _detected(event: Fields) -> str:

@@ -76,7 +76,7 @@ class Router:
     def __attrs_post_init__(self) -> None:
         self._aliases = {model_key(name): (name, alias) for name, alias in self.settings.models.items()}
         self.autos = {name for name, backend in self.backends.items() if may_choose(self.settings, backend)}
-        self.identities = Identities.of(self.settings, self.backends)
+        self.identities = Identities.of(self.settings, self.backends, self.hub_id)
 
     async def close(self) -> None:
         """Stop what is under way."""

@@ -14,6 +14,7 @@ from agenthub.routing import Router
 
 async def ask_verb(router: Router, backend: Backend, verb: str) -> bytes:
     """Return the answer's body; raise AgentHubError, Unsupported where the backend's API lacks the verb."""
+    await router.identities.settle([backend], router.wished_mode)
     adapter = router.adapter(backend, verb)
     if verb not in adapter.operations:
         raise Unsupported(f"{verb} is not supported by backend {backend.name}", status=501)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +12,8 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agenthub.log_console import _FORMS, COLUMNS, ConsoleLines, cut
+from agenthub.log import has_colours
+from agenthub.log_console import _FORMS, COLUMNS, ConsoleLines, columns, cut
 
 AT = {"timestamp": "2026-11-29T08:25:24.123456Z"}
 DISPATCH: dict[str, Any] = {
@@ -72,20 +74,20 @@ def line(**event: Any) -> str:
 @pytest.mark.parametrize(
     ("event", "shown"),
     [
-        (DISPATCH, "200  chat tiny  ollama native  32 tok  0.07 s  miss"),
-        (DISPATCH | {"outcome": "cached", "cache": "hit"}, "200  chat tiny  ollama native  32 tok  0.07 s  hit"),
+        (DISPATCH, "200  chat tiny > ollama native  32 tok  0.07 s  miss"),
+        (DISPATCH | {"outcome": "cached", "cache": "hit"}, "200  chat tiny > ollama native  32 tok  0.07 s  hit"),
         (
             DISPATCH | {"client": "vscode", "model": "gpt-4o", "upstream_model": "llama3.2:3b"},
-            "200  vscode  chat gpt-4o > llama3.2:3b  ollama native  32 tok  0.07 s  miss",
+            "200  vscode  chat gpt-4o > llama3.2:3b > ollama native  32 tok  0.07 s  miss",
         ),
-        (DISPATCH | {"dropped": ["think"]}, "200  chat tiny  ollama native  32 tok  0.07 s  miss  dropped: think"),
+        (DISPATCH | {"dropped": ["think"]}, "200  chat tiny > ollama native  32 tok  0.07 s  miss  dropped: think"),
         (
             DISPATCH | FAILED | {"completion_tokens": None},
-            "502  chat tiny  ollama native  0.07 s  failed: backend ollama cannot be reached",
+            "502  chat tiny > ollama native  0.07 s  failed: backend ollama cannot be reached",
         ),
         (
             DISPATCH | {"outcome": "abandoned", "status": 499},
-            "499  chat tiny  ollama native  32 tok  0.07 s  abandoned",
+            "499  chat tiny > ollama native  32 tok  0.07 s  abandoned",
         ),
         (
             {"event": "agenthub.request_rejected", "level": "info", "asked": "GET /v1/foo", "status": 404},
@@ -241,7 +243,7 @@ def test_no_line_is_too_long(name: str, fields: dict[str, Any], level: str) -> N
     assert first.startswith("08:25:24  ")
     assert len(more) <= 3
     for shown in (first, *more):
-        assert len(shown) <= COLUMNS
+        assert columns(shown) <= COLUMNS
         assert shown.isprintable()
 
 
@@ -249,3 +251,58 @@ def test_what_is_cut_says_so() -> None:
     """Two dots stand for the rest."""
     assert cut("abcdef", 5) == "abc.."
     assert line(**(DISPATCH | FAILED | {"error": "x" * 200})).endswith("x..")
+
+
+@pytest.mark.parametrize(
+    ("text", "wide"),
+    [
+        ("abc", 3),
+        ("\u6a21\u578b", 4),
+        ("\U0001f600", 2),
+        ("e\u0301", 1),
+        ("\u00e9", 1),
+        ("\uff21", 2),
+        ("\u2192", 1),
+        ("\u2764\ufe0f", 2),
+    ],
+)
+def test_columns(text: str, wide: int) -> None:
+    """East Asian characters and emoji take two, combining marks none."""
+    assert columns(text) == wide
+    assert cut(text, wide) == text
+
+
+def test_lines_are_cut_by_columns() -> None:
+    """A wide character is cut as a whole; a mark stays with its letter."""
+    assert cut("\u6a21\u578b\u6a21\u578b", 7) == "\u6a21\u578b.."
+    assert cut("\u6a21\u578b\u6a21\u578b", 6) == "\u6a21\u578b.."
+    assert cut("e\u0301" * 5, 4) == "e\u0301" * 2 + ".."
+    shown = line(**(DISPATCH | FAILED | {"error": "\u6a21" * 200}))
+    assert COLUMNS - 1 <= columns(shown) <= COLUMNS
+    named = line(**(DISPATCH | {"model": "\U0001f600" * 60, "upstream_model": "\u6a21" * 60}))
+    assert columns(named) <= COLUMNS
+
+
+def test_an_embedding_has_no_tokens_to_tell() -> None:
+    """Nor has it where the server told a count of zero; a text of none is told."""
+    embedding = DISPATCH | {"operation": "embed"}
+    for told in (0, None):
+        assert line(**(embedding | {"completion_tokens": told})) == (
+            "08:25:24  200  embed tiny > ollama native  0.07 s  miss"
+        )
+    assert "  0 tok  " in line(**(DISPATCH | {"completion_tokens": 0}))
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("value", "coloured"), [(None, True), ("", True), ("1", False), ("0", False)])
+def test_no_color(value: str | None, coloured: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any value but an empty one takes the colours away."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if value is not None:
+        monkeypatch.setenv("NO_COLOR", value)
+    assert has_colours(Terminal()) is coloured
+    assert has_colours(io.StringIO()) is False

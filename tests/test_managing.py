@@ -30,9 +30,10 @@ async def upstream(standin: Standin) -> AsyncIterator[str]:
         yield url
 
 
-@pytest.fixture
-async def hub(upstream: str) -> AsyncIterator[RunningHub]:
-    async with running_hub(upstream, health=NO_REFRESH) as running_one:
+@pytest.fixture(params=["native", "openai"])
+async def hub(upstream: str, request: pytest.FixtureRequest) -> AsyncIterator[RunningHub]:
+    """Through either API: what an Ollama's OpenAI API lacks is asked by its own."""
+    async with running_hub(upstream, health=NO_REFRESH, api_mode=request.param) as running_one:
         yield running_one
 
 
@@ -250,7 +251,8 @@ async def test_an_api_without_the_verb_says_so(
     upstream: str, standin: Standin, method: str, path: str, body: object
 ) -> None:
     """501 before any line, naming the backend; nothing is sent upstream. The header can choose the other API."""
-    async with running_hub(upstream, api_mode="openai", health=NO_REFRESH) as hub:
+    other = {"ollama": BackendSettings(url=upstream, api_mode="openai", flavour="generic")}
+    async with running_hub(other, health=NO_REFRESH) as hub:
         answer = await send(hub, method, path, body)
         verb = path.split("/")[2]
         assert answer.status == 501
@@ -354,7 +356,7 @@ FILES = {"files": {"a.gguf": "sha256:" + 64 * "0"}}
 async def test_where_verbs_go_without_a_default(several: Callable[..., Any]) -> None:
     """To the backend that has the model; what is new to the one that its name fits, else to the first that can."""
     backends = {
-        "v": {"api_mode": "openai", "models": ("only-*", "shared")},
+        "v": {"api_mode": "openai", "flavour": "generic", "models": ("only-*", "shared")},
         "a": {},
         "b": {"models": ("b-*", "only-b")},
     }
@@ -395,9 +397,20 @@ async def test_where_verbs_go_with_a_default(several: Callable[..., Any]) -> Non
 
 async def test_a_default_without_the_verb(several: Callable[..., Any]) -> None:
     """Then the first backend that has it."""
-    hub, _ = await several({"v": {"api_mode": "openai"}, "a": {}}, default_backend="v")
+    hub, _ = await several({"v": {"api_mode": "openai", "flavour": "generic"}, "a": {}}, default_backend="v")
     assert await where(hub, PULL, {"model": "anything"}) == "a"
     assert await where(hub, PUSH, {"model": "only-v"}) == "501"
+
+
+async def test_an_ollama_behind_its_openai_api_is_a_default_like_any_other(several: Callable[..., Any]) -> None:
+    """It has the verbs, whether it was found out or a setting names it."""
+    for flavour in ("auto", "ollama"):
+        hub, standins = await several({"v": {"api_mode": "openai", "flavour": flavour}, "a": {}}, default_backend="v")
+        assert await where(hub, PULL, {"model": "anything"}) == "v"
+        assert await where(hub, PUSH, {"model": "only-v"}) == "v"
+        assert await where(hub, CREATE, {"model": "made"} | FILES) == "v"
+        assert await where(hub, BLOB, None) == "404"
+        assert [request.path for request in standins["v"].requests if request.method == "HEAD"] == [BLOB[1]]
 
 
 async def test_a_model_that_no_backend_is_meant_for(several: Callable[..., Any]) -> None:
@@ -434,8 +447,9 @@ async def test_show_has_what_clients_need(hub: RunningHub, standin: Standin, cap
     assert answer.body.startswith(b'{"template":"{{ .Tools }} {{ .Suffix }}","size": 1.50,')
 
 
+@pytest.mark.parametrize("hub", ["native"], indirect=True)
 async def test_show_of_what_is_no_object_is_the_upstreams_failure(hub: RunningHub, standin: Standin) -> None:
-    """502, logged as failed."""
+    """502, logged as failed. The openai adapter then makes the answer of what is listed."""
     standin.script(Fault.answer(200, body=b"[]", headers={"Content-Type": "application/json"}).at("/api/show"))
     answer = await hub.post("/api/show", {"model": "standin"})
     assert answer.status == 502

@@ -154,6 +154,108 @@ async def test_a_call_at_once(streamed: bool) -> None:
         assert (len(upstream.asked), DROPPED in answer.headers) == (1, False)
 
 
+def calling(*names: str) -> dict[str, Any]:
+    """A message that calls these tools, with words before."""
+    calls = [{"function": {"name": name, "arguments": {"city": "Riga"}}} for name in names]
+    return {"content": "Let me see.", "tool_calls": calls}
+
+
+WRONG: list[tuple[Any, tuple[str, ...]]] = [(NAMED, ("g",)), (NAMED, ("x",)), ("required", ("x",)), (NAMED, ("f", "g"))]
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize(("choice", "called"), WRONG, ids=str)
+async def test_a_call_of_another_tool(choice: Any, called: tuple[str, ...], streamed: bool) -> None:
+    """It is no answer to the choice: the model is asked for the call as where it makes none."""
+    body = asking("f", "g", choice=choice, stream=streamed, stream_options={"include_usage": True})
+    second = '{"city": "Oslo"}' if choice == NAMED else '{"name": "f", "arguments": {"city": "Oslo"}}'
+    for strict in ("false", "true"):
+        async with serving(saying(calling(*called), second)) as upstream, running_hub(upstream.url) as hub:
+            answer = await hub.post(CHAT, body, X_AgentHub_Strict=strict)
+            assert (answer.status, DROPPED in answer.headers) == (200, False)
+            assert read(answer, streamed) == ("", [("f", {"city": "Oslo"})], "tool_calls")
+            usage = answer.frames()[-2]["usage"] if streamed else answer.json()["usage"]
+            assert (usage["total_tokens"], len(upstream.asked)) == (10, 2)
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize(("choice", "called"), WRONG, ids=str)
+async def test_a_call_of_another_tool_to_the_last(choice: Any, called: tuple[str, ...], streamed: bool) -> None:
+    """The first answer goes out and says so; a strict client gets 502."""
+    body = asking("f", "g", choice=choice, stream=streamed)
+    async with serving(saying(calling(*called), "no")) as upstream, running_hub(upstream.url) as hub:
+        answer = await hub.post(CHAT, body)
+        assert (answer.status, answer.headers[DROPPED]) == (200, "tool_choice")
+        assert read(answer, streamed) == ("Let me see.", [(name, {"city": "Riga"}) for name in called], "tool_calls")
+        refused = await hub.post(CHAT, body, X_AgentHub_Strict="true")
+        assert (refused.status, "does not allow" in refused.text, called[-1] in refused.text) == (502, True, True)
+
+
+async def test_several_choices_with_a_call_of_another_tool() -> None:
+    """Each choice is looked at by itself."""
+    counted = 0
+
+    def reply(path: str, body: Any) -> Reply:
+        nonlocal counted
+        counted += "format" not in body
+        return saying(calling("f" if counted == 1 else "x"), '{"city": "Oslo"}')(path, body)
+
+    async with serving(reply) as upstream, running_hub(upstream.url) as hub:
+        answer = await hub.post(CHAT, asking("f", n=2))
+        made = [choice["message"]["tool_calls"][0]["function"] for choice in answer.json()["choices"]]
+        assert [(call["name"], json.loads(call["arguments"])["city"]) for call in made] == [
+            ("f", "Riga"),
+            ("f", "Oslo"),
+        ]
+        assert (len(upstream.asked), DROPPED in answer.headers) == (3, False)
+
+
+ALLOWED = {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [NAMED]}}
+
+
+async def test_calls_that_the_choice_allows() -> None:
+    """Any of several, more than one, and the first where only one is wanted: the model is asked once."""
+    cases: list[tuple[Any, tuple[str, ...], dict[str, Any]]] = [
+        ("required", ("f", "g"), {}),
+        (ALLOWED, ("f", "f"), {}),
+        (NAMED, ("f", "g"), {"parallel_tool_calls": False}),
+    ]
+    for choice, called, more in cases:
+        async with serving(saying(calling(*called))) as upstream, running_hub(upstream.url) as hub:
+            answer = await hub.post(CHAT, asking("f", "g", choice=choice, **more))
+            assert "tool_choice" not in answer.headers.get(DROPPED, "")
+            names = [name for name, _ in read(answer, False)[1]]
+            assert (names, len(upstream.asked)) == (["f"] if more else list(called), 1)
+
+
+SPELLED = {
+    "a fence": '```json\n{"name": "f", "arguments": {"city": "Riga"}}\n```',
+    "a fence without its language": '```\n{"name": "f", "arguments": {"city": "Riga"}}\n```\n',
+    "words around the fence": 'Here it is:\n```json\n{"name": "f", "arguments": {"city": "Riga"}}\n```\nDone.',
+    "parameters": '{"name": "f", "parameters": {"city": "Riga"}}',
+    "both": '```json\n{"name": "f", "parameters": {"city": "Riga"}}\n```',
+    "arguments as a text": '{"name": "f", "arguments": "{\\"city\\": \\"Riga\\"}"}',
+}
+
+
+@pytest.mark.parametrize("said", SPELLED.values(), ids=SPELLED)
+@pytest.mark.parametrize("tools", [("f",), ("f", "g")], ids=["one tool", "two tools"])
+async def test_spellings_of_a_call(said: str, tools: tuple[str, ...]) -> None:
+    """What models write where the server does not hold them to the form."""
+    async with serving(saying("hm", said)) as upstream, running_hub(upstream.url) as hub:
+        answer = await hub.post(CHAT, asking(*tools))
+        assert read(answer, False) == ("", [("f", {"city": "Riga"})], "tool_calls")
+
+
+async def test_arguments_that_look_like_a_call() -> None:
+    """A tool of which name and parameters are arguments gets them."""
+    own = {"type": "object", "properties": {"name": {"type": "string"}, "parameters": {"type": "object"}}}
+    said = '{"name": "f", "parameters": {"a": 1}}'
+    async with serving(saying("hm", f"```json\n{said}\n```")) as upstream, running_hub(upstream.url) as hub:
+        answer = await hub.post(CHAT, asking(tools=[tool("f", own)]))
+        assert read(answer, False)[1] == [("f", json.loads(said))]
+
+
 FAILING: dict[str, Callable[[str, Any], Reply]] = {
     "a text again": saying("It is sunny.", "It still is."),
     "nothing": saying("It is sunny.", ""),

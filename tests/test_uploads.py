@@ -22,9 +22,9 @@ NO_REFRESH = HealthSettings(models_refresh_s=0, interval_s=0)
 HELLO = "/api/blobs/sha256:" + hashlib.sha256(b"hello").hexdigest()
 
 
-@pytest.fixture
-def hub_settings() -> dict[str, Any]:
-    return {"health": NO_REFRESH}
+@pytest.fixture(params=["native", "openai"])
+def hub_settings(request: pytest.FixtureRequest) -> dict[str, Any]:
+    return {"health": NO_REFRESH, "api_mode": request.param}
 
 
 async def upload(hub: RunningHub, path: str, data: Any, **headers: str) -> Answered:

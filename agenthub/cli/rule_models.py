@@ -21,9 +21,22 @@ def examine_rules(enhancement: EnhancementSettings, look: Callable[[str], Findin
             named.setdefault(models, []).append(rule)
     for models, those in named.items():
         names = ", ".join(rule.name for rule in those)
-        yield _examine(
-            f"enhancement rule{'s' * (len(those) > 1)} {names}", [look(one) for one in dict.fromkeys(models)]
-        )
+        title = f"enhancement rule{'s' * (len(those) > 1)} {names}"
+        looked = [look(one) for one in dict.fromkeys(models)]
+        yield _examine(title, looked)
+        if any(finding.level is Level.OK for finding in looked):
+            yield from [_lacking(title, finding) for finding in looked[1:] if finding.level is not Level.OK]
+
+
+def _lacking(title: str, looked: Finding) -> Finding:
+    """Return the finding of a fallback that could not be asked, while another model of its rules can."""
+    text = f"{title}: fallback {looked.text}"
+    return Finding("enhancement.no_fallback", _level([looked]), text, looked.remedies, looked.subject)
+
+
+def _level(looked: list[Finding]) -> Level:
+    """Return a warning where nobody has one of the models; who does not answer may have it."""
+    return Level.WARNING if any(finding.id == "model.missing" for finding in looked) else Level.INFO
 
 
 def _examine(title: str, looked: list[Finding]) -> Finding:
@@ -34,6 +47,11 @@ def _examine(title: str, looked: list[Finding]) -> Finding:
     if there:
         text = f"{title}: {first.text}; {there[0].subject} is asked instead"
         return Finding("enhancement.fallback", Level.INFO, text, first.remedies, subject)
-    level = Level.WARNING if any(finding.id == "model.missing" for finding in looked) else Level.INFO
     text = "; ".join(finding.text for finding in looked)
-    return Finding("enhancement.missing", level, f"{title}: {text}; prompts stay as they are", first.remedies, subject)
+    return Finding(
+        "enhancement.missing",
+        _level(looked),
+        f"{title}: {text}; prompts stay as they are",
+        first.remedies,
+        subject,
+    )

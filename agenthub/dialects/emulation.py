@@ -23,7 +23,7 @@ from agenthub.canonical import (
     Usage,
     assemble,
 )
-from agenthub.dialects.tool_choice import is_forced, parse_call, render_call_request
+from agenthub.dialects.tool_choice import is_forced, parse_call, render_call_request, unwanted_calls
 from agenthub.errors import AgentHubError, InvalidRequest, ToolCallMissing
 from agenthub.offload import offload
 
@@ -31,6 +31,7 @@ Asked = TypeVar("Asked", bound=ChatRequest | GenerateRequest)
 Number = TypeVar("Number", int, float)
 MOST_ANSWERS = 512
 MISSING = "the model called no tool, though tool_choice says that it must"
+UNWANTED = "the model called a tool that tool_choice does not allow:"
 Ask = Callable[[Asked], AsyncGenerator[Batch, None]]
 
 
@@ -118,26 +119,25 @@ def _total(told: Sequence[Number | None]) -> Number | None:
 async def _forced(request: ChatRequest, ask: Ask[ChatRequest]) -> AsyncGenerator[Batch, None]:
     """Yield the answer to a request for which the model must call a tool.
 
-    What comes before a call is held back. Where there is none, the model is asked for nothing but a call; the counts of
-    both are added up. Where that fails too, the text is the answer and ``tool_choice`` a loss, for a strict client an
-    error: others ask again by themselves, and are told in which words the model refused.
+    It is held back to its end, for any of its calls may be of a tool that the choice excludes. Where there is none, or
+    such a one, the model is asked for nothing but a call; the counts of both are added up. Where that fails too, the
+    first answer goes out and ``tool_choice`` is a loss, for a strict client an error: others ask again by themselves,
+    and are told in which words the model refused.
     """
     held: list[Event] = []
-    is_called = False
     async with aclosing(ask(request)) as batches:
         async for batch in batches:
-            if not is_called and not any(isinstance(event, ToolCallDelta) for event in batch):
-                held += batch
-                continue
-            is_called = True
-            yield (*held, *batch)
-            held.clear()
-    if not is_called and held:
-        yield await _called(request, ask, held)
+            held += batch
+    calls = [event for event in held if isinstance(event, ToolCallDelta) and not (request.one_call and event.index)]
+    unwanted = unwanted_calls(request, calls)
+    if calls and not unwanted:
+        yield tuple(held)
+    elif held:
+        yield await _called(request, ask, held, f"{UNWANTED} {', '.join(unwanted)}" if unwanted else MISSING)
 
 
-async def _called(request: ChatRequest, ask: Ask[ChatRequest], held: Sequence[Event]) -> Batch:
-    """Return an answer without a call as one with a call, where the model makes one when it is asked for nothing else.
+async def _called(request: ChatRequest, ask: Ask[ChatRequest], held: Sequence[Event], lack: str) -> Batch:
+    """Return an answer without the call as one with it, where the model makes one when it is asked for nothing else.
 
     Raises ToolCallMissing, for a strict client, where it does not.
     """
@@ -149,7 +149,7 @@ async def _called(request: ChatRequest, ask: Ask[ChatRequest], held: Sequence[Ev
     if call is not None:
         kept = [event for event in held[:-1] if isinstance(event, Started | ReasoningDelta)]
         return (*kept, call, attrs.evolve(end, reason="stop", usage=total.usage, timings=total.timings))
-    reason = f"{MISSING}: {problem}"
+    reason = f"{lack}: {problem}"
     if request.strict:
         raise ToolCallMissing(reason)
     lost = (Loss("tool_choice", reason=reason),)

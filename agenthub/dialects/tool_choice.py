@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import attrs
@@ -15,6 +16,8 @@ _SEVERAL = (
     'Call one of these functions: answer with a JSON object of its name and its arguments, {"name": ..., "arguments": '
     "{...}}, and with nothing else. Their definitions: "
 )
+
+_FENCE = re.compile(r"```[a-zA-Z]*\s*(\{.*\})\s*```", re.DOTALL)
 
 
 def is_forced(request: ChatRequest) -> bool:
@@ -118,19 +121,52 @@ def _moved(schema: JSON, root: str) -> JSON:
     return moved
 
 
+def unwanted_calls(request: ChatRequest, calls: Sequence[ToolCallDelta]) -> list[str]:
+    """Return the names of those calls that the choice does not allow; calls without a name are pieces of others."""
+    names = {_name(tool) for tool in offered_tools(request)}
+    return [call.name for call in calls if call.name and call.name not in names]
+
+
 def parse_call(request: ChatRequest, text: str) -> ToolCallDelta | None:
-    """Return the call that a text in the form of one is; None for any other text."""
-    data = text.strip().encode("utf-8", "replace")
+    """Return the call that a text in the form of one is; None for any other text.
+
+    Servers that do not hold a model to the form get what models write of their own accord: JSON in a fence,
+    ``parameters`` for ``arguments``, arguments as a text, and a name where there is but one tool.
+    """
     names = [_name(tool) for tool in offered_tools(request)]
     try:
+        data = _unfenced(text).encode("utf-8", "replace")
+        name: JSON = names[0] if len(names) == 1 else None
         value = jsontext.loads(data)
-        if len(names) > 1 and isinstance(value, dict):
-            name, value = value.get("name"), value.get("arguments")
-            data = jsontext.get_top_level(data, "arguments")
-        else:
-            name = names[0]
-    except ValueError:
+        if isinstance(value, dict) and (len(names) != 1 or _is_wrapped(request, value, names[0])):
+            name = value.get("name")
+            data = jsontext.get_top_level(data, _arguments_of(value))
+            value = jsontext.loads(data)
+        if isinstance(value, str):
+            data = value.encode("utf-8", "replace")
+            value = jsontext.loads(data)
+    except (ValueError, LookupError):
         return None
     if not isinstance(value, dict) or name not in names or not isinstance(name, str):
         return None
     return ToolCallDelta(0, make_call_id(), name, data.decode("utf-8"))
+
+
+def _unfenced(text: str) -> str:
+    fenced = None if text.lstrip().startswith("{") else _FENCE.search(text)
+    return (text if fenced is None else fenced[1]).strip()
+
+
+def _arguments_of(value: dict[str, JSON]) -> str:
+    """Return the member of a call that holds its arguments."""
+    return "parameters" if "arguments" not in value and "parameters" in value else "arguments"
+
+
+def _is_wrapped(request: ChatRequest, value: dict[str, JSON], name: str | None) -> bool:
+    """Say whether the answer for one tool is a whole call, and not an object of arguments that has such members."""
+    member = _arguments_of(value)
+    if value.keys() != {"name", member} or value["name"] != name:
+        return False
+    properties = _function(offered_tools(request)[0]).get("parameters")
+    declared = properties.get("properties") if isinstance(properties, dict) else None
+    return not (isinstance(declared, dict) and {"name", member} & declared.keys())

@@ -16,8 +16,8 @@ from aiohttp.client_middlewares import ClientHandlerType
 from agenthub.canonical import Batch, Finished, Started, ToolCallDelta
 from agenthub.errors import AgentHubError
 
-_STAND_IN: Batch = (Started(), ToolCallDelta(0, name="any"), Finished())
-"""An answer that contents whoever reads it, also where the model must call a tool."""
+_STAND_IN: Batch = (Started(), ToolCallDelta(0), Finished())
+"""An answer that satisfies every reader, also where the model must call a tool: which one is left open."""
 
 _MOST_BYTES = 16 * 2**20
 """A large request may become hundreds; of more than this the first are enough."""

@@ -251,6 +251,32 @@ async def test_the_models_of_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ]
 
 
+async def test_the_fallback_models_of_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that nobody has is named by a warning, wherever it stands, while another model of the rule is there."""
+    (tmp_path / "rules.toml").write_text(
+        '[default]\nmodel = "llama"\nfallback_models = ["gone", "other"]\n'
+        '[clients.a]\nmodel = "lost"\nfallback_models = ["llama", "gone"]\n'
+        '[clients.b]\nmodel = "llama"\nfallback_models = ["llama", "other"]\n'
+    )
+    rules = ("--set", f"enhancement.file={tmp_path / 'rules.toml'}")
+    async with running(Standin(models=("llama", "other"))) as url:
+        monkeypatch.setenv("OLLAMA_HOST", url)
+        result = await invoke("check", *rules)
+        doctor = json.loads((await invoke("doctor", "--json", *rules)).stdout)
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()[3:]
+    assert [line for line in lines if not line.startswith("  ->")] == [
+        "ok    enhancement rule default: model llama: on ollama",
+        "warn  enhancement rule default: fallback model gone: backend ollama does not have gone",
+        "note  enhancement rule a: model lost: backend ollama does not have lost; llama is asked instead",
+        "warn  enhancement rule a: fallback model gone: backend ollama does not have gone",
+        "ok    enhancement rule b: model llama: on ollama",
+    ]
+    assert sum("ollama pull gone" in line for line in lines) == 2
+    found = [(one["id"], one["level"]) for one in doctor["findings"] if one["id"].startswith("enhancement.")]
+    assert found.count(("enhancement.no_fallback", "warning")) == 2
+
+
 async def test_one_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """--model says which backends would answer for a name, with or without its tag, and fails where none would."""
     async with running(Standin(models=("llama",))) as first, running(Standin(models=("llama", "qwen"))) as second:

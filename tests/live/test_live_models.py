@@ -12,6 +12,7 @@ from pathlib import Path
 import ollama
 import pytest
 
+from agenthub.settings import BackendSettings
 from tests.hubs import Answered, RunningHub, running_hub
 
 pytestmark = pytest.mark.live
@@ -133,9 +134,31 @@ async def test_a_model_from_a_file(native: RunningHub, tmp_path: Path) -> None:
     assert native.hub.router.find(MADE) is None
 
 
-async def test_the_openai_api_has_no_such_verbs(real_ollama: str) -> None:
-    """501, though the server at the other end is an Ollama."""
+async def test_what_the_openai_api_lacks_is_asked_by_the_native_one(real_ollama: str, tmp_path: Path) -> None:
+    """The verbs are there through either API, streamed and uploads too; errors are Ollama's own."""
     async with running_hub(real_ollama, api_mode="openai") as hub:
+        try:
+            assert (await hub.ollama.create(MADE, from_="tiny", system="Be brief.")).status == "success"
+            assert [part async for part in await hub.ollama.create(MADE, from_="tiny", stream=True)][-1].status
+            assert (await hub.ollama.copy(MADE, COPIED)).status == "success"
+            assert (await hub.ollama.show(COPIED)).modelinfo is not None
+            assert (await hub.ollama.delete(COPIED)).status == "success"
+        finally:
+            await hub.ollama.delete(MADE)
+        path = tmp_path / "broken.gguf"
+        path.write_bytes(b"this is no model")
+        digest = await hub.ollama.create_blob(path)
+        with pytest.raises(ollama.ResponseError):
+            await hub.ollama.create(MADE, files={"broken.gguf": digest})
+        with pytest.raises(ollama.ResponseError, match="not found") as missing:
+            await hub.ollama.delete("not-there")
+        assert missing.value.status_code == 404
+
+
+async def test_a_server_of_another_kind_has_no_such_verbs(real_ollama: str) -> None:
+    """501 where a setting says that it is no Ollama."""
+    backends = {"ollama": BackendSettings(url=real_ollama, api_mode="openai", flavour="generic")}
+    async with running_hub(backends) as hub:
         with pytest.raises(ollama.ResponseError, match="not supported by backend ollama") as refused:
             await hub.ollama.pull("tiny")
         assert refused.value.status_code == 501

@@ -37,8 +37,8 @@ _TRUE = When("true", lambda value: value is True)
 _REMOTE_IMAGE = "image URLs are not currently supported, please use base64 encoded data instead"
 _IS_REMOTE = When("http(s)", lambda url: str(url)[:8].lower().startswith(("http://", "https://")))
 _FORCED = (
-    "only the tools in question are sent; where the model calls none, it is asked again with their parameters as"
-    " format; where it makes no call then either, its text is passed on and tool_choice dropped; strict: 502"
+    "only the tools in question are sent; where the model calls none or another one, it is asked again with their"
+    " parameters as format; where that fails too, its first answer is passed on and tool_choice dropped; strict: 502"
 )
 _IS_TOKENS = When("token arrays", lambda value: isinstance(value, list) and not isinstance(value[0], str))
 

@@ -39,13 +39,13 @@ from agenthub_adapter_openai.exchange import exchange
 from agenthub_adapter_openai.faults import callers_fault
 from agenthub_adapter_openai.load import is_load, may_lack_path, native_lane
 from agenthub_adapter_openai.running import Running
-from agenthub_adapter_openai.server import OLLAMA, Server
+from agenthub_adapter_openai.server import AUTO, OLLAMA, Server
 from agenthub_adapter_openai.translated import is_translated, translated
 from agenthub_adapter_openai.words import Questions, RefusedWords, codecs_for
 
 Asked = TypeVar("Asked", bound=Request)
 _OPERATIONS = frozenset({"chat", "generate", "embed", "show", "ps"})
-_OF_OLLAMA = _OPERATIONS | {"version"}
+_OF_OLLAMA = _OPERATIONS | {"version", *ollama.VERBS}
 
 
 def make_adapter(name: str, settings: BackendSettings) -> OpenAIAdapter:
@@ -77,12 +77,19 @@ class OpenAIAdapter:
 
     @property
     def operations(self) -> frozenset[str]:
-        return _OF_OLLAMA if self.server.flavour == OLLAMA else _OPERATIONS
+        # A server that is down may be an Ollama: a verb is then refused since it cannot be reached, not as unknown.
+        may_be = self.server.setting == AUTO and not self.server.is_identified
+        return _OF_OLLAMA if may_be or self.server.flavour == OLLAMA else _OPERATIONS
 
     @property
     def title(self) -> str:
         """The server and its API, for the start-up line."""
         return self.server.title
+
+    @property
+    def is_identified(self) -> bool:
+        """Whether ``identify`` would find out nothing more at present."""
+        return self.server.is_identified
 
     async def identify(self) -> None:
         """Find out whether the server is an Ollama; the lists and health checks do so too."""
@@ -222,7 +229,13 @@ class OpenAIAdapter:
             await self._listed(request)
         yield (Started(), Finished(reason))
 
-    async def relay(self, request: RelayRequest) -> AsyncGenerator[Batch, None]:
+    def relay(self, request: RelayRequest) -> AsyncGenerator[Batch, None]:
+        if request.verb in _OPERATIONS or request.verb not in ollama.VERBS:
+            return self._tell(request)
+        # The OpenAI API has no such verb; an Ollama has it in its own API.
+        return self.upstream.ask(ollama.make_verb_lane(request), authorization=request.authorization)
+
+    async def _tell(self, request: RelayRequest) -> AsyncGenerator[Batch, None]:
         match request.verb:
             case "version":
                 path = ollama.listing.VERSION_PATH

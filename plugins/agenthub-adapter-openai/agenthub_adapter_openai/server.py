@@ -39,7 +39,11 @@ class Server:
     flavour: str = attrs.field(init=False)
     is_other: bool = False
     """True where it lists models as no Ollama does."""
+    is_up: bool = False
+    """True while its last list was answered."""
     _ask_at: float = 0.0
+    _open_at: float = 0.0
+    """When requests wait for the question again, where it was asked in vain."""
 
     def __attrs_post_init__(self) -> None:
         self.flavour = GENERIC if self.setting == AUTO else self.setting
@@ -50,6 +54,11 @@ class Server:
     def is_guessed(self) -> bool:
         """Whether no setting names the server."""
         return self.setting in (AUTO, GENERIC)
+
+    @property
+    def is_identified(self) -> bool:
+        """Whether it is known what the server is, or a server that is up has just been asked in vain."""
+        return self.is_ollama is not None or not self.is_guessed or self.clock() < self._open_at
 
     @property
     def may_be_ollama(self) -> bool:
@@ -63,7 +72,7 @@ class Server:
         return "OpenAI-compatible Ollama API" if is_ollama else "OpenAI-compatible API"
 
     async def identify(self) -> None:
-        """Ask the server, unless its last answer still holds. Takes a second at most; raises nothing for a failure."""
+        """Ask the server, unless its last answer still holds. Takes two seconds at most and raises nothing."""
         if not self.is_guessed or self.clock() < self._ask_at:
             return
         try:
@@ -73,21 +82,38 @@ class Server:
         except UpstreamStatus as error:
             if error.status < 500 and error.status not in _LATER:
                 self._found(False)
+            else:
+                await self._put_off()
         except UpstreamProtocol:
             self._found(False)
         except TimeoutError:
-            # Some servers keep silent on paths that they do not know: these are not to hold up each list.
-            self._ask_at = self.clock() + _SOON_S
+            await self._put_off()
         except AgentHubError:
             pass
 
+    async def _put_off(self) -> None:
+        """Leave it unknown for a while: some servers keep silent on paths that they do not know, or fail.
+
+        One that answers nothing else either is down: it is asked again before the next request.
+        """
+        self._ask_at = self.clock() + _SOON_S
+        try:
+            if not self.is_up:
+                async with asyncio.timeout(_LONGEST_S):
+                    self.listed(openai.listing.parse_models(await self.upstream.get(openai.listing.MODELS_PATH)))
+        except (AgentHubError, TimeoutError):
+            self._ask_at = 0.0
+            return
+        self._open_at = self.clock() + AGAIN_S
+
     def listed(self, models: Sequence[ModelInfo]) -> None:
         """It gave this list by its OpenAI-compatible API."""
+        self.is_up = True
         self.is_other = bool(models) and not any(map(openai.listing.is_of_ollama, models))
 
     def doubt(self) -> None:
         """The server failed, so another one may be there the next time."""
-        self._ask_at = 0.0
+        self._ask_at, self._open_at, self.is_up = 0.0, 0.0, False
 
     def _found(self, is_ollama: bool) -> None:
         self._ask_at = self.clock() + AGAIN_S
