@@ -50,6 +50,11 @@ class Terminal:
                     return self.lines
         raise AssertionError(f"no {mark!r} in {self.lines}")
 
+    async def read_boots(self, count: int) -> None:
+        """Read until so many workers have begun, those of the lines read before among them."""
+        while sum("Booting worker" in line for line in self.lines) < count:
+            await self.read_until("Booting worker")
+
     async def end(self) -> list[str]:
         """Stop the hub and return all lines."""
         self.hub.signal(signal.SIGTERM)
@@ -232,10 +237,12 @@ async def test_several_workers_tell_it_once() -> None:
             f"listening on {terminal.url}  3 workers  Ctrl-C stops it",
             "who may call    anyone on this machine, without a key",
         ]
-        for pid in workers_of(terminal.hub):
-            os.kill(pid, signal.SIGKILL)
-        for _ in range(3):
-            await terminal.read_until("Booting worker")
+        await terminal.read_boots(3)
+        # All at once: one that is still at its start would take over from the first that is killed.
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in workers_of(terminal.hub):
+                os.kill(pid, number)
+        await terminal.read_boots(6)
         for _ in range(2):
             terminal.hub.signal(signal.SIGHUP)
             await terminal.read_until("1 model")
