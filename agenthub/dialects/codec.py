@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Protocol
 
 import attrs
@@ -28,6 +29,9 @@ class FrameParser(Protocol):
 
     def parse(self, payload: bytes, events: list[Event]) -> None:
         """Append the events of one frame; raise UpstreamError for a frame that reports an error."""
+
+    def skip(self, payload: bytes, events: list[Event]) -> None:
+        """Take from an object that ``parse`` did not understand that the answer ends, and what it counts."""
 
     def close(self, events: list[Event]) -> None:
         """The stream ended: append what was held back; raise UpstreamProtocol if it ended too early.
@@ -212,7 +216,8 @@ class StreamParser:
                     except BROKEN as error:
                         if not self.raw or isinstance(error, UpstreamError) or not is_object(payload):
                             raise
-                        del events[known:]  # not for us to understand
+                        del events[known:]  # not for us to understand, but where the answer ends
+                        self._parser.skip(payload, events)
                 elif not is_as_sent:
                     continue  # a comment, a keep-alive: the clients of an alias get chunks and nothing else
                 if self.raw:
@@ -246,6 +251,15 @@ def as_upstream_error(error: Exception, payload: bytes) -> UpstreamError:
     return error if isinstance(error, UpstreamError) else unread(not_allowed(payload), payload)
 
 
+def _end_of(codec: Codec, body: bytes) -> list[Event]:
+    """Return the last event of a whole answer of which the rest is not understood, with what can be read of it."""
+    parser, events = codec.make_parser(), list[Event]()
+    with suppress(*BROKEN):
+        parser.skip(body, events)
+        parser.close(events)
+    return events[-1:] or [Finished()]
+
+
 def parse_whole(codec: Codec, body: bytes, *, raw: bool = False, rename: str | None = None) -> Batch:
     """Return the events of a whole answer, behind its RawFrames with ``raw``; raise UpstreamError.
 
@@ -262,7 +276,7 @@ def parse_whole(codec: Codec, body: bytes, *, raw: bool = False, rename: str | N
         is_unknown = isinstance(failure, UpstreamProtocol) and not isinstance(error, UpstreamError) and is_object(body)
         if not (raw and is_unknown):
             raise failure from error
-        events = [Finished()]
+        events = _end_of(codec, body)
     try:
         if raw and rename is not None:
             body = jsontext.replace_top_level(body.removeprefix(BOM), "model", rename)

@@ -124,6 +124,15 @@ def numbers(value: JSON) -> tuple[int, ...]:
     return tuple([number for number in found if number is not None]) if None not in found else ()
 
 
+def is_nothing(value: JSON) -> bool:
+    """Say whether a value says nothing: null, false, 0, a blank text, or a list or an object of nothing else."""
+    if type(value) is dict:
+        return all(map(is_nothing, value.values()))
+    if type(value) is list:
+        return all(map(is_nothing, value))
+    return not (value.strip() if type(value) is str else value)
+
+
 def logprobs(value: JSON) -> tuple[JSON, ...]:
     """Return log-probabilities: objects with a token and its number, which is null for minus infinity.
 

@@ -42,12 +42,12 @@ def complained(error: UpstreamError, body: bytes) -> UpstreamError:
 
 
 def is_object(data: bytes) -> bool:
-    """Say whether ``data`` is a JSON object with members, of whatever kind."""
+    """Say whether ``data`` is a JSON object with members of whatever kind, beside that for errors."""
     try:
         value = answerjson.loads(data)
     except ValueError:
         return False
-    return isinstance(value, dict) and bool(value)
+    return isinstance(value, dict) and any(name != "error" for name in value)
 
 
 def no_answer(data: bytes) -> UpstreamError:

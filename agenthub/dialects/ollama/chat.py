@@ -29,6 +29,7 @@ from agenthub.dialects.body import parse_fields
 from agenthub.dialects.groups import MANY, dump_body, listed
 from agenthub.dialects.ledger import FIELDS, TO_OPENAI, Noted
 from agenthub.dialects.ollama import fields as common
+from agenthub.dialects.ollama.ending import EndParser
 from agenthub.dialects.ollama.messages import (
     parse_message,
     parse_plain,
@@ -39,7 +40,7 @@ from agenthub.dialects.ollama.messages import (
 from agenthub.dialects.tool_choice import is_forced, offered_tools
 from agenthub.dialects.tool_results import in_order
 from agenthub.dialects.toolcalls import make_call_id
-from agenthub.errors import InvalidRequest, UpstreamProtocol
+from agenthub.errors import InvalidRequest
 
 DIALECT = "ollama"
 PATH = "/api/chat"
@@ -83,15 +84,13 @@ def render_request(request: ChatRequest, model: str) -> bytes:
 
 
 @attrs.define
-class ChatParser:
+class ChatParser(EndParser):
     """Lines of a stream; calls are numbered over the whole answer, since upstreams repeat ``index`` 0.
 
     A line without a message may be the end; any other is of a kind that other versions know.
     """
 
-    is_begun: bool = False
     _calls: int = 0
-    _done: bool = False
 
     def parse(self, payload: bytes, events: list[Event]) -> None:
         line = answerjson.loads(payload)
@@ -124,26 +123,17 @@ class ChatParser:
         if logprobs := typed.logprobs(line.get("logprobs")):
             events.append(LogprobsDelta(logprobs))
         self.is_begun = True
-        if line.get("done"):
-            events.append(common.parse_finished(line))
-            self._done = True
+        self.parse_end(line, events)
 
     def _parse_other(self, line: Mapping[str, JSON], events: list[Event]) -> None:
         common.raise_error(line)
-        self.is_begun = self.is_begun or "done" in line
-        if line.get("done"):
-            events.append(common.parse_finished(line))
-            self._done = True
+        self.parse_end(line, events)
 
     def _call(self, call: JSON) -> ToolCallDelta:
         function, index = call["function"], self._calls
         self._calls += 1
         call_id, arguments = typed.label(call.get("id")) or make_call_id(), read_arguments(function.get("arguments"))
         return ToolCallDelta(index, call_id, typed.required(function["name"]), arguments)
-
-    def close(self, events: list[Event]) -> None:
-        if not self._done:
-            raise UpstreamProtocol("the upstream ended the stream without done")
 
 
 def parse_whole(body: bytes) -> list[Event]:

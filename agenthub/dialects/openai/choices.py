@@ -47,10 +47,8 @@ class ChoiceParser:
             return
         frame = answerjson.loads(payload)
         raise_error(frame)
-        if usage := frame.get("usage"):
-            self._usage = common.parse_usage(usage) or self._usage
-            self._aside |= common.parse_details(usage)
-            self._timings = self._timings or parse_timings(frame.get("timings"))
+        if frame.get("usage"):
+            self._parse_counts(frame)
         for choice in frame.get("choices") or ():
             self.is_begun = True
             index = choice.get("index") or 0
@@ -60,13 +58,32 @@ class ChoiceParser:
                 events.append(ChoiceStarted(index))
             self.parse_choice(choice, events)
             if reason := choice.get("finish_reason"):
-                self._reasons[index] = common.parse_reason(typed.words(reason) or "stop")
-                self._timings = self._timings or parse_timings(frame.get("timings"))
-                self._aside |= common.parse_aside(frame)
+                self._end_choice(frame, index, reason)
 
     def parse_choice(self, choice: JSON, events: list[Event]) -> None:
         """Append the events of a choice."""
         raise NotImplementedError
+
+    def skip(self, payload: bytes, events: list[Event]) -> None:
+        """Take the counts and the reasons from a chunk of which the rest is not understood."""
+        frame = answerjson.loads(payload)
+        self._parse_counts(frame)
+        choices = frame.get("choices")
+        for choice in choices if type(choices) is list else ():
+            self.is_begun = True
+            if reason := typed.mapping(choice).get("finish_reason"):
+                self._end_choice(frame, typed.count(choice.get("index")) or 0, reason)
+
+    def _parse_counts(self, frame: Mapping[str, JSON]) -> None:
+        if usage := frame.get("usage"):
+            self._usage = common.parse_usage(usage) or self._usage
+            self._aside |= common.parse_details(usage)
+            self._timings = self._timings or parse_timings(frame.get("timings"))
+
+    def _end_choice(self, frame: Mapping[str, JSON], index: int, reason: JSON) -> None:
+        self._reasons[index] = common.parse_reason(typed.words(reason) or "stop")
+        self._timings = self._timings or parse_timings(frame.get("timings"))
+        self._aside |= common.parse_aside(frame)
 
     def close(self, events: list[Event]) -> None:
         if self._done:
