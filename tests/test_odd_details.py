@@ -337,3 +337,63 @@ async def test_a_last_chunk_that_is_not_understood(path: str) -> None:
         assert (passed.status, passed.body) == (200, body + b"data: [DONE]\n\n")
         (dispatched,) = hub.dispatches()
         assert dispatched["completion_tokens"] == USAGE["completion_tokens"]
+
+
+def text_choice(index: Any, text: str = "hey", reason: Any = "stop", *, streamed: bool) -> dict[str, Any]:
+    """A choice for either text endpoint, or a chunk of one."""
+    said = {"role": "assistant", "content": text}
+    shown = {"delta": said} if streamed else {"message": said}
+    return {"index": index, "text": text, "finish_reason": reason} | shown
+
+
+@pytest.mark.parametrize("index", [-1, "zero", 0.5, True, [0], {"a": 1}, 1e20, 99999, 10**30], ids=repr)
+@pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+async def test_an_odd_index_of_a_choice(path: str, streamed: bool, index: Any) -> None:
+    """Its own dialect gets the bytes, of several choices too; across, the only choice is the first one."""
+    across = {"/v1/chat/completions": "/api/chat", "/v1/completions": "/api/generate"}[path]
+    for count in (1, 2):
+        places = (index, 1)[:count]
+        if streamed:
+            chunks = [{"choices": [text_choice(place, streamed=True)]} for place in places]
+            body = sse(*chunks)
+            act = Act(chunked(body, "text/event-stream") + b"0\r\n\r\n")
+        else:
+            body = json.dumps({"choices": [text_choice(place, streamed=False) for place in places]}).encode()
+            act = Act(message(body))
+        async with (
+            raw_upstream(lambda asked, act=act: act if asked.method == "POST" else proper(asked)) as upstream,
+            running_hub(upstream.url, api_mode="openai", health=QUIET, circuit_breaker=FIRST) as hub,
+        ):
+            passed = await hub.post(path, ASKED | {"stream": streamed})
+            assert (passed.status, passed.body) == (200, body)
+            crossed = await hub.post(across, ASKED | {"stream": streamed, "raw": True})
+            if count == 1:
+                assert (crossed.status, crossed.text.count("hey"), "error" in crossed.text) == (200, 1, False)
+            else:
+                assert "several choices" in crossed.text
+            assert breaker_of(hub, "ollama").failures == 0
+
+
+@pytest.mark.parametrize("index", [-1, "a", 0.5, True, [0], None, 7], ids=repr)
+async def test_an_odd_index_of_a_vector(index: Any) -> None:
+    """The only vector needs no index; several do, across the dialects, and the error says what is wrong."""
+    for count in (1, 2):
+        data = [{"index": place, "embedding": [0.5]} for place in (index, 1)[:count]]
+        body = json.dumps({"data": data}).encode()
+        async with (
+            raw_upstream(
+                lambda asked, body=body: Act(message(body)) if asked.method == "POST" else proper(asked)
+            ) as upstream,
+            running_hub(upstream.url, api_mode="openai", health=QUIET, circuit_breaker=FIRST) as hub,
+        ):
+            inputs = ["a", "b"][:count]
+            passed = await hub.post("/v1/embeddings", {"model": "m", "input": inputs})
+            assert (passed.status, passed.body) == (200, body)
+            crossed = await hub.post("/api/embed", {"model": "m", "input": inputs})
+            if count == 1 or index in (None, 7):
+                assert crossed.json()["embeddings"] == [[0.5]] * count
+            else:
+                assert crossed.status == 502
+                assert "index that is not a number" in crossed.text
+            assert breaker_of(hub, "ollama").failures == 0

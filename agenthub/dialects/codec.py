@@ -14,7 +14,7 @@ from agenthub.dialects import jsontext
 from agenthub.dialects.forms import EVENTS, LINES
 from agenthub.dialects.framing import BOM, DEFAULT_MAX_FRAME_BYTES, EventFramer, Framer, LineFramer
 from agenthub.dialects.opening import Opening, said_in
-from agenthub.dialects.words import complained, is_object, not_allowed, unread
+from agenthub.dialects.words import complained, is_object, is_scalar, not_allowed, unread
 from agenthub.errors import AgentHubError, UnreadableAnswer, UpstreamError, UpstreamProtocol
 
 
@@ -214,10 +214,8 @@ class StreamParser:
                     try:
                         parse(payload, events)
                     except BROKEN as error:
-                        if not self.raw or isinstance(error, UpstreamError) or not is_object(payload):
-                            raise
-                        del events[known:]  # not for us to understand, but where the answer ends
-                        self._parser.skip(payload, events)
+                        del events[known:]
+                        self._pass(error, payload, events)
                 elif not is_as_sent:
                     continue  # a comment, a keep-alive: the clients of an alias get chunks and nothing else
                 if self.raw:
@@ -231,6 +229,17 @@ class StreamParser:
         if raw:
             events.insert(0, RawFrames(b"".join(raw)))
         return tuple(events)
+
+    def _pass(self, error: Exception, payload: bytes, events: list[Event]) -> None:
+        """Take the end from an object that is passed on, though it is not understood; raise the error of the rest.
+
+        A number or a text before the answer is nothing to us, in whichever lane.
+        """
+        is_passed = self.raw and (isinstance(error, PartlyUnreadable) or not isinstance(error, UpstreamError))
+        if is_passed and is_object(payload):
+            self._parser.skip(payload, events)
+        elif self._is_begun or self._parser.is_begun or events or not is_scalar(payload):
+            raise error
 
     def _rewritten(self, frame: bytes, payload: bytes) -> bytes:
         if not payload.lstrip().startswith(b"{"):
@@ -270,7 +279,7 @@ def parse_whole(codec: Codec, body: bytes, *, raw: bool = False, rename: str | N
     except PartlyUnreadable as error:
         if not raw:
             raise
-        events = error.events
+        events = error.events or _end_of(codec, body)
     except BROKEN as error:
         failure = unread(complained(as_upstream_error(error, body), body), body)
         is_unknown = isinstance(failure, UpstreamProtocol) and not isinstance(error, UpstreamError) and is_object(body)

@@ -50,6 +50,14 @@ def is_object(data: bytes) -> bool:
     return isinstance(value, dict) and any(name != "error" for name in value)
 
 
+def is_scalar(data: bytes) -> bool:
+    """Say whether ``data`` is JSON, but neither an object nor a list."""
+    try:
+        return not isinstance(answerjson.loads(data), dict | list)
+    except ValueError:
+        return False
+
+
 def no_answer(data: bytes) -> UpstreamError:
     """Return the error for an answer that holds nothing but ``data``: the upstream's own words, if these are any."""
     if said := complaint_in(data):
