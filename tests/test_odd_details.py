@@ -229,7 +229,10 @@ async def test_a_vector_with_a_null(path: str, mode: str) -> None:
 async def test_the_breaker_of_an_upstream_that_is_not_understood(mode: str) -> None:
     """JSON that is no answer is a 502 across the dialects, and passes in the same one; a page opens the breaker."""
     acts = {
-        "closed": [b'{"choices":5,"message":5}', b'{"choices":[],"message":{"content":[5]}}'],
+        "closed": [
+            b'{"choices":5,"message":true,"done":true}',
+            b'{"choices":[],"message":{"content":[true]},"done":true}',
+        ],
         "open": [b"<html>Bad Gateway</html>"],
     }
     for state, bodies in acts.items():

@@ -87,8 +87,8 @@ class GenerateParser(EndParser):
             self.is_begun = True
         if thinking := typed.words(line.get("thinking")):
             events.append(ReasoningDelta(thinking))
-        if response:
-            events.append(TextDelta(typed.text(response)))
+        if text := typed.text(response):
+            events.append(TextDelta(text))
         if logprobs := typed.logprobs(line.get("logprobs")):
             events.append(LogprobsDelta(logprobs))
         self.parse_end(line, events)

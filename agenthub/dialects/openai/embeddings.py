@@ -7,6 +7,8 @@ import sys
 from array import array
 from collections.abc import Mapping, Sequence
 
+import attrs
+
 from agenthub.canonical import JSON, Answer, EmbedRequest, Event, Finished, Loss, Source, Usage
 from agenthub.dialects import answerjson, typed
 from agenthub.dialects.base64_text import plain_base64
@@ -85,7 +87,8 @@ def parse_whole(body: bytes) -> list[Event]:
     """Return the vectors in the order of the inputs, and the counts."""
     answer = answerjson.loads(body)
     raise_error(answer)
-    finished = Finished("stop", common.parse_usage(answer.get("usage")) or Usage())
+    usage = common.parse_usage(answer.get("usage")) or Usage()
+    finished = Finished("stop", attrs.evolve(usage, completion=0))
     data = typed.present(answer["data"])
     if len(data) > 1:
         data = _in_order(data, finished)
