@@ -135,7 +135,6 @@ CALL = {"function": {"name": "f", "arguments": {}}}
         DEEP,
         b'{"message":' + DEEP,
         native(message=True),
-        native(message={"a": 1}),
         native(message={"content": True}),
         native(message={"content": [True]}),
         native(message={"tool_calls": 5}),
