@@ -348,3 +348,37 @@ async def test_an_end_mark_in_other_letters(lane: tuple[str, str], mark: str) ->
             assert ("error" in answer.text) is not is_end
             if is_raw(lane) and is_end:
                 assert answer.body == data
+
+
+@pytest.mark.parametrize("model", ["m", "alias"])
+@pytest.mark.parametrize("reads", [1, 2, 3])
+@pytest.mark.parametrize("operation", [*OPERATIONS, "pull"])
+async def test_lines_behind_the_last(monkeypatch: pytest.MonkeyPatch, operation: str, reads: int, model: str) -> None:
+    """Lines of a later Ollama that follow the end pass too, in the same read or in another; no broken one does."""
+    monkeypatch.setattr("agenthub.upstream.answer._TAIL_S", 30)  # the machine may be busy
+    end: dict[str, Any] = {"model": "m", "status": "success"} if operation == "pull" else native(operation, done=True)
+    told = lines(native(operation, "hey"), end), lines({"model": "m", "energy_joules": 9}), lines({"carbon_g": 1})
+    pieces = {1: [b"".join(told)], 2: [told[0], told[1] + told[2]], 3: [told[0] + told[1][:5], told[1][5:], told[2]]}
+    async with (
+        scripted([*pieces[reads], b"{broken"]) as upstream,
+        running_hub(upstream.url, api_mode="native", models=ALIASES) as hub,
+    ):
+        path, body = ("/api/pull", {}) if operation == "pull" else request("ollama", operation, stream=True)
+        answer = await hub.post(path, body | {"model": model})
+        wanted = b"".join(told)
+        if model == "alias" and operation != "pull":
+            wanted = wanted.replace(b'"model": "m"', b'"model": "alias"').replace(b'"model":"m"', b'"model":"alias"')
+        assert (answer.status, answer.body) == (200, wanted)
+        (dispatched,) = hub.dispatches()
+        assert dispatched["outcome"] == "ok"
+
+
+async def test_events_behind_the_end_mark() -> None:
+    """OpenAI's clients stop reading at the end mark: what follows it is left out."""
+    data = events(chunk("chat", "hey", "stop"), "[DONE]")
+    async with (
+        scripted(data + events({"carbon_g": 1}), SSE) as upstream,
+        running_hub(upstream.url, api_mode="openai") as hub,
+    ):
+        path, body = request("openai", "chat", stream=True)
+        assert (await hub.post(path, body)).body == data

@@ -227,18 +227,22 @@ async def test_the_start_says_what_it_is(flavour: str, listed: Any, title: str) 
 
 
 @pytest.mark.parametrize(
-    "name", ["max_\\u0063ompletion_tokens", "\\u006Dax_completion_tokens", "Max_Completion_Tokens"]
+    "limits",
+    [
+        b'"max_\\u0063ompletion_tokens":5',
+        b'"\\u006Dax_completion_tokens":5',
+        b'"max_tokens":9,"max_\\u0063ompletion_tokens":5',
+        b'"max_\\u0063ompletion_tokens":5,"max_tokens":9',
+        b'"Max_Completion_Tokens":5',
+    ],
 )
-@pytest.mark.parametrize("more", ["", '"max_tokens":9,'])
-async def test_the_limit_of_an_ollama_in_another_spelling(name: str, more: str) -> None:
+async def test_the_limit_of_an_ollama_in_another_spelling(limits: bytes) -> None:
     """To JSON an escaped letter is that letter, and to an Ollama a capital one; an escape in a text is no matter."""
-    if more and name[0] == "M":
-        return
-    body = '{"model":"m",%s"%s":5,"messages":[{"role":"user","content":"caf\\u00e9 \\u0041"}]}' % (more, name)
+    body = b'{"model":"m",' + limits + b',"messages":[{"role":"user","content":"caf\\u00e9 \\u0041"}]}'
     async with serving(answering()) as upstream:
         upstream.listed = OLLAMA
         async with running_hub(backend(upstream)) as hub:
-            answer = await hub.post(CHAT, body.encode())
+            answer = await hub.post(CHAT, body)
             assert answer.status == 200, answer.text
             (sent,) = upstream.asked
             assert sent == {"model": "m", "messages": [{"role": "user", "content": "café A"}], "max_tokens": 5}
