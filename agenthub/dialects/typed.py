@@ -1,9 +1,9 @@
 """Typed values: the members of an upstream's answer, as their types promise or as they are meant.
 
-Strict readers are for what an answer cannot do without: its text, the names of the tools it calls, its vectors. Any
-other type there is a TypeError, which becomes UnreadableAnswer. Lenient readers are for what only stands beside it
-(counts, durations, ids, log-probabilities, thoughts): they read what is meant and leave the rest out, since a finished
-answer is never thrown away for a detail.
+Strict readers are for what an answer cannot do without: its text, the names of the tools it calls, its vectors. They
+read what is meant too, but where nothing can be read they raise a TypeError, which becomes UnreadableAnswer. Lenient
+readers are for what only stands beside it (counts, durations, ids, log-probabilities, thoughts): they read what is
+meant and leave the rest out, since a finished answer is never thrown away for a detail.
 """
 
 from __future__ import annotations
