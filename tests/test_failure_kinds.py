@@ -90,7 +90,7 @@ KINDS = {
         Act(message(b'{"choices":5}')), 502, moves=True, may_ask=True, failures=0
     ),
     "a line that is no answer": Kind(
-        Act(chunked(b'{"message":{"content":5}}\n') + b"0\r\n\r\n"), 502, moves=True, may_ask=True, failures=0
+        Act(chunked(b'{"message":{"content":true}}\n') + b"0\r\n\r\n"), 502, moves=True, may_ask=True, failures=0
     ),
     "500": Kind(status(500), 500, moves=True, may_ask=True, failures=1),
     "500, the runner died": Kind(status(500, DIED), 500, moves=True, may_ask=True, failures=1),

@@ -316,3 +316,69 @@ async def test_what_stays_the_hubs_business(broken: bytes) -> None:
         answer = await hub.post(path, body)
         assert answer.body.startswith(begun)
         assert list(answer.frames()[-1]) == ["error"]
+
+
+@pytest.mark.parametrize("early", [b"5", b"null", b"true", b'"queued"', b"-0.5"])
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+async def test_a_scalar_before_the_answer(lane: tuple[str, str], early: bytes, stream: bool) -> None:
+    """A number or a word before the first frame of an answer costs nothing, and passes where the bytes do."""
+    data, kind = lines(native("chat", "hey"), native("chat", done=True)), NDJSON
+    if lane[1] == "openai":
+        data, kind = events(chunk("chat", "hey", "stop"), "[DONE]"), SSE
+    data = (early + b"\n" if lane[1] == "native" else b"data: " + early + b"\n\n") + data
+    async with scripted(data, kind) as upstream, running_hub(upstream.url, api_mode=lane[1]) as hub:
+        path, body = request(lane[0], "chat", stream=stream)
+        answer = await hub.post(path, body)
+        assert (answer.status, said_by(answer)) == (200, "hey"), answer.text
+        if is_raw(lane) and stream:
+            assert answer.body == data
+
+
+@pytest.mark.parametrize("mark", ["[done]", "[Done]", '"[done]"'])
+async def test_an_end_mark_in_other_letters(lane: tuple[str, str], mark: str) -> None:
+    """It is one where each choice has its reason; before that it is a frame that nobody understands."""
+    if lane[1] != "openai":
+        return
+    for reason, is_end in (("stop", True), (None, False)):
+        data = events(chunk("chat", "hey", reason), f"data: {mark}\n\n".encode())
+        async with scripted(data, SSE) as upstream, running_hub(upstream.url, api_mode="openai") as hub:
+            path, body = request(lane[0], "chat", stream=True)
+            answer = await hub.post(path, body)
+            assert answer.status == 200
+            assert ("error" in answer.text) is not is_end
+            if is_raw(lane) and is_end:
+                assert answer.body == data
+
+
+@pytest.mark.parametrize("model", ["m", "alias"])
+@pytest.mark.parametrize("reads", [1, 2, 3])
+@pytest.mark.parametrize("operation", [*OPERATIONS, "pull"])
+async def test_lines_behind_the_last(monkeypatch: pytest.MonkeyPatch, operation: str, reads: int, model: str) -> None:
+    """Lines of a later Ollama that follow the end pass too, in the same read or in another; no broken one does."""
+    monkeypatch.setattr("agenthub.upstream.answer._TAIL_S", 30)  # the machine may be busy
+    end: dict[str, Any] = {"model": "m", "status": "success"} if operation == "pull" else native(operation, done=True)
+    told = lines(native(operation, "hey"), end), lines({"model": "m", "energy_joules": 9}), lines({"carbon_g": 1})
+    pieces = {1: [b"".join(told)], 2: [told[0], told[1] + told[2]], 3: [told[0] + told[1][:5], told[1][5:], told[2]]}
+    async with (
+        scripted([*pieces[reads], b"{broken"]) as upstream,
+        running_hub(upstream.url, api_mode="native", models=ALIASES) as hub,
+    ):
+        path, body = ("/api/pull", {}) if operation == "pull" else request("ollama", operation, stream=True)
+        answer = await hub.post(path, body | {"model": model})
+        wanted = b"".join(told)
+        if model == "alias" and operation != "pull":
+            wanted = wanted.replace(b'"model": "m"', b'"model": "alias"').replace(b'"model":"m"', b'"model":"alias"')
+        assert (answer.status, answer.body) == (200, wanted)
+        (dispatched,) = hub.dispatches()
+        assert dispatched["outcome"] == "ok"
+
+
+async def test_events_behind_the_end_mark() -> None:
+    """OpenAI's clients stop reading at the end mark: what follows it is left out."""
+    data = events(chunk("chat", "hey", "stop"), "[DONE]")
+    async with (
+        scripted(data + events({"carbon_g": 1}), SSE) as upstream,
+        running_hub(upstream.url, api_mode="openai") as hub,
+    ):
+        path, body = request("openai", "chat", stream=True)
+        assert (await hub.post(path, body)).body == data

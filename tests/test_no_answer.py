@@ -148,3 +148,14 @@ async def test_an_error_amid_a_stream() -> None:
                 answer = await hub.post(path, {"model": "m", "messages": HI, "stream": True})
                 last = json.loads(answer.text.strip().splitlines()[-1].removeprefix("data: "))
                 assert (answer.status, "hey" in answer.text, OOM in error_of(last)) == (200, True, True)
+
+
+@pytest.mark.parametrize("choices", [None, [], {}, False, 0, ""], ids=repr)
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/api/chat"])
+async def test_no_choices(path: str, choices: Any) -> None:
+    """Whatever stands where choices belong, none of them is no answer, whole and streamed alike."""
+    body = {"id": "c", "choices": choices}
+    for stream, data, kind in ((False, lines(body), JSON), (True, events(body, "[DONE]"), SSE)):
+        async with scripted(data, kind) as upstream, running_hub(upstream.url, api_mode="openai") as hub:
+            answer = await hub.post(path, asked(stream))
+            assert answer.status == 502, answer.text

@@ -229,7 +229,10 @@ async def test_a_vector_with_a_null(path: str, mode: str) -> None:
 async def test_the_breaker_of_an_upstream_that_is_not_understood(mode: str) -> None:
     """JSON that is no answer is a 502 across the dialects, and passes in the same one; a page opens the breaker."""
     acts = {
-        "closed": [b'{"choices":5,"message":5}', b'{"choices":[],"message":{"content":[5]}}'],
+        "closed": [
+            b'{"choices":5,"message":true,"done":true}',
+            b'{"choices":[],"message":{"content":[true]},"done":true}',
+        ],
         "open": [b"<html>Bad Gateway</html>"],
     }
     for state, bodies in acts.items():
@@ -243,3 +246,157 @@ async def test_the_breaker_of_an_upstream_that_is_not_understood(mode: str) -> N
                 passes = mode == "native" and state == "closed"
                 assert (await ask(hub, "ollama", streamed=False)).status == (200 if passes else 502)
                 assert breaker_of(hub, "ollama").state == state
+
+
+NOTHING: tuple[Any, ...] = ("", " ", None, False, 0, {}, [], {"message": "", "code": None})
+ANSWERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "/api/chat": ("native", line(done=True, content="hey")),
+    "/api/generate": ("native", {"model": "m", "response": "hey", "done": True}),
+    "/api/embed": ("native", {"model": "m", "embeddings": [[0.5]]}),
+    "/api/embeddings": ("native", {"embedding": [0.5]}),
+    "/api/pull": ("native", {"status": "success"}),
+    "/v1/chat/completions": ("openai", choice()),
+    "/v1/completions": ("openai", choice(text="hey")),
+    "/v1/embeddings": ("openai", {"data": [{"index": 0, "embedding": [0.5]}]}),
+}
+ASKED: dict[str, Any] = {"model": "m", "messages": HI, "prompt": "hi", "input": "hi"}
+
+
+@pytest.mark.parametrize("error", NOTHING, ids=repr)
+@pytest.mark.parametrize("path", ANSWERS)
+async def test_an_error_that_says_nothing(path: str, error: Any) -> None:
+    """It is no error, beside a complete answer of any endpoint; alone it is no answer."""
+    mode, answer = ANSWERS[path]
+    for body, status in ((answer | {"error": error}, 200), ({"error": error}, 502)):
+        if status == 502 and path == "/api/pull":
+            continue  # whose single line may be of any kind
+        act = Act(message(json.dumps(body).encode()))
+        async with (
+            raw_upstream(lambda asked, act=act: act if asked.method == "POST" else proper(asked)) as upstream,
+            running_hub(upstream.url, api_mode=mode, health=QUIET, circuit_breaker=FIRST) as hub,
+        ):
+            passed = await hub.post(path, ASKED | {"stream": False})
+            assert passed.status == status, passed.text
+            if status == 200:
+                assert passed.json() == body
+                assert breaker_of(hub, "ollama").failures == 0
+
+
+@pytest.mark.parametrize("error", NOTHING, ids=repr)
+@pytest.mark.parametrize("path", ["/api/chat", "/api/generate", "/api/pull"])
+async def test_a_line_with_an_error_that_says_nothing(path: str, error: Any) -> None:
+    """The same of each line of a stream."""
+    last = ANSWERS[path][1]
+    lines = [*([line(content="hey") | {"error": error}] if path == "/api/chat" else []), last | {"error": error}]
+    act = Act(chunked(ndjson(*lines), "application/x-ndjson") + b"0\r\n\r\n")
+    async with (
+        raw_upstream(lambda asked: act if asked.method == "POST" else proper(asked)) as upstream,
+        running_hub(upstream.url, api_mode="native", health=QUIET, circuit_breaker=FIRST) as hub,
+    ):
+        passed = await hub.post(path, ASKED | {"stream": True})
+        assert (passed.status, passed.body) == (200, ndjson(*lines))
+        assert breaker_of(hub, "ollama").failures == 0
+
+
+ODD_ENDS: list[Any] = [
+    *({"message": odd} for odd in ("bye", "", [], ["x"], 5, True, {"content": True}, {"content": {"a": 1}})),
+    *({"message": {"content": "", "tool_calls": odd}} for odd in ("x", ["x"], [{"function": None}], 5, {"a": 1})),
+    {"message": {"content": "", "tool_calls": [{"function": {"name": 5, "arguments": {}}}]}},
+    *({"response": odd} for odd in (5, True, ["x"], {"a": 1})),
+]
+
+
+@pytest.mark.parametrize("odd", ODD_ENDS, ids=repr)
+@pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
+@pytest.mark.parametrize("path", ["/api/chat", "/api/generate"])
+async def test_an_end_that_is_not_understood(path: str, streamed: bool, odd: Any) -> None:
+    """An odd member in the line with ``done`` hides neither the end nor its counts; no byte is added or lost."""
+    first: dict[str, Any] = {"model": "m", "message": {"role": "assistant", "content": "hey"}, "response": "hey"}
+    last = {"model": "m", "done": True, "done_reason": "length"} | END | odd
+    body = ndjson(first | {"done": False}, last) if streamed else json.dumps(first | last).encode()
+    act = Act(chunked(body, "application/x-ndjson") + b"0\r\n\r\n") if streamed else Act(message(body))
+    async with (
+        raw_upstream(lambda asked: act if asked.method == "POST" else proper(asked)) as upstream,
+        running_hub(upstream.url, api_mode="native", health=QUIET, circuit_breaker=FIRST) as hub,
+    ):
+        passed = await hub.post(path, ASKED | {"stream": streamed})
+        assert (passed.status, passed.body) == (200, body)
+        assert breaker_of(hub, "ollama").failures == 0
+        (dispatched,) = hub.dispatches()
+        assert (dispatched["outcome"], dispatched["completion_tokens"]) == ("ok", END["eval_count"])
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+async def test_a_last_chunk_that_is_not_understood(path: str) -> None:
+    """Its reason and its counts are read, so that the stream is complete without its end mark."""
+    last = {"choices": [{"index": 0, "delta": {"content": True}, "text": True, "finish_reason": "length"}]}
+    body = sse(chunk(content="hey"), last | {"usage": USAGE}, end="")
+    act = Act(chunked(body, "text/event-stream") + b"0\r\n\r\n")
+    async with (
+        raw_upstream(lambda asked: act if asked.method == "POST" else proper(asked)) as upstream,
+        running_hub(upstream.url, api_mode="openai", health=QUIET, circuit_breaker=FIRST) as hub,
+    ):
+        passed = await hub.post(path, ASKED | {"stream": True, "stream_options": {"include_usage": True}})
+        assert (passed.status, passed.body) == (200, body + b"data: [DONE]\n\n")
+        (dispatched,) = hub.dispatches()
+        assert dispatched["completion_tokens"] == USAGE["completion_tokens"]
+
+
+def text_choice(index: Any, text: str = "hey", reason: Any = "stop", *, streamed: bool) -> dict[str, Any]:
+    """A choice for either text endpoint, or a chunk of one."""
+    said = {"role": "assistant", "content": text}
+    shown = {"delta": said} if streamed else {"message": said}
+    return {"index": index, "text": text, "finish_reason": reason} | shown
+
+
+@pytest.mark.parametrize("index", [-1, "zero", 0.5, True, [0], {"a": 1}, 1e20, 99999, 10**30], ids=repr)
+@pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+async def test_an_odd_index_of_a_choice(path: str, streamed: bool, index: Any) -> None:
+    """Its own dialect gets the bytes, of several choices too; across, the only choice is the first one."""
+    across = {"/v1/chat/completions": "/api/chat", "/v1/completions": "/api/generate"}[path]
+    for count in (1, 2):
+        places = (index, 1)[:count]
+        if streamed:
+            chunks = [{"choices": [text_choice(place, streamed=True)]} for place in places]
+            body = sse(*chunks)
+            act = Act(chunked(body, "text/event-stream") + b"0\r\n\r\n")
+        else:
+            body = json.dumps({"choices": [text_choice(place, streamed=False) for place in places]}).encode()
+            act = Act(message(body))
+        async with (
+            raw_upstream(lambda asked, act=act: act if asked.method == "POST" else proper(asked)) as upstream,
+            running_hub(upstream.url, api_mode="openai", health=QUIET, circuit_breaker=FIRST) as hub,
+        ):
+            passed = await hub.post(path, ASKED | {"stream": streamed})
+            assert (passed.status, passed.body) == (200, body)
+            crossed = await hub.post(across, ASKED | {"stream": streamed, "raw": True})
+            if count == 1:
+                assert (crossed.status, crossed.text.count("hey"), "error" in crossed.text) == (200, 1, False)
+            else:
+                assert "several choices" in crossed.text
+            assert breaker_of(hub, "ollama").failures == 0
+
+
+@pytest.mark.parametrize("index", [-1, "a", 0.5, True, [0], None, 7], ids=repr)
+async def test_an_odd_index_of_a_vector(index: Any) -> None:
+    """The only vector needs no index; several do, across the dialects, and the error says what is wrong."""
+    for count in (1, 2):
+        data = [{"index": place, "embedding": [0.5]} for place in (index, 1)[:count]]
+        body = json.dumps({"data": data}).encode()
+        async with (
+            raw_upstream(
+                lambda asked, body=body: Act(message(body)) if asked.method == "POST" else proper(asked)
+            ) as upstream,
+            running_hub(upstream.url, api_mode="openai", health=QUIET, circuit_breaker=FIRST) as hub,
+        ):
+            inputs = ["a", "b"][:count]
+            passed = await hub.post("/v1/embeddings", {"model": "m", "input": inputs})
+            assert (passed.status, passed.body) == (200, body)
+            crossed = await hub.post("/api/embed", {"model": "m", "input": inputs})
+            if count == 1 or index in (None, 7):
+                assert crossed.json()["embeddings"] == [[0.5]] * count
+            else:
+                assert crossed.status == 502
+                assert "index that is not a number" in crossed.text
+            assert breaker_of(hub, "ollama").failures == 0

@@ -227,6 +227,37 @@ async def test_the_start_says_what_it_is(flavour: str, listed: Any, title: str) 
 
 
 @pytest.mark.parametrize(
+    "limits",
+    [
+        b'"max_\\u0063ompletion_tokens":5',
+        b'"\\u006Dax_completion_tokens":5',
+        b'"max_tokens":9,"max_\\u0063ompletion_tokens":5',
+        b'"max_\\u0063ompletion_tokens":5,"max_tokens":9',
+        b'"Max_Completion_Tokens":5',
+    ],
+)
+async def test_the_limit_of_an_ollama_in_another_spelling(limits: bytes) -> None:
+    """To JSON an escaped letter is that letter, and to an Ollama a capital one; an escape in a text is no matter."""
+    body = b'{"model":"m",' + limits + b',"messages":[{"role":"user","content":"caf\\u00e9 \\u0041"}]}'
+    async with serving(answering()) as upstream:
+        upstream.listed = OLLAMA
+        async with running_hub(backend(upstream)) as hub:
+            answer = await hub.post(CHAT, body)
+            assert answer.status == 200, answer.text
+            (sent,) = upstream.asked
+            assert sent == {"model": "m", "messages": [{"role": "user", "content": "café A"}], "max_tokens": 5}
+
+
+async def test_a_prompt_list_in_another_spelling() -> None:
+    """The name of a list of one prompt may be escaped too."""
+    async with serving(answering()) as upstream:
+        upstream.listed = OLLAMA
+        async with running_hub(backend(upstream)) as hub:
+            await hub.post(COMPLETIONS, b'{"model":"m","pr\\u006fmpt":["hi"]}')
+            assert upstream.asked[0]["prompt"] == "hi"
+
+
+@pytest.mark.parametrize(
     ("before", "after"),
     [
         ('{"a":1, "x" : 2,"b":3}', '{"a":1,"b":3}'),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 import attrs
@@ -11,9 +11,9 @@ import attrs
 from agenthub.canonical import JSON, Answer, Batch, Event, Finished, RawFrames, Request
 from agenthub.dialects import jsontext
 from agenthub.dialects.forms import EVENTS, LINES
-from agenthub.dialects.framing import BOM, DEFAULT_MAX_FRAME_BYTES, EventFramer, Framer, LineFramer
+from agenthub.dialects.framing import DEFAULT_MAX_FRAME_BYTES, EventFramer, Framer, LineFramer
 from agenthub.dialects.opening import Opening, said_in
-from agenthub.dialects.words import complained, is_object, not_allowed, unread
+from agenthub.dialects.words import is_object, is_scalar, not_allowed, unread
 from agenthub.errors import AgentHubError, UnreadableAnswer, UpstreamError, UpstreamProtocol
 
 
@@ -28,6 +28,9 @@ class FrameParser(Protocol):
 
     def parse(self, payload: bytes, events: list[Event]) -> None:
         """Append the events of one frame; raise UpstreamError for a frame that reports an error."""
+
+    def skip(self, payload: bytes, events: list[Event]) -> None:
+        """Take from an object that ``parse`` did not understand that the answer ends, and what it counts."""
 
     def close(self, events: list[Event]) -> None:
         """The stream ended: append what was held back; raise UpstreamProtocol if it ended too early.
@@ -98,7 +101,7 @@ FRAMERS: Mapping[str, Callable[[], Framer]] = {EVENTS: EventFramer, LINES: LineF
 
 @attrs.define
 class StreamParser:
-    """Raw chunks of a streamed answer in, events out; what follows the end is left out.
+    """Raw chunks of a streamed answer in, events out; what follows the end has none.
 
     With ``raw`` the events of a chunk stand behind one RawFrames of the whole frames that it completed, in which the
     model is called ``rename`` if that is given. Objects that are not understood are among them. As long as no frame was
@@ -201,8 +204,9 @@ class StreamParser:
         known, payload, is_as_sent = 0, b"", self.rename is None and self._framer is self._own
         if size_bytes <= limit:
             limit = 0  # together they are no longer than one may be
+        rest = iter(frames)
         try:
-            for frame in frames:
+            for frame in rest:
                 known, payload = len(events), payload_of(frame)
                 if 0 < limit < len(frame):
                     raise self._too_long()
@@ -210,15 +214,15 @@ class StreamParser:
                     try:
                         parse(payload, events)
                     except BROKEN as error:
-                        if not self.raw or isinstance(error, UpstreamError) or not is_object(payload):
-                            raise
-                        del events[known:]  # not for us to understand
+                        del events[known:]
+                        self._pass(error, payload, events)
                 elif not is_as_sent:
                     continue  # a comment, a keep-alive: the clients of an alias get chunks and nothing else
                 if self.raw:
                     raw.append(frame if is_as_sent else self._rewritten(frame, payload))
                 if events and type(events[-1]) is Finished:
                     self.is_finished = True
+                    raw += self._behind(rest)
                     break
         except BROKEN as error:
             self.error = as_upstream_error(error, payload)
@@ -226,6 +230,33 @@ class StreamParser:
         if raw:
             events.insert(0, RawFrames(b"".join(raw)))
         return tuple(events)
+
+    def _behind(self, frames: Iterable[bytes]) -> list[bytes]:
+        """Return what is passed on of the frames behind the end: objects, where no mark tells clients to stop."""
+        if not self.raw or self.codec.end_mark:
+            return []
+        is_as_sent, payload_of = self.rename is None and self._framer is self._own, self._framer.payload
+        carried = [(frame, payload) for frame in frames if is_object(payload := payload_of(frame))]
+        return [frame if is_as_sent else self._rewritten(frame, payload) for frame, payload in carried]
+
+    def follow(self, batch: Batch, data: bytes) -> Batch:
+        """Return the last batch with what is passed on of ``data``, which came behind it."""
+        behind = self._behind(self._framer.feed(data) + self._framer.close())
+        first = batch[0]
+        if not behind or type(first) is not RawFrames:
+            return batch
+        return (RawFrames(first.data + b"".join(behind)), *batch[1:])
+
+    def _pass(self, error: Exception, payload: bytes, events: list[Event]) -> None:
+        """Take the end from an object that is passed on, though it is not understood; raise the error of the rest.
+
+        A number or a text before the answer is nothing to us, in whichever lane.
+        """
+        is_passed = self.raw and (isinstance(error, PartlyUnreadable) or not isinstance(error, UpstreamError))
+        if is_passed and is_object(payload):
+            self._parser.skip(payload, events)
+        elif self._is_begun or self._parser.is_begun or events or not is_scalar(payload):
+            raise error
 
     def _rewritten(self, frame: bytes, payload: bytes) -> bytes:
         if not payload.lstrip().startswith(b"{"):
@@ -244,28 +275,3 @@ def as_upstream_error(error: Exception, payload: bytes) -> UpstreamError:
     One that is a JSON object is an UnreadableAnswer.
     """
     return error if isinstance(error, UpstreamError) else unread(not_allowed(payload), payload)
-
-
-def parse_whole(codec: Codec, body: bytes, *, raw: bool = False, rename: str | None = None) -> Batch:
-    """Return the events of a whole answer, behind its RawFrames with ``raw``; raise UpstreamError.
-
-    With ``raw`` an object of a kind that is not understood is one without events, but not one that only complains.
-    """
-    try:
-        events = codec.parse_whole(body)
-    except PartlyUnreadable as error:
-        if not raw:
-            raise
-        events = error.events
-    except BROKEN as error:
-        failure = unread(complained(as_upstream_error(error, body), body), body)
-        is_unknown = isinstance(failure, UpstreamProtocol) and not isinstance(error, UpstreamError) and is_object(body)
-        if not (raw and is_unknown):
-            raise failure from error
-        events = [Finished()]
-    try:
-        if raw and rename is not None:
-            body = jsontext.replace_top_level(body.removeprefix(BOM), "model", rename)
-    except BROKEN as error:
-        raise as_upstream_error(error, body) from error
-    return (RawFrames(body), *events) if raw else tuple(events)

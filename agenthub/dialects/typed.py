@@ -1,9 +1,9 @@
 """Typed values: the members of an upstream's answer, as their types promise or as they are meant.
 
-Strict readers are for what an answer cannot do without: its text, the names of the tools it calls, its vectors. Any
-other type there is a TypeError, which becomes UnreadableAnswer. Lenient readers are for what only stands beside it
-(counts, durations, ids, log-probabilities, thoughts): they read what is meant and leave the rest out, since a finished
-answer is never thrown away for a detail.
+Strict readers are for what an answer cannot do without: its text, the names of the tools it calls, its vectors. They
+read what is meant too, but where nothing can be read they raise a TypeError, which becomes UnreadableAnswer. Lenient
+readers are for what only stands beside it (counts, durations, ids, log-probabilities, thoughts): they read what is
+meant and leave the rest out, since a finished answer is never thrown away for a detail.
 """
 
 from __future__ import annotations
@@ -17,28 +17,35 @@ from agenthub.canonical import JSON
 
 _BEYOND = 2**63
 _LONGEST_DIGITS = 19
+_TEXTS = ("text", "content", "thinking", "reasoning", "summary", "thought", "value")
+"""What objects call the text that they are."""
 _NOTHING: Mapping[str, JSON] = {}
 
 # --- strict
 
 
 def text(value: JSON) -> str:
-    """Return a text, empty for null."""
+    """Return a text, empty for nothing: that of a number, a list or an object, where these have one."""
     if type(value) is str:
         return value
-    return "" if value is None else _refuse(value)
+    said = "".join([_number_or_words(item) for item in (value if type(value) is list else [value])])
+    return said if said or is_nothing(value) else _refuse(value)
+
+
+def _number_or_words(value: JSON) -> str:
+    return str(value) if type(value) in (int, float) else words(value)
 
 
 def required(value: JSON) -> str:
-    """Return a text that must be there."""
-    return value if type(value) is str else _refuse(value)
+    """Return a text that must be there; a whole number is its digits."""
+    return value if type(value) is str else label(value) or _refuse(value)
 
 
-def items(value: JSON) -> list[JSON]:
-    """Return a list, empty for null."""
+def entries(value: JSON) -> list[JSON]:
+    """Return a list, empty for nothing; anything else is a list of one."""
     if type(value) is list:
         return value
-    return [] if value is None else _refuse(value)
+    return [] if is_nothing(value) else [value]
 
 
 def present(value: JSON) -> list[JSON]:
@@ -97,18 +104,14 @@ def label(value: JSON) -> str:
 
 
 def words(value: JSON) -> str:
-    """Return what a text beside the answer says: also that of an object's ``text`` or ``content``, or of a list."""
+    """Return what a text beside the answer says: also that of an object's member for it, or of a list."""
     if type(value) is str:
         return value
     if type(value) is list:
-        return "".join([_words_of(item) for item in value])
-    return _words_of(value)
-
-
-def _words_of(value: JSON) -> str:
+        return "".join([words(item) for item in value])
     if type(value) is dict:
-        value = next((found for name in ("text", "content") if type(found := value.get(name)) is str), "")
-    return value if type(value) is str else ""
+        return next(filter(None, (words(value.get(name)) for name in _TEXTS)), "")
+    return ""
 
 
 def mapping(value: JSON) -> Mapping[str, JSON]:
@@ -122,6 +125,15 @@ def numbers(value: JSON) -> tuple[int, ...]:
         return ()
     found = [count(item) if item is not None else None for item in value]
     return tuple([number for number in found if number is not None]) if None not in found else ()
+
+
+def is_nothing(value: JSON) -> bool:
+    """Say whether a value says nothing: null, false, 0, a blank text, or a list or an object of nothing else."""
+    if type(value) is dict:
+        return all(map(is_nothing, value.values()))
+    if type(value) is list:
+        return all(map(is_nothing, value))
+    return not (value.strip() if type(value) is str else value)
 
 
 def logprobs(value: JSON) -> tuple[JSON, ...]:

@@ -19,6 +19,9 @@ class NoFrames:
     def parse(self, payload: bytes, events: list[Event]) -> None:
         raise UpstreamProtocol("the upstream streamed an answer that is never streamed")
 
+    def skip(self, payload: bytes, events: list[Event]) -> None:
+        """Nothing is known of a frame, since there are none."""
+
     def close(self, events: list[Event]) -> None:
         raise UpstreamProtocol("the upstream streamed an answer that is never streamed")
 

@@ -42,12 +42,20 @@ def complained(error: UpstreamError, body: bytes) -> UpstreamError:
 
 
 def is_object(data: bytes) -> bool:
-    """Say whether ``data`` is a JSON object with members, of whatever kind."""
+    """Say whether ``data`` is a JSON object with members of whatever kind, beside that for errors."""
     try:
         value = answerjson.loads(data)
     except ValueError:
         return False
-    return isinstance(value, dict) and bool(value)
+    return isinstance(value, dict) and any(name != "error" for name in value)
+
+
+def is_scalar(data: bytes) -> bool:
+    """Say whether ``data`` is JSON, but neither an object nor a list."""
+    try:
+        return not isinstance(answerjson.loads(data), dict | list)
+    except ValueError:
+        return False
 
 
 def no_answer(data: bytes) -> UpstreamError:

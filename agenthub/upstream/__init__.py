@@ -136,8 +136,7 @@ class HttpUpstream:
                         async with aclosing(read_stream(lane, parser, arrival, patience, self.settings)) as batches:
                             async for batch in batches:
                                 if type(batch[-1]) is Finished:
-                                    last = opening + batch
-                                    await drain(response.content)
+                                    last = opening + parser.follow(batch, await drain(response.content))
                                     break
                                 yield opening + batch
                                 opening = ()

@@ -14,6 +14,7 @@ from agenthub.canonical import Batch, RawFrames, Started
 from agenthub.dialects import StreamParser, parse_whole
 from agenthub.dialects.forms import LINES, USUAL, WHOLE, form_of
 from agenthub.dialects.lane import Lane
+from agenthub.dialects.opening import HELD_BYTES
 from agenthub.dialects.whole import NoFrames
 from agenthub.errors import UnreadableAnswer, UpstreamError, UpstreamProtocol
 from agenthub.offload import is_large, offload
@@ -158,14 +159,19 @@ def complete(opening: Batch, parser: StreamParser | None) -> Batch:
     return opening + rest if rest else ()
 
 
-async def drain(content: aiohttp.StreamReader) -> None:
-    """Take the end of a body, so that the connection can serve again; one that is late is not waited for."""
+async def drain(content: aiohttp.StreamReader) -> bytes:
+    """Take the end of a body, so that the connection can serve again; one that is late is not waited for.
+
+    Return what it was, as far as that is worth keeping.
+    """
+    rest = b""
     if content.at_eof():
-        return
+        return rest
     with suppress(aiohttp.ClientError, TimeoutError, OSError):
         async with asyncio.timeout(_TAIL_S):
-            while await content.readany():
-                pass
+            while data := await content.readany():
+                rest += data if len(rest) < HELD_BYTES else b""
+    return rest
 
 
 def _marked(error: UpstreamError, *, at_end: bool = False) -> UpstreamError:

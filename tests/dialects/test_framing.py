@@ -122,7 +122,7 @@ def test_a_renamed_frame_is_a_frame(frame: bytes, renamed: bytes) -> None:
 def test_a_broken_frame_leaves_nothing_behind() -> None:
     """Of a frame that is wrong in its last part, the first part does not count either."""
     parser = StreamParser(ollama.chat.CODEC)
-    bad = b'{"message":{"content":"b","tool_calls":[{}]},"done":false}\n'
+    bad = b'{"message":{"thinking":"b","content":true},"done":false}\n'
     assert parser.feed(LINE + bad + END) == (TextDelta("a"),)
     assert isinstance(parser.error, UpstreamProtocol)
     assert (parser.feed(END), parser.close()) == ((), ())

@@ -149,10 +149,11 @@ def test_counts(value: Any, meant: int | None) -> None:
     """A whole number, however it is written; what counts nothing is unknown, in each of the places for counts."""
     assert typed.count(value) == meant
     usage = finished(*whole(CHAT, native(eval_count=value, prompt_eval_count=3))).usage
-    assert usage == Usage(3, meant)
+    assert usage == Usage(3, meant)  # Ollama leaves a 0 out
+    meant = None if value is None else meant  # the other API does not
     tokens = {"prompt_tokens": 3, "completion_tokens": value, "prompt_tokens_details": {"cached_tokens": value}}
     usage = finished(*whole(OPENAI, choice() | {"usage": tokens})).usage
-    assert usage == Usage(3, meant, None if value is None else meant)
+    assert usage == Usage(3, meant, meant)
 
 
 def test_what_is_no_count_is_left_out() -> None:
@@ -185,7 +186,7 @@ def test_durations(value: Any) -> None:
 )
 def test_usage_of_another_type(usage: Any) -> None:
     """Counts that are no object are no counts, whole and on the last chunk of a stream."""
-    wanted = Usage(3, 0) if isinstance(usage, dict) and usage else None
+    wanted = Usage(3, None) if isinstance(usage, dict) and usage else None
     assert finished(*whole(OPENAI, choice() | {"usage": usage})).usage == wanted
     parser = StreamParser(OPENAI)
     frames = [{"choices": [{"delta": {"content": "a"}, "finish_reason": "stop"}]}, {"choices": [], "usage": usage}]
@@ -419,7 +420,7 @@ def test_vectors_are_placed_by_their_numbers() -> None:
     ("body", "is_counted"),
     [
         *((body, True) for body in (b"", b"<html>", b"null", b'"ok"', b"5", b"[1]", b'{"message":', b"\xff")),
-        *((body, False) for body in (b"{}", b'{"choices":5}', b'{"message":{"content":5},"done":true}')),
+        *((body, False) for body in (b"{}", b'{"choices":5}', b'{"message":{"content":true},"done":true}')),
     ],
 )
 def test_what_the_breaker_counts(body: bytes, is_counted: bool) -> None:
@@ -429,3 +430,110 @@ def test_what_the_breaker_counts(body: bytes, is_counted: bool) -> None:
             parse_whole(codec, body)
         assert raised.value.counted is is_counted
         assert isinstance(raised.value, UnreadableAnswer) is not is_counted
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "meant"),
+    [
+        *(
+            ("/api/chat", native(message=message), "hello")
+            for message in (
+                *("hello", ["hello"], {"content": ["hello"]}, {"content": {"text": "hello"}}),
+                *({"content": "hello", "tool_calls": odd} for odd in ("x", ["x"], {}, [{"function": None}], 5)),
+                {"content": [{"type": "text", "text": "hello"}]},
+            )
+        ),
+        *(("/api/chat", native(message={"content": number}), str(number)) for number in (5, 0, 0.5)),
+        *(("/api/generate", {"response": odd, "done": True}, "hello") for odd in (["hello"], {"text": "hello"})),
+        ("/api/generate", {"response": 5, "done": True}, "5"),
+        *(
+            ("/v1/chat/completions", choice(message=message), "hello")
+            for message in (
+                *("hello", {"content": ["hello"]}, {"content": {"text": "hello"}}, {"content": [{"text": "hello"}]}),
+                *({"content": "hello", "tool_calls": odd} for odd in ("x", ["x"], {}, [{"function": None}], 5)),
+                *({"content": "hello", "function_call": odd} for odd in ("x", 5, ["x"], {"arguments": "{}"})),
+                {"content": [{"type": "output_text", "text": "hello"}]},
+                {"content": ["hel", {"type": "text", "text": "lo"}, {"type": "text"}]},
+            )
+        ),
+        ("/v1/chat/completions", choice(message={"content": 5}), "5"),
+        ("/v1/chat/completions", {"choices": [{"text": "hello", "finish_reason": "stop"}]}, "hello"),
+        ("/v1/chat/completions", {"choices": [{"delta": {"content": "hello"}}]}, "hello"),
+        *(("/v1/completions", {"choices": [{"text": odd}]}, "hello") for odd in (["hello"], {"text": "hello"})),
+        *(("/v1/completions", {"choices": [{name: {"content": "hello"}}]}, "hello") for name in ("message", "delta")),
+        ("/v1/completions", {"choices": [{"text": 5}]}, "5"),
+    ],
+    ids=lambda value: repr(value)[:80],
+)
+def test_texts_of_another_type(path: str, body: Any, meant: str) -> None:
+    """A text is read where there is one; calls that cannot be read are left out beside it, whole and streamed."""
+    assert assemble(whole(CODECS[path], body)).text == meant
+    parser = StreamParser(CODECS[path])
+    if path.startswith("/api"):
+        batch = parser.feed(json.dumps(body).encode() + b"\n") + parser.close()
+    else:
+        batch = parser.feed(b"data: %b\n\ndata: [DONE]\n\n" % json.dumps(body).encode()) + parser.close()
+    if not isinstance(body.get("choices", [{}])[0].get("message"), str):
+        assert (parser.error, assemble(batch).text) == (None, meant)
+
+
+@pytest.mark.parametrize("odd", ["x", 5, ["x"], [{}], [{"function": {"arguments": {}}}]], ids=repr)
+def test_calls_that_cannot_be_read(odd: Any) -> None:
+    """They cost nothing behind a text, in whichever read it came, nor beside another call; alone they are an error."""
+    called = {"function": {"name": "f", "arguments": {"x": 1}}}
+    both = [*(odd if isinstance(odd, list) else [odd]), called]
+    assert [call.name for call in assemble(whole(CHAT, native(message={"tool_calls": both}))).tool_calls] == ["f"]
+    with pytest.raises(UnreadableAnswer):
+        whole(CHAT, native(message={"tool_calls": odd}))
+    first = json.dumps(native(message={"role": "assistant", "content": "a"}, done=False, model="m", created_at="x"))
+    last = json.dumps(native(message={"content": "", "tool_calls": odd}))
+    for sendings in ([f"{first}\n{last}\n"], [f"{first}\n", f"{last}\n"]):
+        parser = StreamParser(CHAT)
+        batch = sum([parser.feed(sending.encode()) for sending in sendings], ())
+        assert (parser.error, batch) == (None, (TextDelta("a"), Finished()))
+    parser = StreamParser(CHAT)
+    parser.feed(last.encode() + b"\n")
+    assert isinstance(parser.error, UnreadableAnswer)
+
+
+def test_one_call_without_a_list() -> None:
+    """The call itself where a list of it belongs; a number for a name is its digits."""
+    for codec, body in (
+        (CHAT, native(message={"tool_calls": {"function": {"name": "f", "arguments": {}}}})),
+        (OPENAI, choice(message={"tool_calls": {"id": "c", "function": {"name": "f", "arguments": "{}"}}})),
+        (CHAT, native(message={"tool_calls": [{"function": {"name": 5, "arguments": {}}}]})),
+        (OPENAI, choice(message={"tool_calls": [{"id": "c", "function": {"name": 5, "arguments": "{}"}}]})),
+    ):
+        (call,) = assemble(whole(codec, body)).tool_calls
+        assert (call.name, call.arguments) in (("f", "{}"), ("5", "{}"))
+
+
+@pytest.mark.parametrize("name", ["thinking", "reasoning", "summary", "thought", "value", "text", "content"])
+def test_thoughts_in_an_object(name: str) -> None:
+    """By whichever name the object has them, be it in parts."""
+    for said in ("hm", ["h", "m"], [{"text": "hm"}]):
+        thinking = {"type": "x", name: said}
+        assert assemble(whole(CHAT, native(message={"content": "a", "thinking": thinking}))).reasoning == "hm"
+        assert assemble(whole(CODECS["/api/generate"], native(response="a", thinking=thinking))).reasoning == "hm"
+        assert assemble(whole(OPENAI, choice(message={"content": "a", "reasoning": thinking}))).reasoning == "hm"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/embed", {"embedding": [0.5, 1]}),
+        ("/api/embed", {"embeddings": [0.5, 1]}),
+        ("/api/embeddings", {"embeddings": [[0.5, 1]]}),
+        ("/api/embeddings", {"embeddings": [0.5, 1]}),
+    ],
+)
+def test_a_vector_by_the_other_name(path: str, body: Any) -> None:
+    """As the other of Ollama's two endpoints has it, or without the list around it."""
+    assert assemble(whole(CODECS[path], body)).vectors == ([0.5, 1],)
+
+
+@pytest.mark.parametrize("usage", [{"prompt_tokens": 3}, {"prompt_tokens": 3, "completion_tokens": None}], ids=repr)
+def test_a_count_that_was_not_told(usage: Any) -> None:
+    """It is unknown, so that Ollama's clients are told of no 0."""
+    shown = json.loads(CHAT.render_whole(ChatRequest(model="m"), assemble(whole(OPENAI, choice() | {"usage": usage}))))
+    assert ("eval_count" in shown, shown["prompt_eval_count"]) == (False, 3)

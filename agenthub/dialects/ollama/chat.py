@@ -29,6 +29,7 @@ from agenthub.dialects.body import parse_fields
 from agenthub.dialects.groups import MANY, dump_body, listed
 from agenthub.dialects.ledger import FIELDS, TO_OPENAI, Noted
 from agenthub.dialects.ollama import fields as common
+from agenthub.dialects.ollama.ending import EndParser
 from agenthub.dialects.ollama.messages import (
     parse_message,
     parse_plain,
@@ -38,8 +39,8 @@ from agenthub.dialects.ollama.messages import (
 )
 from agenthub.dialects.tool_choice import is_forced, offered_tools
 from agenthub.dialects.tool_results import in_order
-from agenthub.dialects.toolcalls import make_call_id
-from agenthub.errors import InvalidRequest, UpstreamProtocol
+from agenthub.dialects.toolcalls import make_call_id, read_calls
+from agenthub.errors import InvalidRequest
 
 DIALECT = "ollama"
 PATH = "/api/chat"
@@ -83,20 +84,19 @@ def render_request(request: ChatRequest, model: str) -> bytes:
 
 
 @attrs.define
-class ChatParser:
+class ChatParser(EndParser):
     """Lines of a stream; calls are numbered over the whole answer, since upstreams repeat ``index`` 0.
 
     A line without a message may be the end; any other is of a kind that other versions know.
     """
 
-    is_begun: bool = False
     _calls: int = 0
-    _done: bool = False
+    _has_said: bool = False
 
     def parse(self, payload: bytes, events: list[Event]) -> None:
         line = answerjson.loads(payload)
         message = line.get("message")
-        if message is None or (type(message) is str and "done" not in line):
+        if type(message) is not dict:
             self._parse_other(line, events)
             return
         content = message.get("content")
@@ -110,40 +110,34 @@ class ChatParser:
         ):
             # Nearly every line: model, created_at, done, and of the message only a role and a text.
             events.append(TextDelta(content))
+            self._has_said = True
             return
         if "error" in line:
             common.raise_error(line)
         if thinking := typed.words(message.get("thinking")):
             events.append(ReasoningDelta(thinking))
-        if content:
-            events.append(TextDelta(typed.text(content)))
+        if text := typed.text(content):
+            events.append(TextDelta(text))
         if calls := message.get("tool_calls"):
             if jsontext.has_long_integers(payload):
                 calls = answerjson.loads_exactly(payload)["message"]["tool_calls"]
-            events.extend(self._call(call) for call in typed.items(calls))
+            read_calls(calls, self._call, events, has_said=self._has_said)
         if logprobs := typed.logprobs(line.get("logprobs")):
             events.append(LogprobsDelta(logprobs))
-        self.is_begun = True
-        if line.get("done"):
-            events.append(common.parse_finished(line))
-            self._done = True
+        self.is_begun, self._has_said = True, self._has_said or bool(events)
+        self.parse_end(line, events)
 
     def _parse_other(self, line: Mapping[str, JSON], events: list[Event]) -> None:
         common.raise_error(line)
-        self.is_begun = self.is_begun or "done" in line
-        if line.get("done"):
-            events.append(common.parse_finished(line))
-            self._done = True
+        if "done" in line and (text := typed.text(line.get("message"))):
+            events.append(TextDelta(text))  # of a server that has no object there
+        self.parse_end(line, events)
 
     def _call(self, call: JSON) -> ToolCallDelta:
         function, index = call["function"], self._calls
+        name, arguments = typed.required(function["name"]), read_arguments(function.get("arguments"))
         self._calls += 1
-        call_id, arguments = typed.label(call.get("id")) or make_call_id(), read_arguments(function.get("arguments"))
-        return ToolCallDelta(index, call_id, typed.required(function["name"]), arguments)
-
-    def close(self, events: list[Event]) -> None:
-        if not self._done:
-            raise UpstreamProtocol("the upstream ended the stream without done")
+        return ToolCallDelta(index, typed.label(call.get("id")) or make_call_id(), name, arguments)
 
 
 def parse_whole(body: bytes) -> list[Event]:

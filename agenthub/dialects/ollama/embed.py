@@ -97,13 +97,21 @@ def parse_whole(body: bytes) -> list[Event]:
     finished = common.parse_finished(answer)
     if finished.usage is None:
         finished = attrs.evolve(finished, usage=Usage())
-    return embedded(typed.present(answer["embeddings"]), finished)
+    return embedded(_parse_vectors(answer), finished)
+
+
+def _parse_vectors(answer: JSON) -> list[JSON]:
+    """Return the vectors, which the older endpoint's only one may stand for, or a vector itself."""
+    vectors = typed.present(answer["embeddings"] if "embeddings" in answer else answer["embedding"])
+    return [vectors] if vectors and type(vectors[0]) in (int, float) else vectors
 
 
 def parse_legacy_whole(body: bytes) -> list[Event]:
     """Return the vector of /api/embeddings, which reports no counts."""
     answer = answerjson.loads(body)
     common.raise_error(answer)
+    if "embedding" not in answer:
+        return embedded(_parse_vectors(answer)[:1], Finished())
     vector = answer["embedding"]
     return embedded([vector] if vector else [], Finished())
 

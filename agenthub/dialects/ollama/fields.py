@@ -199,11 +199,13 @@ def timestamp() -> str:
 
 
 def raise_error(line: Mapping[str, JSON]) -> None:
-    """Raise the error that a line reports in place of an event."""
-    if (message := line.get("error")) is not None:
-        if isinstance(message, dict) and isinstance(message.get("message"), str):
-            message = message["message"]  # as servers say it that have both APIs
-        raise UpstreamError(message if isinstance(message, str) else jsontext.dumps(message).decode())
+    """Raise the error that a line reports in place of an event; one that says nothing is no error."""
+    message = line.get("error")
+    if typed.is_nothing(message):
+        return
+    if isinstance(message, dict) and isinstance(message.get("message"), str):
+        message = message["message"] or message  # as servers say it that have both APIs
+    raise UpstreamError(message if isinstance(message, str) else jsontext.dumps(message).decode())
 
 
 def render_stream_error(error: AgentHubError) -> bytes:

@@ -26,7 +26,8 @@ from agenthub.dialects.body import parse_fields
 from agenthub.dialects.groups import dump_body
 from agenthub.dialects.ledger import FIELDS
 from agenthub.dialects.ollama import fields as common
-from agenthub.errors import InvalidRequest, UnknownModel, UpstreamProtocol
+from agenthub.dialects.ollama.ending import EndParser
+from agenthub.errors import InvalidRequest, UnknownModel
 
 DIALECT = "ollama"
 PATH = "/api/generate"
@@ -72,11 +73,8 @@ def render_request(request: GenerateRequest, model: str) -> bytes:
 
 
 @attrs.define
-class GenerateParser:
+class GenerateParser(EndParser):
     """Lines of a stream. One without a response may be the end; any other is of a kind that other versions know."""
-
-    is_begun: bool = False
-    _done: bool = False
 
     def parse(self, payload: bytes, events: list[Event]) -> None:
         if self._done:
@@ -85,21 +83,15 @@ class GenerateParser:
         response = line.get("response")
         if "error" in line:
             common.raise_error(line)
-        if response is not None or "done" in line:
+        if response is not None:
             self.is_begun = True
         if thinking := typed.words(line.get("thinking")):
             events.append(ReasoningDelta(thinking))
-        if response:
-            events.append(TextDelta(typed.text(response)))
+        if text := typed.text(response):
+            events.append(TextDelta(text))
         if logprobs := typed.logprobs(line.get("logprobs")):
             events.append(LogprobsDelta(logprobs))
-        if line.get("done"):
-            events.append(common.parse_finished(line))
-            self._done = True
-
-    def close(self, events: list[Event]) -> None:
-        if not self._done:
-            raise UpstreamProtocol("the upstream ended the stream without done")
+        self.parse_end(line, events)
 
 
 def parse_whole(body: bytes) -> list[Event]:

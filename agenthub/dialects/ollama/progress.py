@@ -7,7 +7,7 @@ Source: Ollama docs/api.md "Pull a Model".
 from __future__ import annotations
 
 from agenthub.canonical import Answer, Batch, Event, Finished, RelayRequest
-from agenthub.dialects import answerjson, jsontext
+from agenthub.dialects import answerjson, jsontext, typed
 from agenthub.dialects.words import complaint_of
 from agenthub.errors import UpstreamError, UpstreamProtocol, UpstreamReport
 
@@ -27,12 +27,15 @@ class ProgressParser:
 
     def parse(self, payload: bytes, events: list[Event]) -> None:
         line = answerjson.loads(payload)
-        if (message := line.get("error")) is not None:
+        if not typed.is_nothing(message := line.get("error")):
             self.is_begun, self.reported = True, self.reported or _report(message)
         elif "status" in line:
             self.is_begun = True
             if line["status"] == "success" and self.reported is None:
                 events.append(Finished())
+
+    def skip(self, payload: bytes, events: list[Event]) -> None:
+        """Each line that is an object is understood."""
 
     def close(self, events: list[Event]) -> None:
         raise self.reported or UpstreamProtocol("the upstream ended the stream without success")
@@ -45,7 +48,7 @@ def _report(message: object) -> UpstreamReport:
 def parse_whole(body: bytes) -> list[Event]:
     """Return the end of an answer with ``stream: false``, which is the last line alone."""
     line = answerjson.loads(body)
-    if (message := line.get("error")) is not None:
+    if not typed.is_nothing(message := line.get("error")):
         raise _report(message)
     if "status" not in line and (said := complaint_of(line)):
         raise UpstreamError(said)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Mapping
+from itertools import count
 
 from agenthub.canonical import (
     JSON,
@@ -21,12 +22,13 @@ from agenthub.dialects.groups import dump_body
 from agenthub.dialects.ledger import FIELDS, TO_OPENAI, Noted
 from agenthub.dialects.openai import fields as common
 from agenthub.dialects.openai.calls import parse_whole_call
-from agenthub.dialects.openai.chat_stream import ChatParser, ChatRenderer, parse_texts
+from agenthub.dialects.openai.chat_stream import ChatParser, ChatRenderer, message_of, parse_texts
 from agenthub.dialects.openai.choices import parse_choices
 from agenthub.dialects.openai.logprobs import parse_logprobs, render_logprobs
 from agenthub.dialects.openai.messages import MessageParser, render_messages, render_tool_call
 from agenthub.dialects.openai.tools import parse_tools, render_tools
 from agenthub.dialects.tool_results import with_names
+from agenthub.dialects.toolcalls import read_calls
 from agenthub.errors import InvalidRequest
 
 DIALECT = "openai"
@@ -132,12 +134,14 @@ def parse_whole(body: bytes) -> list[Event]:
 
 
 def _parse_choice(choice: JSON, events: list[Event]) -> None:
-    message = choice["message"]
-    parse_texts(message, events)
-    calls = typed.items(message.get("tool_calls"))
+    message, own = message_of(choice), list[Event]()
+    parse_texts(message, own)
+    calls = typed.entries(message.get("tool_calls"))
     if not calls and message.get("function_call"):
         calls = [{"function": message["function_call"]}]
-    events += [parse_whole_call(index, call) for index, call in enumerate(calls)]
+    numbers = count()
+    read_calls(calls, lambda call: parse_whole_call(next(numbers), call), own)
+    events += own
     events += parse_logprobs(choice.get("logprobs"))
 
 

@@ -30,6 +30,7 @@ from agenthub.dialects.openai import fields as common
 from agenthub.dialects.openai.calls import CallParser
 from agenthub.dialects.openai.choices import ChoiceParser
 from agenthub.dialects.openai.logprobs import parse_logprobs, render_logprobs
+from agenthub.dialects.toolcalls import read_calls
 
 
 @attrs.define
@@ -38,26 +39,30 @@ class ChatParser(ChoiceParser):
 
     _calls: dict[int, CallParser] = attrs.field(factory=dict)
     _beside: dict[str, list[JSON]] = attrs.field(factory=dict)
+    _has_said: bool = False
 
     def parse_choice(self, choice: JSON, events: list[Event]) -> None:
         # Some servers that only seem to stream send the whole message.
-        delta = choice.get("delta") or choice.get("message") or {}
+        delta = choice.get("delta") or choice.get("message") or {"content": choice.get("text")}
         if len(delta) == 1 and type(text := delta.get("content")) is str and text:
             # Nearly every chunk.
             events.append(TextDelta(text))
+            self._has_said = True
             if logprobs := choice.get("logprobs"):
                 events.extend(parse_logprobs(logprobs))
             return
+        known = len(events)
         parse_texts(delta, events)
         if not self._index and ("refusal" in delta or "annotations" in delta):
             for name, piece in common.parse_beside(delta).items():
                 self._beside.setdefault(name, []).append(piece)
-        if fragments := delta.get("tool_calls"):
+        fragments: JSON = delta.get("tool_calls")
+        if not fragments and (function := delta.get("function_call")):
+            fragments = {"index": 0, "function": function}
+        if fragments:
             calls = self._calls.setdefault(self._index, CallParser())
-            events.extend([calls.parse(fragment) for fragment in typed.items(fragments)])
-        elif function := delta.get("function_call"):
-            calls = self._calls.setdefault(self._index, CallParser())
-            events.append(calls.parse({"index": 0, "function": function}))
+            read_calls(fragments, calls.parse, events, has_said=self._has_said)
+        self._has_said = self._has_said or len(events) > known
         if logprobs := choice.get("logprobs"):
             events.extend(parse_logprobs(logprobs))
 
@@ -75,11 +80,23 @@ def _together(pieces: Sequence[JSON]) -> JSON:
     return [item for piece in pieces for item in piece]
 
 
+def message_of(choice: Mapping[str, JSON]) -> Mapping[str, JSON]:
+    """Return the message of a whole choice, by whichever name; raise LookupError for a choice without one."""
+    for name in ("message", "delta", "text"):
+        if found := choice.get(name):
+            return found if type(found) is dict else {"content": found}
+    if (found := choice["message"]) is None:
+        raise LookupError("message")
+    return typed.mapping(found)
+
+
 def parse_texts(message: Mapping[str, JSON], events: list[Event]) -> None:
     """Append what a message or a delta thinks, says and refuses."""
     text, thoughts = message.get("content"), ""
-    if text is not None and type(text) is not str:
-        text, thoughts = _parse_parts(typed.items(text))
+    if type(text) is list:
+        text, thoughts = _parse_parts(text)
+    elif type(text) is not str:
+        text = typed.text(text)
     if reasoning := parse_thinking(message) or thoughts:
         events.append(ReasoningDelta(reasoning))
     if text:
@@ -103,15 +120,17 @@ def _parse_parts(parts: Sequence[JSON]) -> tuple[str, str]:
     """Return the text and the thoughts of a content that is a list of parts."""
     text, thoughts = list[str](), list[str]()
     for part in parts:
-        if type(part) is str:
-            text.append(part)
+        if type(part) is not dict:
+            text.append(typed.text(part))
             continue
         match part.get("type"):
-            case "text" | "refusal" as kind:
-                text.append(typed.required(part.get(kind)))
+            case "refusal":
+                text.append(typed.text(part.get("refusal")))
+            case "text" | "output_text" | None:
+                text.append(typed.text(part.get("text")))
             case "thinking":  # Mistral's: a text, or parts of text
                 said = part.get("thinking")
-                thoughts.append(said if type(said) is str else _parse_parts(typed.items(said))[0])
+                thoughts.append(typed.words(said))
     return "".join(text), "".join(thoughts)
 
 

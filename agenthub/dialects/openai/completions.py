@@ -26,6 +26,7 @@ from agenthub.dialects.body import Fields, parse_fields
 from agenthub.dialects.groups import dump_body
 from agenthub.dialects.ledger import FIELDS, TO_NATIVE, TO_OPENAI
 from agenthub.dialects.openai import fields as common
+from agenthub.dialects.openai.chat_stream import parse_texts
 from agenthub.dialects.openai.choices import ChoiceParser, parse_choices
 from agenthub.dialects.openai.logprobs import parse_logprobs, render_legacy_logprobs
 from agenthub.errors import InvalidRequest
@@ -93,8 +94,11 @@ def render_members(request: GenerateRequest, flavour: str = "generic") -> dict[s
 
 
 def _parse_choice(choice: JSON, events: list[Event]) -> None:
-    if text := choice.get("text"):
-        events.append(TextDelta(typed.text(text)))
+    text = choice.get("text")
+    if text is None and (message := choice.get("message") or choice.get("delta")):
+        parse_texts(message, events)  # of servers with one shape for both endpoints
+    elif said := typed.text(text):
+        events.append(TextDelta(said))
     events += parse_logprobs(choice.get("logprobs"))
 
 

@@ -7,10 +7,13 @@ import sys
 from array import array
 from collections.abc import Mapping, Sequence
 
+import attrs
+
 from agenthub.canonical import JSON, Answer, EmbedRequest, Event, Finished, Loss, Source, Usage
 from agenthub.dialects import answerjson, typed
 from agenthub.dialects.base64_text import plain_base64
 from agenthub.dialects.body import Fields, parse_fields
+from agenthub.dialects.codec import PartlyUnreadable
 from agenthub.dialects.groups import dump_answer, dump_body
 from agenthub.dialects.ledger import FIELDS, TO_NATIVE
 from agenthub.dialects.ollama.embed import checked_vectors, embedded
@@ -85,14 +88,20 @@ def parse_whole(body: bytes) -> list[Event]:
     answer = answerjson.loads(body)
     raise_error(answer)
     usage = common.parse_usage(answer.get("usage")) or Usage()
-    return embedded(_parse_vectors(typed.present(answer["data"])), Finished("stop", usage))
+    finished = Finished("stop", attrs.evolve(usage, completion=0))
+    data = typed.present(answer["data"])
+    if len(data) > 1:
+        data = _in_order(data, finished)
+    return embedded([_parse_vector(item["embedding"]) for item in data], finished)
 
 
-def _parse_vectors(data: list[JSON]) -> list[JSON]:
-    """Return the vectors in the order of their indices, None for one that cannot be read."""
-    placed = [(typed.count(item.get("index")), _parse_vector(item["embedding"])) for item in data]
-    placed.sort(key=lambda one: one[0] or 0)
-    return [None if index is None else vector for index, vector in placed]
+def _in_order(data: list[JSON], finished: Finished) -> list[JSON]:
+    """Return the entries in the order of their indices; the only entry needs none."""
+    indices = [typed.count(item.get("index")) for item in data]
+    if None in indices:
+        raise PartlyUnreadable("the upstream sent several vectors, one with an index that is not a number", [finished])
+    places = sorted(range(len(data)), key=lambda place: indices[place] or 0)
+    return [data[place] for place in places]
 
 
 def _parse_vector(value: JSON) -> JSON:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from agenthub.canonical import JSON
-from agenthub.dialects import jsontext
+from agenthub.dialects import jsontext, typed
 from agenthub.errors import AgentHubError, RequestError, UnknownModel, UpstreamError, UpstreamStatus
 
 
 def raise_error(frame: Mapping[str, JSON]) -> None:
-    """Raise the error that a frame reports in place of a chunk; vLLM has sent its members without an envelope."""
+    """Raise the error that a frame reports in place of a chunk; vLLM has sent its members without an envelope.
+
+    One that says nothing is no error.
+    """
     error = frame if frame.get("object") == "error" else frame.get("error")
-    if not error:
+    if not error or typed.is_nothing(error):
         return
     if not isinstance(error, dict) or not isinstance(error.get("message"), str):
         raise UpstreamError(error if isinstance(error, str) else jsontext.dumps(error).decode())

@@ -173,10 +173,15 @@ def parse_usage(value: JSON) -> Usage | None:
         return None
     cached = typed.mapping(value.get("prompt_tokens_details")).get("cached_tokens")
     return Usage(
-        prompt=typed.count(value.get("prompt_tokens")),
-        completion=typed.count(value.get("completion_tokens")),
-        cached=None if cached is None else typed.count(cached),
+        prompt=_count(value.get("prompt_tokens")),
+        completion=_count(value.get("completion_tokens")),
+        cached=_count(cached),
     )
+
+
+def _count(value: JSON) -> int | None:
+    """Return a count, None for one that was not told."""
+    return None if value is None else typed.count(value)
 
 
 def render_usage(usage: Usage | None) -> dict[str, JSON]:

@@ -14,6 +14,8 @@ from agenthub.errors import InvalidRequest
 
 _LIMIT = "max_completion_tokens"
 _LIST = re.compile(rb'"prompt"\s*:\s*\[')
+_ESCAPED = re.compile(rb"\\u00[567]")
+"""A letter that need not be escaped: the name of any member may have one, to JSON it is the same."""
 
 
 def rewrite(request: Request, body: bytes) -> bytes:
@@ -22,11 +24,12 @@ def rewrite(request: Request, body: bytes) -> bytes:
     Where a client gives both limits, the newer one counts, as with OpenAI.
     """
     changes: dict[str, JSON] = {}
-    if _LIMIT.encode() in body and _has_member(body, _LIMIT):
+    is_escaped = b"\\u00" in body and _ESCAPED.search(body) is not None
+    if (is_escaped or _may_limit(request, body)) and _values_of(body, _LIMIT):
         body = remove_top_level(body, _LIMIT)
         limit = request.options.get("num_predict")
         changes |= {} if limit is None else {"max_tokens": limit}
-    if isinstance(request, GenerateRequest) and _LIST.search(body) and not _has_tokens(request):
+    if isinstance(request, GenerateRequest) and _has_list(body, is_escaped) and not _has_tokens(request):
         changes["prompt"] = request.prompt
     if not changes:
         return body
@@ -36,22 +39,34 @@ def rewrite(request: Request, body: bytes) -> bytes:
         raise InvalidRequest(str(error), param=error.key) from None
 
 
+def _may_limit(request: Request, body: bytes) -> bool:
+    """Say whether the limit may be there: by its name, or in capitals where the request has one by no other name."""
+    return _LIMIT.encode() in body or ("num_predict" in request.options and b"max_tokens" not in body)
+
+
 def _has_tokens(request: GenerateRequest) -> bool:
     return any(loss.field == "prompt" for loss in request.unmapped)
 
 
-def _has_member(body: bytes, wanted: str) -> bool:
-    return any(name == wanted for name, _ in jsontext.members(body.decode("utf-8")))
+def _has_list(body: bytes, is_escaped: bool) -> bool:
+    """Say whether the prompt, however its name is spelled, is a list."""
+    return _LIST.search(body) is not None or (is_escaped and "[" in _values_of(body, "prompt"))
+
+
+def _values_of(body: bytes, wanted: str) -> list[str]:
+    """Return how the values of the members begin that have a name, in any case."""
+    text = body.decode("utf-8")
+    return [text[start] for name, (start, _) in jsontext.members(text) if name.lower() == wanted]
 
 
 def remove_top_level(data: bytes, key: str) -> bytes:
-    """Return the JSON object ``data`` without its members ``key``; every other byte stays."""
+    """Return the JSON object ``data`` without its members ``key``, in any case; every other byte stays."""
     text = data.decode("utf-8")
     begin = done = text.index("{") + 1
     kept: list[str] = []
     is_first_gone = False
     for number, (name, (_, end)) in enumerate(jsontext.members(text)):
-        if name != key:
+        if name.lower() != key:
             kept.append(text[done:end])
         elif not number:
             is_first_gone = True
