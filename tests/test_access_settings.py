@@ -102,6 +102,9 @@ NO_KEYS = {
     f"sha-256:{HEX}": NO_DIGEST,
     f"sha512:{HEX}{HEX}": NO_DIGEST,
     f"md5:{HEX[:32]}": NO_DIGEST,
+    f"sha256-{HEX}": NO_DIGEST,
+    f"sha256{HEX}": NO_DIGEST,
+    f"blake2b:{HEX}": NO_DIGEST,
 }
 
 

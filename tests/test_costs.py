@@ -19,9 +19,11 @@ from agenthub.api.described import describe, parse_description
 from agenthub.api.openapi.options import KEEP_ALIVE
 from agenthub.canonical import (
     LogprobsDelta,
+    Message,
     ReasoningDelta,
     RefusalDelta,
     TextDelta,
+    ToolCall,
     ToolCallDelta,
     assemble,
 )
@@ -33,6 +35,8 @@ from agenthub.dialects.ollama.fields import parse_format, parse_keep_alive, pars
 from agenthub.dialects.openai.calls import CallParser
 from agenthub.dialects.openai.chat_stream import ChatParser
 from agenthub.dialects.prompts import NoPrompt, find_prompt
+from agenthub.dialects.tool_choice import parse_call
+from agenthub.dialects.tool_results import in_one_message
 from agenthub.enhancement.cleaning import Settling, clean
 from agenthub.enhancement.kinds import fill
 from agenthub.errors import AgentHubError, InvalidRequest, UpstreamError
@@ -423,6 +427,31 @@ def test_settling(made: str) -> None:
         settling.close()
 
     assert_linear(ANSWERS[made], feed, 1000)
+
+
+@pytest.mark.parametrize("piece", ["```{", "```json {", "```", "``` ", "```{}```", "{", "``````{}"])
+def test_calls_in_fences(piece: str) -> None:
+    """A model that must call a tool answers with the beginnings of many fences."""
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+    body = {"model": "m", "messages": [], "tools": tools, "tool_choice": "required"}
+    request = ollama.chat.parse_request(json.dumps(body).encode())
+    assert_linear(lambda n: "so: " + piece * n, lambda text: parse_call(request, text), 4000)
+
+
+def test_calls_of_one_turn() -> None:
+    """Each in a message of its own, of which each has a text."""
+
+    def history(n: int) -> list[Message]:
+        call = ToolCall("f", "{}", "c")
+        return [Message("assistant", "aa", tool_calls=(call,), reasoning="b" * 100) for _ in range(n)]
+
+    assert_linear(history, in_one_message, 4000)
+    joined = in_one_message([*history(2), Message("user", "u"), *history(3)])
+    assert [(message.role, message.content, len(message.tool_calls)) for message in joined] == [
+        ("assistant", "aa\naa", 2),
+        ("user", "u", 0),
+        ("assistant", "aa\naa\naa", 3),
+    ]
 
 
 ANYTHING: dict[str, tuple[Callable[[int], Any], Callable[[Any], object]]] = {

@@ -17,7 +17,8 @@ _SEVERAL = (
     "{...}}, and with nothing else. Their definitions: "
 )
 
-_FENCE = re.compile(r"```[a-zA-Z]*\s*(\{.*\})\s*```", re.DOTALL)
+# No more than where an object begins: to look for its end from each place that might be one takes the square of them.
+_FENCE = re.compile(r"```[a-zA-Z]*+\s*+(?=\{)")
 
 
 def is_forced(request: ChatRequest) -> bool:
@@ -153,8 +154,12 @@ def parse_call(request: ChatRequest, text: str) -> ToolCallDelta | None:
 
 
 def _unfenced(text: str) -> str:
-    fenced = None if text.lstrip().startswith("{") else _FENCE.search(text)
-    return (text if fenced is None else fenced[1]).strip()
+    """Return the object between the first fence that has one behind it and the last of all, or the text itself."""
+    opening = None if text.lstrip().startswith("{") else _FENCE.search(text)
+    if opening is None:
+        return text.strip()
+    fenced = text[opening.end() : max(text.rfind("```"), opening.end())].strip()
+    return fenced if fenced.endswith("}") else text.strip()
 
 
 def _arguments_of(value: dict[str, JSON]) -> str:

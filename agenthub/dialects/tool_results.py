@@ -153,19 +153,26 @@ def in_one_message(messages: Sequence[Message]) -> list[Message]:
     OpenAI's own server wants the results of a message's calls right behind it. Clients that keep each piece of a stream
     as a message of its own leave another call between them.
     """
-    joined: list[Message] = []
+    turns: list[list[Message]] = []
     for message in messages:
-        last = joined[-1] if joined else None
-        if last is None or not (last.role == message.role == "assistant" and last.tool_calls and message.tool_calls):
-            joined.append(message)
-            continue
-        joined[-1] = attrs.evolve(
-            last,
-            content="\n".join(filter(None, (last.content, message.content))),
-            reasoning="\n".join(filter(None, (last.reasoning, message.reasoning))),
-            tool_calls=(*last.tool_calls, *message.tool_calls),
-        )
-    return joined
+        if turns and _calls(turns[-1][-1]) and _calls(message):
+            turns[-1].append(message)
+        else:
+            turns.append([message])
+    return [turn[0] if len(turn) == 1 else _joined(turn) for turn in turns]
+
+
+def _calls(message: Message) -> bool:
+    return message.role == "assistant" and bool(message.tool_calls)
+
+
+def _joined(turn: Sequence[Message]) -> Message:
+    return attrs.evolve(
+        turn[0],
+        content="\n".join([message.content for message in turn if message.content]),
+        reasoning="\n".join([message.reasoning for message in turn if message.reasoning]),
+        tool_calls=tuple([call for message in turn for call in message.tool_calls]),
+    )
 
 
 def with_names(messages: Sequence[Message]) -> tuple[Message, ...]:

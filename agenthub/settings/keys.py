@@ -15,7 +15,7 @@ from agenthub.settings.secret import Secret, SecretText
 
 _PREFIX = "sha256:"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.IGNORECASE)
-_LIKE_DIGEST = re.compile(r"\s*(sha-?\d+|md5)\s*[:=]", re.IGNORECASE)
+_LIKE_DIGEST = re.compile(r"\s*(?:sha-?\d+|md5|blake2[bs]?)\s*(?:[:=]|-?[0-9a-f]{32,}\s*$)", re.IGNORECASE)
 _REMEDY = "use a key, or leave the setting out"
 _QUOTES = ('"', "'", "`")
 

@@ -26,9 +26,10 @@ _MAX_TEXT, _MAX_WORD = 4096, 256
 _DEATH = re.compile(
     r"runner (?:process )?(?:has (?:terminated|unexpectedly stopped)|no longer running)"
     r"|unexpected EOF|: EOF\b|reading from server: EOF|connection reset by peer|forcibly closed by the remote host"
+    r"|broken pipe|disconnect/reset before headers|Server disconnected without sending"
     r"|EngineDeadError|EngineCore encountered an issue|request broke off|broke off the connection"
 )
-"""What Ollama, other servers in front of llama.cpp, vLLM and another hub say of a process behind them that has died."""
+"""What servers in front of a model, vLLM, Envoy, LiteLLM and another hub say of what broke off on them."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
