@@ -236,6 +236,8 @@ CUTS = {
     "before the end of the end mark": [*HEY, *OPENAI_END[:2], b"data: [DONE]"],
     "in the first letter": [*HEY, *OPENAI_END[:2], b"d"],
     "the reason without its blank line": [*HEY, sse(chunk("stop"))[:-2]],
+    "a page behind the reason": [*HEY, sse(chunk("stop")), b"data: <html>\n\n"],
+    "a page behind the counts": [*HEY, *OPENAI_END[:2], b"data: <html>502 Bad Gateway</html>\n\n"],
 }
 
 
@@ -280,6 +282,23 @@ INCOMPLETE = {
     "inside done": ("native", [ndjson(line(content="hey")), ndjson(line(done=True))[:-9]]),
     "no done": ("native", [ndjson(line(content="hey"))]),
 }
+
+
+BROKEN = {
+    "a page before the reason": [*HEY, b"data: <html>\n\n", sse(chunk("stop"), "[DONE]")],
+    "an error behind the reason": [*HEY, sse(chunk("stop"), {"error": {"message": "died"}})],
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+async def test_what_takes_the_end_from_an_answer(what: str) -> None:
+    """What cannot be read before all of it has come, and an error that the upstream reports whenever it does."""
+    async with hub_before(Script(BROKEN[what]), "openai", "alias") as hub:
+        for dialect in PATHS:
+            for name in ("m", "alias"):
+                answer = await ask(hub, dialect, model=name, seed=1)
+                assert "error" in answer.frames()[-1], (dialect, name, answer.text)
+        assert {each["outcome"] for each in hub.dispatches()} == {"failed"}
 
 
 @pytest.mark.parametrize("end", ["clean", "cut", "reset", "hang"])

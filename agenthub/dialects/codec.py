@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Protocol
 
 import attrs
@@ -225,11 +226,23 @@ class StreamParser:
                     raw += self._behind(rest)
                     break
         except BROKEN as error:
-            self.error = as_upstream_error(error, payload)
             del events[known:]
+            if ended := self._end_before(as_upstream_error(error, payload)):
+                events += ended
+                raw += [self.codec.end_mark] if self.raw else []
         if raw:
             events.insert(0, RawFrames(b"".join(raw)))
         return tuple(events)
+
+    def _end_before(self, error: UpstreamError) -> list[Event]:
+        """Return the end of an answer of which all had come before what cannot be read; else keep the error."""
+        ended: list[Event] = []
+        if type(error) is UpstreamProtocol:  # and neither a report of the upstream's own nor an object of the answer
+            with suppress(*BROKEN):
+                self._parser.close(ended)
+        self.is_finished = bool(ended) and type(ended[-1]) is Finished
+        self.error = None if self.is_finished else error
+        return ended if self.is_finished else []
 
     def _behind(self, frames: Iterable[bytes]) -> list[bytes]:
         """Return what is passed on of the frames behind the end: objects, where no mark tells clients to stop."""
