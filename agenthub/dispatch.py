@@ -26,6 +26,7 @@ from agenthub.canonical import (
 )
 from agenthub.contexts import is_long, note_length
 from agenthub.errors import AgentHubError, InvalidRequest, Unsupported, UpstreamReport
+from agenthub.identities import is_identified
 from agenthub.middleware import Backend, Caller, Dispatch, Handler, Middleware, build_chain
 from agenthub.middleware.watching import watch
 from agenthub.modes import AUTO, pick
@@ -78,7 +79,7 @@ class Dispatcher:
         """Say whether it may hang on what a server is, while nobody knows that."""
         if dispatch.adapter is None:
             return isinstance(dispatch.refusal, Unsupported)
-        return getattr(dispatch.adapter, "is_identified", True) is False
+        return not is_identified(dispatch.adapter)
 
     async def _settle(self, dispatch: Dispatch) -> bool:
         """Have the servers identified that it may go to; return whether any was to be."""

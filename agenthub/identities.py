@@ -14,6 +14,7 @@ from contextvars import Context
 import attrs
 import structlog
 
+from agenthub.adapter import Adapter
 from agenthub.hops import HOPS, Hops, came_from_hub
 from agenthub.middleware import Backend
 from agenthub.modes import AUTO
@@ -70,7 +71,7 @@ class Identities:
         for backend in backends:
             mode = mode_of(backend)
             kinds = backend.adapters if mode == AUTO else (mode,)
-            unknown += [(backend, kind) for kind in kinds if not is_identified(backend, kind)]
+            unknown += [(backend, kind) for kind in kinds if not is_identified(backend.adapters[kind])]
         await asyncio.gather(*(self._settle(backend, kind) for backend, kind in unknown))
         return bool(unknown)
 
@@ -103,9 +104,9 @@ class Identities:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def is_identified(backend: Backend, kind: str) -> bool:
-    """Say whether one adapter knows as much of its upstream as it can; one that does not say so does."""
-    return getattr(backend.adapters[kind], "is_identified", True) is not False
+def is_identified(adapter: Adapter) -> bool:
+    """Say whether an adapter knows as much of its upstream as it can; one without the attribute does."""
+    return getattr(adapter, "is_identified", True) is not False
 
 
 async def identify(backend: Backend, kind: str) -> None:

@@ -90,7 +90,7 @@ class HttpUpstream:
         for client in (self._client, self._verbs):
             if client is not None:
                 await client.close()
-                self._watch.close()
+        self._watch.close()
 
     async def get(self, path: str) -> bytes:
         """Return the body of a GET; raise UpstreamError."""
