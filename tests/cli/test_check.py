@@ -220,14 +220,21 @@ async def test_the_targets_of_aliases(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
+def rules_of(folder: Path, text: str) -> tuple[str, str]:
+    """The options that name a file with these rules."""
+    file = folder / "rules.toml"
+    file.write_text(text)
+    return "--set", f"enhancement.file={file}"
+
+
 async def test_the_models_of_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rules with the same models are one line; a model that nobody has is a warning, for prompts only stay."""
-    (tmp_path / "rules.toml").write_text(
+    rules = rules_of(
+        tmp_path,
         '[default]\nmodel = "llama"\n[clients.a]\n[clients.b]\nmodel = "gone"\nfallback_models = ["llama"]\n'
         '[clients.c]\nmodel = "gone"\nfallback_models = ["gone2"]\n[clients.d]\nmodel = "gone"\nenabled = false\n'
-        '[clients.e]\nmodel = ""\n'
+        '[clients.e]\nmodel = ""\n',
     )
-    rules = ("--set", f"enhancement.file={tmp_path / 'rules.toml'}")
     async with running(Standin(models=("llama",))) as url:
         monkeypatch.setenv("OLLAMA_HOST", url)
         result = await invoke("check", *rules)
@@ -253,12 +260,12 @@ async def test_the_models_of_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 async def test_the_fallback_models_of_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that nobody has is named by a warning, wherever it stands, while another model of the rule is there."""
-    (tmp_path / "rules.toml").write_text(
+    rules = rules_of(
+        tmp_path,
         '[default]\nmodel = "llama"\nfallback_models = ["gone", "other"]\n'
         '[clients.a]\nmodel = "lost"\nfallback_models = ["llama", "gone"]\n'
-        '[clients.b]\nmodel = "llama"\nfallback_models = ["llama", "other"]\n'
+        '[clients.b]\nmodel = "llama"\nfallback_models = ["llama", "other"]\n',
     )
-    rules = ("--set", f"enhancement.file={tmp_path / 'rules.toml'}")
     async with running(Standin(models=("llama", "other"))) as url:
         monkeypatch.setenv("OLLAMA_HOST", url)
         result = await invoke("check", *rules)

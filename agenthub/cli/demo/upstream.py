@@ -19,6 +19,7 @@ from agenthub.standin import Standin, running
 _TIMEOUT = aiohttp.ClientTimeout(total=5.0)
 _PACE_S = 0.02
 STANDIN_MODEL = "standin"
+_LONGEST = 64
 
 
 @attrs.frozen
@@ -72,11 +73,11 @@ async def find_ollama(url: str, wanted: str | None) -> Upstream:
     try:
         async with aiohttp.ClientSession(url + "/", timeout=_TIMEOUT, raise_for_status=True) as session:
             # Other servers imitate the list of models, but not this.
-            version = (await _json(session.get("api/version")))["version"]
+            server = f"Ollama {(await _json(session.get('api/version')))['version']}"[:_LONGEST]
             models = (await _json(session.get("api/tags")))["models"] or []
             names = [entry["name"] for entry in models]
             if wanted is not None:
-                return Upstream(url, _named(wanted, names, url), server=f"Ollama {version}")
+                return Upstream(url, _named(wanted, names, url), server=server)
             chat = [entry for entry in models if await _can_chat(session, entry)]
     except aiohttp.ClientResponseError as error:
         raise NoChat(f"what answers at {url} is no Ollama ({error.status})") from error
@@ -87,7 +88,7 @@ async def find_ollama(url: str, wanted: str | None) -> Upstream:
     if not chat:
         raise NoChat(f"the Ollama at {url} has no model that can chat")
     smallest: str = min(chat, key=lambda entry: entry.get("size", 0))["name"]
-    return Upstream(url, smallest.removesuffix(":latest"), server=f"Ollama {version}")
+    return Upstream(url, smallest.removesuffix(":latest"), server=server)
 
 
 def _named(wanted: str, names: list[str], url: str) -> str:
