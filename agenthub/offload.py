@@ -38,7 +38,10 @@ _LARGE, _HUGE = (ThreadPoolExecutor(1, f"agenthub-{name}") for name in ("large",
 
 
 def is_large(size_bytes: int) -> bool:
-    """Say whether work on so many bytes is done in a thread."""
+    """Say whether work on so many bytes is done in a thread.
+
+    Code on the way of each request asks this first and calls its function itself, without a coroutine, where it is not.
+    """
     return size_bytes > LARGE_BYTES
 
 

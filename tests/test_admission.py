@@ -119,7 +119,7 @@ async def test_a_foreign_host_is_not_told_to_send(standin: Standin) -> None:
 
 
 async def test_a_hub_that_is_closed_tells_nobody_to_send(hub: RunningHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """503 with Retry-After in the place of 100 Continue."""
+    """503 with Retry-After instead of 100 Continue."""
     serving: list[Serving] = []
     original = Serving.enter
 

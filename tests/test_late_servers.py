@@ -92,7 +92,7 @@ async def test_requests_at_the_same_time_share_one_question() -> None:
 
 @pytest.mark.parametrize("by", ["header", "alias", "auto"])
 async def test_a_mode_that_the_request_or_its_model_chooses(by: str) -> None:
-    """It is found out for the adapter that is chosen, whoever chooses it."""
+    """The chosen adapter identifies its server, at whichever level it was chosen."""
     models = {"m": ModelSettings(target="m", api_mode="openai")} if by == "alias" else {}
     mode = "auto" if by == "auto" else "native"
     async with late_hub(api_mode=mode, models=models) as (late, hub):

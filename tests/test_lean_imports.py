@@ -25,7 +25,7 @@ def test_what_is_not_imported(module: str) -> None:
 
 
 def test_what_was_hidden_can_be_imported() -> None:
-    """Afterwards, by whoever uses it; and structlog works."""
+    """Code that uses these libraries can import them later, and structlog works."""
     code = "import agenthub, rich.console, redis.asyncio, structlog; structlog.get_logger().info('said')"
     assert "said" in run(code)
 

@@ -132,7 +132,7 @@ async def test_who_is_an_ollama(flavour: str, listed: Any, status: int) -> None:
 
 
 async def test_another_backend_may_take_it() -> None:
-    """Where one of the backends is no Ollama the request goes to that, whoever's turn it is."""
+    """If one of the backends is not an Ollama, the request goes there, whatever the strategy says."""
     async with serving(answering()) as ollama, serving(answering()) as other:
         ollama.listed, other.listed = LIBRARY, OTHER
         backends = {

@@ -216,7 +216,7 @@ async def test_a_vector_with_a_null(path: str, mode: str) -> None:
         raw_upstream(act) as upstream,
         running_hub(upstream.url, api_mode=mode, health=QUIET, circuit_breaker=FIRST) as hub,
     ):
-        for _ in range(2):  # an answer of which only the bytes are of use is not kept for others
+        for _ in range(2):  # an answer that only its own dialect can read is not cached for other clients
             passed = await hub.post(path, {"model": "m", "input": "hi"})
             assert (passed.status, passed.body) == (200, body)
         crossed = await hub.post(other, {"model": "m", "input": "ho"})

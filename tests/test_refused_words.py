@@ -344,7 +344,7 @@ async def test_requests_that_were_decided_before(places: int) -> None:
 
 @pytest.mark.parametrize("path", ASKED)
 async def test_large_requests(path: str) -> None:
-    """A body that is rendered in a thread is rendered anew there, whole and with all that was not refused."""
+    """A body that is rendered in a thread is rendered again there, complete except for what was refused."""
     text = "a" * 600_000
     asked = {"messages": [{"role": "user", "content": text}]} if path == "/api/chat" else {"prompt": text}
     asked |= {"model": "m", "stream": False, "think": False, "options": {"seed": 3}}

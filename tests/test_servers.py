@@ -83,7 +83,7 @@ TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "ob
 
 
 @pytest.mark.parametrize("level", ["header", "client", "model"])
-async def test_whoever_names_the_adapter(level: str) -> None:
+async def test_each_level_that_chooses_the_adapter(level: str) -> None:
     """An Ollama with a native backend is known as one where a request, a client or an alias names the adapter."""
     settings: dict[str, Any] = {
         "header": {},

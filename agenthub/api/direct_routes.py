@@ -1,6 +1,6 @@
 """Direct routes: a request to a plain path comes to its handler without a search.
 
-aiohttp resolves each request anew, though a route without variables gives the same match each time.
+aiohttp looks up the route of each request, though a route without variables gives the same match each time.
 """
 
 from __future__ import annotations

@@ -259,7 +259,7 @@ def mutated(draw: st.DrawFn) -> Any:
 @settings(max_examples=500)
 @given(mutated())
 def test_a_mutated_answer_keeps_the_laws_or_is_refused(value: Any) -> None:
-    """Whatever stands in the place of one of its values."""
+    """Each of its values replaced by one of another kind."""
     keeps_the_laws(jsontext.dumps(value))
 
 

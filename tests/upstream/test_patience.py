@@ -91,7 +91,7 @@ async def test_each_wait_ends_in_its_own_time() -> None:
 
 
 async def test_one_timer_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is set anew when it rings, and not for each wait or each piece of data."""
+    """It is set again when it rings, not for each wait or each piece of data."""
     shared, loop, times = watch(), asyncio.get_running_loop(), list[float]()
     call_at = loop.call_at
 
